@@ -1,0 +1,7 @@
+"""What ``python -m fingergw`` runs."""
+
+import sys
+
+from fingergw.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where answers come from, one module a type. They know neither routes, nor cache, nor each other."""

@@ -1,0 +1,207 @@
+"""What a local program prints."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from attrs import Factory, define, field, frozen
+from twisted.internet import process
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from fingergw.outcome import Answered, Failed, Missing, Outcome
+from fingergw.placeholders import Template
+from fingergw.query import Query, escape
+
+_log = Logger()
+_MAX_STDERR_BYTES = 4096
+_LINGER_SECONDS = 1.0
+
+Spawn = Callable[[ProcessProtocol, str, Sequence[str], Mapping[str, str]], IProcessTransport]
+"""Start a program in a session of its own: protocol, executable, argv, whole environment."""
+
+
+class _SessionProcess(process.Process):
+    """A process that leads its own session, so that it has no terminal and can be killed with all its children.
+
+    ``spawnProcess`` has no option for that, and doing it from the parent would race with the exec.
+    """
+
+    def _trySpawnInsteadOfFork(self, *args: object) -> bool:
+        return False
+
+    def _execChild(self, path: object, uid: object, gid: object, executable: str, args: object, env: object) -> None:
+        os.setsid()
+        try:
+            super()._execChild(path, uid, gid, executable, args, env)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:  # ValueError: no environment can be as it is configured
+            # left to Twisted this would be exit code 1, which the operator may have declared to be "missing"
+            os.write(2, f"cannot be executed: {getattr(error, 'strerror', error)}\n".encode())
+            os._exit(126)
+
+
+def spawner(reactor: object) -> Spawn:
+    """Return what starts programs under a reactor: in their own session, reading nothing."""
+
+    def spawn(
+        protocol: ProcessProtocol, executable: str, argv: Sequence[str], env: Mapping[str, str]
+    ) -> IProcessTransport:
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            return _SessionProcess(
+                reactor,
+                os.fsencode(executable),
+                [os.fsencode(argument) for argument in argv],
+                {os.fsencode(key): os.fsencode(value) for key, value in env.items()},
+                None,
+                protocol,
+                childFDs={0: null, 1: "r", 2: "r"},
+            )
+        finally:
+            os.close(null)
+
+    return spawn
+
+
+@define(eq=False)
+class _Run(ProcessProtocol):
+    """One run of the program.
+
+    :param max_bytes: of output; more kills it.
+    :param on_end: called when the program is gone and its output read.
+    """
+
+    max_bytes: int
+    clock: IReactorTime
+    on_end: Callable[[], object]
+    status: Deferred[ProcessDone | ProcessTerminated] = field(
+        init=False, default=Factory(lambda self: Deferred(lambda _: self.kill()), takes_self=True)
+    )
+    output: bytearray = field(init=False, factory=bytearray)
+    errors: bytearray = field(init=False, factory=bytearray)
+    _pid: int = field(init=False, default=0)
+    _closing: IDelayedCall | None = field(init=False, default=None)
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self._pid = self.transport.pid or 0
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data[: self.max_bytes + 1 - len(self.output)]
+        if len(self.output) > self.max_bytes:
+            self.kill()
+
+    def errReceived(self, data: bytes) -> None:
+        self.errors += data[: _MAX_STDERR_BYTES - len(self.errors)]
+
+    def processExited(self, reason: Failure) -> None:
+        # A child that was left behind would hold the pipes open. It is killed; what has made a session of its own
+        # survives that, and is not waited for.
+        self._kill_group()
+        self._pid = 0  # it may soon be another's
+        self._closing = self.clock.callLater(_LINGER_SECONDS, self._close_pipes)
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self.on_end()
+        if not self.status.called:
+            self.status.callback(reason.value)  # type: ignore[arg-type]  # it is one of the two
+
+    def kill(self) -> None:
+        """End the program and all it has started, and read no more."""
+        if self.transport is not None:
+            with suppress(ProcessExitedAlready):  # it leads no group until it runs
+                self.transport.signalProcess("KILL")
+        self._kill_group()
+        self._close_pipes()
+
+    def _kill_group(self) -> None:
+        # Group 0 would be the gateway's own. EPERM: what is left of the group has changed its user.
+        if self._pid:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def _close_pipes(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+@frozen
+class CommandBackend:
+    """Run a program, never through a shell, and answer with what it prints.
+
+    :param executable: the program's absolute path.
+    :param argv: its arguments, its name first.
+    :param env: its environment, to which FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER are added.
+    :param timeout: seconds from the query to the end of the output, waiting for a place included.
+    :param max_bytes: of output.
+    :param max_running: at once; more wait.
+    :param missing_exit_codes: what it exits with for a name that it does not know.
+    """
+
+    executable: str
+    argv: tuple[Template, ...]
+    env: Mapping[str, str]
+    timeout: float
+    max_bytes: int
+    max_running: int
+    missing_exit_codes: frozenset[int]
+    clock: IReactorTime
+    spawn: Spawn
+    _places: DeferredSemaphore = field(
+        init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
+    )
+
+    async def answer(self, query: Query) -> Outcome:
+        """Run the program; its exit decides between Answered, Missing and Failed."""
+        values = query.placeholders
+        argv = [argument.fill(values) for argument in self.argv]
+        if any(
+            filled.startswith("-") and argument.begins_open for filled, argument in zip(argv, self.argv, strict=True)
+        ):
+            return Missing()  # no program shall take a name for an option
+        work: Deferred[Outcome] = Deferred.fromCoroutine(self._run(argv, query))
+        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"killed: not done within {seconds:g} s"))
+        return await work
+
+    async def _run(self, argv: list[str], query: Query) -> Outcome:
+        if not os.access(self.executable, os.X_OK):
+            return Failed(f"{self.executable} is not executable, or not there")
+        await self._places.acquire()
+        run = _Run(self.max_bytes, self.clock, self._places.release)
+        env = {
+            **self.env,
+            "FINGER_USER": query.user,
+            "FINGER_VERBOSE": "1" if query.verbose else "0",
+            "FINGER_CLIENT": query.client,
+            "FINGER_LISTENER": query.listener,
+        }
+        try:
+            self.spawn(run, self.executable, argv, env)
+        except Exception as error:
+            self._places.release()
+            if isinstance(error, OSError):
+                return Failed(f"cannot be started: {error.strerror}")
+            raise
+        try:
+            status = await run.status
+        finally:  # also when it is killed at the deadline
+            if run.errors:
+                _log.info("{program} says: {text}", program=argv[0], text=escape(run.errors.decode(errors="replace")))
+        if len(run.output) > self.max_bytes:
+            return Failed(f"killed: more than {self.max_bytes} bytes of output")
+        if isinstance(status, ProcessDone):
+            return Answered(run.output.decode(errors="replace"))
+        if status.signal is not None:
+            return Failed(f"ended by signal {status.signal}")
+        if status.exitCode in self.missing_exit_codes:
+            return Missing()
+        return Failed(f"exit code {status.exitCode}")

@@ -1,0 +1,63 @@
+"""Answers that stand in the configuration: a map of names, or one text for any name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from fingergw.outcome import Answered, Missing, Outcome
+from fingergw.query import Query
+
+_MISSING = Missing()
+
+
+@frozen
+class StaticMap:
+    """Answer from a map.
+
+    :param answers: by name, as queries have names.
+    """
+
+    answers: Mapping[str, Answered]
+
+    async def answer(self, query: Query) -> Outcome:
+        """Return the name's answer at once, or Missing."""
+        return self.answers.get(query.user, _MISSING)
+
+
+@frozen
+class StaticText:
+    """Answer the same to every query."""
+
+    text: Answered
+
+    async def answer(self, query: Query) -> Outcome:
+        """Return the text at once."""
+        return self.text
+
+
+def layout(
+    login: str,
+    *,
+    name: str = "",
+    directory: str = "",
+    shell: str = "",
+    office: str = "",
+    phone: str = "",
+    project: str = "",
+    plan: str = "",
+) -> str:
+    """Return a person's entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §3.3's example).
+
+    :param login: the name that was asked for.
+    """
+    lines = [f"Login: {login:<15}\t\t\tName: {name}"]
+    if directory or shell:
+        lines.append(f"Directory: {directory:<25}\tShell: {shell}")
+    if office or phone:
+        lines.append("Office: " + ", ".join(filter(None, (office, phone))))
+    if project:
+        lines.append(f"Project: {project.rstrip()}")
+    lines.append(f"Plan:\n{plan.rstrip()}" if plan.strip() else "No Plan.")
+    return "\n".join(lines)

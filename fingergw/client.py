@@ -1,0 +1,89 @@
+"""A finger client (RFC 1288 §2.1, §3.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from fingergw.query import clean
+
+_PORT = 79
+_MAX_BYTES = 1 << 20
+
+
+@frozen
+class Target:
+    """Whom to ask, and what.
+
+    :param line: the query without its end.
+    """
+
+    host: str
+    port: int
+    line: str
+
+
+def parse_target(text: str, *, verbose: bool = False) -> Target:
+    """Parse ``[USER][@HOST[:PORT]]``; the last of several hosts is asked, and told the others.
+
+    :param verbose: ask with /W.
+    :raises ValueError: the port is no number, or there is something in it that no query may hold.
+    """
+    if not text.isprintable():
+        raise ValueError("expected printable characters alone")
+    asked, at, address = text.rpartition("@")
+    if not at:
+        asked, address = text, ""
+    host, colon, port = address.rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.endswith("]")):
+        host, port = address, str(_PORT)
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f'expected a port from 1 to 65535 after the host, not "{port}"')
+    words = ["/W"] if verbose else []
+    return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])))
+
+
+class _Answer(Protocol):
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self.received = b""
+        self.done: Deferred[bytes] = Deferred(lambda _: self._close())
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._line.encode() + b"\r\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        if len(self.received) >= _MAX_BYTES:
+            self._close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.done.called:
+            self.done.callback(self.received[:_MAX_BYTES])
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
+
+
+async def ask(target: Target, reactor: Any, *, timeout: float) -> str:
+    """Ask a finger server.
+
+    :param timeout: seconds to connect in, and then to have the whole answer in.
+    :return: the answer, safe for a terminal; what is not UTF-8 in it is replaced.
+    :raises Exception: the connection failed, or took too long.
+    """
+    endpoint = HostnameEndpoint(reactor, target.host, target.port, timeout=timeout)
+    answer = await connectProtocol(endpoint, _Answer(target.line))
+    try:
+        received = await answer.done.addTimeout(timeout, reactor)
+    except DeferredTimeout:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None
+    return clean(received.decode(errors="replace"))

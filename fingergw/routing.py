@@ -1,0 +1,134 @@
+"""Routes and the first of them that matches a query."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+import re2
+from attrs import field, frozen
+
+from fingergw.addresses import Network, is_in
+from fingergw.query import Query
+
+T = TypeVar("T")
+Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
+_NO_GROUPS: dict[str, str] = {}
+
+
+def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
+    """Return what matches a whole name against a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
+    # fnmatch's translation has atomic groups (Python 3.11), so it cannot backtrack into exponential time
+    match = re.compile(fnmatch.translate(pattern if case_sensitive else pattern.lower())).match
+    return lambda name: {} if match(name) else None
+
+
+def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
+    """Return what matches a whole name against an RE2 pattern, with its named groups.
+
+    :raises ValueError: it is not RE2 syntax; the message says where.
+    """
+    compiled = _compile(pattern, case_sensitive)
+
+    def match(name: str) -> dict[str, str] | None:
+        found = compiled.fullmatch(name)
+        return None if found is None else {key: value or "" for key, value in found.groupdict().items()}
+
+    return match
+
+
+def group_names(pattern: str) -> frozenset[str]:
+    """Return the names of an RE2 pattern's groups.
+
+    :raises ValueError: it is not RE2 syntax.
+    """
+    return frozenset(_compile(pattern, False).groupindex)
+
+
+def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
+    options = re2.Options()
+    options.case_sensitive = case_sensitive
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+
+
+@frozen
+class Route(Generic[T]):
+    """A rule: which queries it matches, and where they go.
+
+    :param name: its label in logs and metrics.
+    :param target: what a matching query is sent to.
+    :param users: exact names, as queries have them.
+    :param match: a pattern's matcher.
+    :param index: whether it matches the empty query.
+    :param clients: the networks it is for; None for every client.
+    """
+
+    name: str
+    target: T
+    users: tuple[str, ...] = ()
+    match: Matcher | None = None
+    index: bool = False
+    clients: tuple[Network, ...] | None = None
+
+    def is_for(self, query: Query) -> bool:
+        """Tell whether the query's client may use this route."""
+        return self.clients is None or is_in(query.client, self.clients)
+
+
+@frozen
+class Router(Generic[T]):
+    """One listener's routes in file order, exact names looked up in a dictionary.
+
+    :param routes: only those that hold for the listener.
+    """
+
+    routes: Sequence[Route[T]]
+    _places: dict[str, tuple[int, ...]] = field(init=False, repr=False)
+    _patterns: tuple[tuple[int, Matcher, Route[T]], ...] = field(init=False, repr=False)
+    _first_pattern: int = field(init=False, repr=False)
+
+    @_places.default
+    def _find_places(self) -> dict[str, tuple[int, ...]]:
+        places: dict[str, list[int]] = {}
+        for place, route in enumerate(self.routes):
+            for name in ("",) if route.index else dict.fromkeys(route.users):
+                places.setdefault(name, []).append(place)
+        return {name: tuple(found) for name, found in places.items()}
+
+    @_patterns.default
+    def _find_patterns(self) -> tuple[tuple[int, Matcher, Route[T]], ...]:
+        return tuple((place, route.match, route) for place, route in enumerate(self.routes) if route.match)
+
+    @_first_pattern.default
+    def _find_first_pattern(self) -> int:
+        return self._patterns[0][0] if self._patterns else len(self.routes)
+
+    def find(self, query: Query) -> tuple[Route[T], dict[str, str]] | None:
+        """Return the first route in file order that matches, and its pattern's groups; None if none does."""
+        exact = self._places.get(query.user, ())
+        if exact and exact[0] < self._first_pattern:
+            route = self.routes[exact[0]]
+            if route.clients is None:
+                return route, _NO_GROUPS
+        # patterns are tried only up to the exact route that would win
+        patterns = self._patterns if query.user else ()
+        start = 0
+        for place in (*exact, len(self.routes)):
+            while start < len(patterns) and patterns[start][0] < place:
+                _, match, route = patterns[start]
+                start += 1
+                groups = match(query.user) if route.is_for(query) else None
+                if groups is not None:
+                    return route, groups
+            if place < len(self.routes):
+                route = self.routes[place]
+                if route.is_for(query):
+                    return route, _NO_GROUPS
+        return None

@@ -1,0 +1,87 @@
+"""Fakes for what cannot be provoked, shared by the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from fingergw.outcome import Outcome
+from fingergw.query import Query
+
+
+@define
+class FakeBackend:
+    """A backend that says what it is told to: an outcome, an exception to raise, or a Deferred of either.
+
+    :param queries: what it was asked.
+    """
+
+    says: Any
+    queries: list[Query] = field(factory=list)
+
+    async def answer(self, query: Query) -> Outcome:
+        """Note the query, and say it."""
+        self.queries.append(query)
+        said = await self.says if isinstance(self.says, Deferred) else self.says
+        if isinstance(said, BaseException):
+            raise said
+        return said  # type: ignore[no-any-return]
+
+
+@define(eq=False)
+class FakeProcess:
+    """A process that exists only as its transport."""
+
+    protocol: ProcessProtocol
+    executable: str
+    argv: list[str]
+    env: dict[str, str]
+    pid: int | None = None  # so that no real process is ever signalled
+    signals: list[str] = field(factory=list)
+    closed: bool = False
+    ended: bool = False
+
+    def signalProcess(self, name: str) -> None:
+        """Note a signal."""
+        if self.ended:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def loseConnection(self) -> None:
+        """Note that the pipes are closed."""
+        self.closed = True
+
+    def end(self, *, code: int | None = 0, signal: int | None = None) -> None:
+        """Exit, with all output read."""
+        self.ended = True
+        error = ProcessDone(0) if code == 0 else ProcessTerminated(code, signal)
+        self.protocol.processExited(Failure(error))
+        self.protocol.processEnded(Failure(error))
+
+
+@define
+class FakeSpawn:
+    """What starts processes, without starting any.
+
+    :param error: raised instead of starting one.
+    """
+
+    processes: list[FakeProcess] = field(factory=list)
+    error: Exception | None = None
+
+    def __call__(
+        self, protocol: ProcessProtocol, executable: str, argv: Sequence[str], env: Mapping[str, str]
+    ) -> FakeProcess:
+        """Note what would be started."""
+        if self.error is not None:
+            raise self.error
+        process = FakeProcess(protocol, executable, list(argv), dict(env))
+        self.processes.append(process)
+        protocol.makeConnection(process)
+        return process

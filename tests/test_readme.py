@@ -1,0 +1,99 @@
+"""The README is true, to the letter."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import fingergw
+from fingergw.assemble import problems
+from fingergw.cli import RunOptions
+from fingergw.config import model
+from tests.support import ROOT, GatewayCase, Upstream, reactor, response
+
+README = (ROOT / "README.md").read_text()
+CONFIGURATIONS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+CONSOLES = re.findall(r"^```console\n\$ [^\n]*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_configurations() -> None:
+    """The blocks are found, so that the tests below test something."""
+    assert len(CONFIGURATIONS) >= 5
+    assert len(CONSOLES) == 2
+
+
+@pytest.mark.parametrize("text", CONFIGURATIONS, ids=lambda text: text.splitlines()[0] + str(len(text)))
+def test_configuration_loads(text: str, tmp_path: Path) -> None:
+    """Every TOML block of the README is a configuration without mistakes."""
+    file = tmp_path / "fingergw.toml"
+    file.write_text(text)
+    config = fingergw.load(file)
+    missing_programs = [problem for problem in problems(config, reactor) if "executable" in problem.message]
+    assert problems(config, reactor) == missing_programs
+
+
+def test_shipped_file_is_the_embedded_default() -> None:
+    """The file at the top of the repository is the one in the package."""
+    assert (ROOT / "fingergw.toml").read_text() == (Path(fingergw.__file__).parent / "fingergw.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("heading", "cls"),
+    [
+        ("`[[listeners]]`", model.Listener),
+        ("`[[routes]]`", model.Route),
+        ('`[backends.NAME]` with `type = "static"`', model.StaticBackend),
+        ('`[backends.NAME]` with `type = "command"`', model.CommandBackend),
+        ('`[backends.NAME]` with `type = "http"`', model.HttpBackend),
+        ("`[limits]`", model.Limits),
+        ("`[answers]`", model.Answers),
+        ("`[process]`", model.Process),
+        ("`[log]`", model.Log),
+    ],
+)
+def test_reference_is_complete(heading: str, cls: Any) -> None:
+    """Each table's section names every key that the table takes."""
+    section = README.partition(f"### {heading}\n")[2].partition("\n### ")[0]
+    names = {attribute.name for attribute in attrs.fields(cls)} - {"cache"}
+    assert {name for name in names if f"`{name}`" not in section} == set()
+
+
+def test_every_subcommand_is_listed() -> None:
+    """The table of commands has each command of the command line."""
+    commands: Any = RunOptions.subCommands
+    for name, *_ in commands:
+        assert f"| `fingergw {name} " in README
+
+
+def test_defaults_are_those_of_the_code() -> None:
+    """The defaults in the limits' table are the code's."""
+    section = README.partition("### `[limits]`\n")[2].partition("\n### ")[0]
+    stated = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", section, re.MULTILINE))
+    limits = attrs.asdict(model.Limits())
+    assert {name: float(value) for name, value in stated.items()} == {name: limits[name] for name in stated}
+    assert len(stated) == 5
+
+
+class OpeningExample(GatewayCase):
+    def example(self, port: int) -> str:
+        """Return the README's first configuration, with a rota and a port of this machine."""
+        text: str = CONFIGURATIONS[0].replace("https://rota.example.org", f"http://127.0.0.1:{port}")
+        assert tomllib.loads(text)["listeners"] == [{"endpoint": "tcp:79"}]
+        return text.replace("tcp:79", "tcp:0:interface=127.0.0.1")
+
+    async def test_answers(self) -> None:
+        """The first configuration prints what the README says while the rota is there."""
+        upstream = Upstream(self, lambda server, head: server.send(response(CONSOLES[0].encode())))
+        gateway = self.start(self.example(upstream.port))
+        self.assertEqual((await self.ask(gateway, b"oncall\r\n")).decode().replace("\r\n", "\n"), CONSOLES[0])
+
+    async def test_falls_back(self) -> None:
+        """The first configuration prints what the README says when the rota is gone."""
+        upstream = Upstream(self, lambda server, head: server.close())
+        gateway = self.start(self.example(upstream.port))
+        self.assertEqual((await self.ask(gateway, b"oncall\r\n")).decode().replace("\r\n", "\n"), CONSOLES[1])
