@@ -445,6 +445,9 @@ url = "http://h/\n"  #! backends.u10.url: $URL
 [backends.u11]
 type = "http"
 url = "http:// h/"  #! backends.u11.url: $URL
+[backends.u12]
+type = "http"
+url = "http://my_host/"  #! backends.u12.url: $URL
 """
 
 MEANINGS = {

@@ -127,7 +127,7 @@ def _url(value: object, _: object) -> str:
         parts, port = urlsplit(""), None
     if (
         parts.scheme not in ("http", "https")
-        or not parts.hostname
+        or not re.fullmatch(r"[a-z0-9.:-]+", parts.hostname or "")  # Twisted connects to no other, _ included
         or port == 0
         or set("{}@ ") & set(parts.netloc)
         or not (text.isascii() and text.isprintable())
