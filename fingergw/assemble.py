@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.python.util import gidFromString, uidFromString
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from fingergw import __version__, config, listening
@@ -24,6 +24,7 @@ from fingergw.backends.command import CommandBackend, spawner
 from fingergw.backends.http import HttpBackend, compile_template
 from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import StaticMap, StaticText, layout
+from fingergw.bounded_agent import bounded_agent
 from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
@@ -244,7 +245,13 @@ class _Parts:
             wrong("template", str(error))
         pool = HTTPConnectionPool(self._reactor)
         self.pools.append(pool)
-        agent = Agent(self._reactor, BrowserLikePolicyForHTTPS(trust), connectTimeout=settings.timeout, pool=pool)
+        agent = bounded_agent(
+            self._reactor,
+            BrowserLikePolicyForHTTPS(trust),
+            pool,
+            timeout=settings.timeout,
+            max_bytes=settings.max_bytes,
+        )
         return HttpBackend(
             agent=agent,
             clock=self._reactor,

@@ -390,6 +390,13 @@ class MisbehaviourTests(HttpCase):
         for script in (says(), says(HEAD + b"Content-Length: 100\r\n\r\nhalf")):
             assert await self.lost(script, authority=authority, timeout=0.3) == "not done within 0.3 s"
 
+    @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # what Twisted itself does
+    async def test_endless_headers(self) -> None:
+        """A server whose headers do not end is broken off, long before the deadline and a large part of memory."""
+        for authority in (None, trustme.CA()):
+            reason = await self.lost(says(HEAD + b"X-More: more\r\n" * 200_000), authority=authority, timeout=20)
+            assert reason == "broken off: the response is larger than it may be"
+
     async def test_hang_before_tls(self) -> None:
         """A server that never begins to speak TLS is given up at the deadline."""
         upstream = self.upstream(says())

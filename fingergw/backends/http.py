@@ -18,7 +18,13 @@ from justhtml import JustHTML
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionAborted,
+    ConnectionClosed,
+    DNSLookupError,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseDone, ResponseFailed
@@ -291,4 +297,6 @@ def _describe(error: BaseException) -> str:
     """Return a reason for the log: what TLS says, or else the error's name; its text could hold the URL."""
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         return "TLS: " + ", ".join(str(details[-1]) for details in error.args[0])
+    if isinstance(error, ConnectionAborted):  # which the agent does to such
+        return "broken off: the response is larger than it may be"
     return type(error).__name__
