@@ -232,7 +232,7 @@ COMMAND = [sys.executable, "-m", "fingergw"]
 def process(
     arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run ``fingergw`` in a process of its own, wait until it listens on the port, and end it."""
+    """Run ``fingergw`` in a process of its own, wait until it serves on the port, and end it."""
     running = subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=cwd,
@@ -245,7 +245,7 @@ def process(
     )
     try:
         if port is not None:
-            wait_until(lambda: listens(port) or running.poll() is not None, f"a listener on port {port}")
+            wait_until(lambda: serves(port) or running.poll() is not None, f"a listener on port {port}")
             if running.poll() is not None:
                 raise AssertionError(f"it ended: {running.communicate()}")
         yield running
@@ -253,6 +253,15 @@ def process(
         if running.poll() is None:
             running.kill()
         running.communicate()
+
+
+def serves(port: int) -> bool:
+    """Tell whether a server is at work on a port of the loopback: one that has only bound does not close yet."""
+    with contextlib.suppress(ConnectionError, TimeoutError), socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(DEADLINE_SECONDS)
+        client.shutdown(socket.SHUT_WR)
+        return not client.recv(1)
+    return False
 
 
 def listens(port: int) -> bool:

@@ -18,7 +18,7 @@ import pytest
 import fingergw
 from fingergw.cli import main
 from fingergw.client import Target, parse_target
-from tests.support import COMMAND, ROOT, finger, free_port, listens, process, receive_all, run, wait_until
+from tests.support import COMMAND, ROOT, finger, free_port, listens, process, receive_all, run, serves, wait_until
 
 HELLO = """
 [[routes]]
@@ -235,6 +235,7 @@ class TestDaemon:
         port = free_port()
         ended = run(["--config", write(tmp_path, port), "--daemonize"], cwd=tmp_path)
         assert ended.returncode == 0, ended.stderr
+        wait_until(lambda: serves(port), "the listener")
         pidfile = tmp_path / "fingergw.pid"
         os.kill(int(pidfile.read_text()), signal.SIGTERM)
         wait_until(lambda: not pidfile.exists(), "the removal of the pidfile")

@@ -452,9 +452,9 @@ class FakeProcessTests(TestCase):
 
     def test_unforeseen_error(self) -> None:
         """Whatever else goes wrong at the start, the place is given back."""
-        backend = self.backend(FakeSpawn(error=ValueError("embedded null byte")))
+        backend = self.backend(FakeSpawn(error=RuntimeError("unforeseen")))
         for _ in range(3):
-            self.failureResultOf(self.asked(backend)).trap(ValueError)
+            self.failureResultOf(self.asked(backend)).trap(RuntimeError)
 
     def test_deadline(self) -> None:
         """The program is killed at its deadline, and not before."""

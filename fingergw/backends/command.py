@@ -31,20 +31,36 @@ Spawn = Callable[[ProcessProtocol, str, Sequence[str], Mapping[str, str]], IProc
 class _SessionProcess(process.Process):
     """A process that leads its own session, so that it has no terminal and can be killed with all its children.
 
-    ``spawnProcess`` has no option for that, and doing it from the parent would race with the exec.
+    Twisted starts programs by posix_spawn too, but has no option for that, and doing it from the parent would race
+    with the exec.
     """
 
-    def _trySpawnInsteadOfFork(self, *args: object) -> bool:
-        return False
-
-    def _execChild(self, path: object, uid: object, gid: object, executable: str, args: object, env: object) -> None:
-        os.setsid()
-        try:
-            super()._execChild(path, uid, gid, executable, args, env)  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:  # ValueError: no environment can be as it is configured
-            # left to Twisted this would be exit code 1, which the operator may have declared to be "missing"
-            os.write(2, f"cannot be executed: {getattr(error, 'strerror', error)}\n".encode())
-            os._exit(126)
+    def _trySpawnInsteadOfFork(
+        self,
+        path: object,
+        uid: object,
+        gid: object,
+        executable: bytes,
+        args: list[bytes],
+        environment: Mapping[bytes, bytes],
+        kwargs: Mapping[str, dict[int, int]],
+    ) -> bool:
+        descriptors = []
+        for descriptor in process._listOpenFDs():  # noqa: SLF001
+            with suppress(OSError):  # the one that listed them is closed again
+                descriptors.append((descriptor, not os.get_inheritable(descriptor)))
+        self.pid = os.posix_spawn(
+            executable,
+            args,
+            environment,
+            file_actions=process._getFileActions(  # noqa: SLF001
+                descriptors, kwargs["fdmap"], os.POSIX_SPAWN_CLOSE, os.POSIX_SPAWN_DUP2
+            ),
+            setsid=True,
+            # Python ignores these, and what is ignored stays so in a program
+            setsigdef=[number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN],
+        )
+        return True
 
 
 def spawner(reactor: object) -> Spawn:
@@ -188,8 +204,8 @@ class CommandBackend:
             self.spawn(run, self.executable, argv, env)
         except Exception as error:
             self._places.release()
-            if isinstance(error, OSError):
-                return Failed(f"cannot be started: {error.strerror}")
+            if isinstance(error, (OSError, ValueError)):  # ValueError: no environment can be as it is configured
+                return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
             raise
         try:
             status = await run.status
