@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import signal
 import sys
+import termios
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 import tomli_w
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -41,6 +43,15 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def unread_bytes(pid: int, descriptor: int) -> int:
+    """Return how much a process has written into a pipe that nobody has read yet."""
+    pipe = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_WRONLY)
+    try:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(pipe)
 
 
 class CommandCase(GatewayCase):
@@ -300,8 +311,8 @@ class EndTests(CommandCase):
     async def test_errors_of_a_killed_program(self) -> None:
         """What a program had said on stderr before its deadline is logged too."""
         asked = self.asked(self.backend("echo waiting for the database >&2; echo $$ >pid; exec sleep 60"))
-        await self.pid()
-        await deferLater(reactor, 0)  # what is in the pipe is read now, if it has not been
+        pid = await self.pid()
+        await until(lambda: unread_bytes(pid, 2) == 0, "the reading of the pipe")
         self.clock.advance(5)
         await asked
         assert "waiting for the database" in " ".join(self.logged())
