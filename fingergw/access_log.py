@@ -50,7 +50,7 @@ _LINES = {"text": text_line, "json": json_line}
 class AccessLog:
     """Write a line a query, in bunches so that they cost little; none waits longer than a fifth of a second.
 
-    What cannot be written costs lines, never an answer.
+    What cannot be written, to a full disk say, costs lines and never an answer. A pipe that nobody reads blocks.
 
     :param path: a file, ``-`` for standard output, or ``off``.
     :param clock: for the bunches.

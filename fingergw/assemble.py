@@ -171,7 +171,7 @@ class _Parts:
     def read(self, path: Path, *where: str | int) -> str | None:
         """Return what is in a file; None if it cannot be read, which is noted."""
         try:
-            return path.read_text()
+            return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8"
             self.problems.append(Problem(where, f"{path}: {why}"))
@@ -207,7 +207,7 @@ class _Parts:
         return CommandBackend(
             executable=str(Path(executable).absolute()),
             argv=tuple(Template.compile(argument) for argument in settings.argv),
-            env=settings.env,
+            env={str(name): value for name, value in settings.env.items()},
             timeout=settings.timeout,
             max_bytes=settings.max_bytes,
             max_running=settings.max_running,

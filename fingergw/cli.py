@@ -73,6 +73,13 @@ def _found(text: str, lookup: Callable[[str], int], what: str) -> int:
         raise ValueError(f'no {what} "{text}" on this machine') from None
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f'expected a number of seconds above 0, not "{text}"')
+    return seconds
+
+
 def _octal(text: str) -> int:
     try:
         return int(text, 8)
@@ -115,7 +122,9 @@ class QueryOptions(_Options):
     synopsis = "Usage: fingergw query [-l] [USER][@HOST[:PORT]]"
     longdesc = "Ask a finger server. What the answer holds that could harm a terminal is left out."
     optFlags: ClassVar = [["long", "l", "Ask for more (/W)"]]
-    optParameters: ClassVar = [["timeout", "t", 20.0, "Seconds to wait for the connection, and for the answer", float]]
+    optParameters: ClassVar = [
+        ["timeout", "t", 20.0, "Seconds to wait for the connection, and for the answer", _seconds]
+    ]
 
     def parseArgs(self, target: str = "") -> None:
         try:

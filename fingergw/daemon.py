@@ -74,6 +74,8 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
         level = LogLevelFilterPredicate(LogLevel.levelWithName(log.level))
         # two lines for each request that an http backend makes would tell nobody anything
         level.setLogLevelForNamespace("twisted.web.client._HTTP11ClientFactory", LogLevel.warn)
+        # a daemon's access log comes this way, and has no level
+        level.setLogLevelForNamespace("stdout", LogLevel.info)
         whole = unix.UnixAppLogger(own)._getLogObserver()  # noqa: SLF001  # what twistd would use
         return FilteringLogObserver(whole, [level])
 
@@ -94,6 +96,8 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
     try:
         runner.run()
+    except OSError as error:
+        raise FingergwError(f"{error.filename or 'cannot start'}: {error.strerror}") from None
     except FingergwError as error:
         if not own["nodaemon"]:
             _log.critical("{error}", error=str(error))

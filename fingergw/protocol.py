@@ -69,6 +69,8 @@ class FingerProtocol(Protocol):
     _route = ""
     _work: Deferred[Result] | None = None
     _may_send_more = False
+    _has_closed = False  # the client, its side
+    _handed_over = False  # the answer, to the kernel
 
     def __init__(self, factory: FingerFactory, client: str) -> None:
         self.factory = factory
@@ -82,6 +84,9 @@ class FingerProtocol(Protocol):
         factory.deadlines.watch()
         if len(factory.protocols) > factory.limits.max_connections:
             self._refuse("busy")
+            self.due = now + _LINGER_SECONDS
+            if len(factory.protocols) > 2 * factory.limits.max_connections:
+                self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
 
     def dataReceived(self, data: bytes) -> None:
         if self._state is not _RECEIVING:
@@ -167,7 +172,8 @@ class FingerProtocol(Protocol):
         self._state = _CLOSING
         transport.write(answer)
         if (
-            (self._may_send_more or len(answer) > _SMALL_ANSWER_BYTES)
+            not self._has_closed
+            and (self._may_send_more or len(answer) > _SMALL_ANSWER_BYTES)
             and outcome != "busy"
             and not ISSLTransport.providedBy(transport)  # that has a goodbye of its own
         ):
@@ -193,12 +199,16 @@ class FingerProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """Note that the client has half-closed: with a query asked, it still waits for the answer."""
-        self._may_send_more = False
+        self._has_closed = True
+        if self._state is _RECEIVING and self._received:
+            self._line = self._received
+            self._log_access("gone")
         if self._state is not _ANSWERING and self.transport is not None:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Note that the answer is sent and this side closed; what the client still sends is thrown away."""
+        self._handed_over = True
         self.due = self.factory.seconds() + _LINGER_SECONDS
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -216,7 +226,9 @@ class FingerProtocol(Protocol):
         """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""
         assert self.transport is not None
         self.due = self.factory.seconds() + _LINGER_SECONDS
-        if self._state is _CLOSING:
+        if self._handed_over:
+            self.transport.loseConnection()  # the kernel goes on sending to a client that reads slowly
+        elif self._state is _CLOSING:
             self._abort()
         elif self._state is _RECEIVING:
             self._state = _CLOSING
@@ -299,7 +311,11 @@ class FingerFactory(ServerFactory):
         shortest = min(self.limits.query_timeout, self.limits.answer_timeout, _LINGER_SECONDS)
         self.deadlines = Deadlines(self.protocols, shortest, self.clock)
         # the same few texts are asked for again and again, a static backend's most of all
-        self.to_wire = lru_cache(maxsize=128)(self._to_wire)
+        self._short_to_wire = lru_cache(maxsize=128)(self._to_wire)
+
+    def to_wire(self, text: str) -> bytes:
+        """Return an answer's bytes, within the limit."""
+        return (self._short_to_wire if len(text) <= _SMALL_ANSWER_BYTES else self._to_wire)(text)
 
     def _to_wire(self, text: str) -> bytes:
         wire = to_wire(text, self.charset)

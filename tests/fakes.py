@@ -36,7 +36,10 @@ class FakeBackend:
 
 @define(eq=False)
 class FakeProcess:
-    """A process that exists only as its transport."""
+    """A process that exists only as its transport.
+
+    :param refuses: whether it is another user's, who may not be signalled.
+    """
 
     protocol: ProcessProtocol
     executable: str
@@ -46,11 +49,14 @@ class FakeProcess:
     signals: list[str] = field(factory=list)
     closed: bool = False
     ended: bool = False
+    refuses: bool = False
 
     def signalProcess(self, name: str) -> None:
         """Note a signal."""
         if self.ended:
             raise ProcessExitedAlready
+        if self.refuses:
+            raise PermissionError
         self.signals.append(name)
 
     def loseConnection(self) -> None:

@@ -230,6 +230,17 @@ class TestDaemon:
         assert "Traceback" not in log.read_text()
         assert not listens(port)
 
+    def test_access_log_has_no_level(self, tmp_path: Path) -> None:
+        """A daemon's access log is there whatever the level of the other log."""
+        port = free_port()
+        log = tmp_path / "log"
+        config = write(tmp_path, port, HELLO, '[log]\nlevel = "error"')
+        with self._daemon(tmp_path, "--logfile", str(log), config=config) as pid:
+            assert finger(port, b"hello\r\n") == b"Hello\r\n"
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not (tmp_path / "pid").exists(), "the removal of the pidfile")
+        assert '"hello" "map" answered 7' in log.read_text()
+
     def test_default_files(self, tmp_path: Path) -> None:
         """Unless told otherwise its files are fingergw.pid and fingergw.log, where it was started."""
         port = free_port()
@@ -477,6 +488,16 @@ class TestQuery:
         assert "try fingergw --help" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--rundir", "--pidfile", "--logfile"])
+def test_folder_that_is_not_there(tmp_path: Path, option: str) -> None:
+    """A place that is not there is named, without a traceback."""
+    ended = run(["--config", write(tmp_path, free_port()), option, "/not/there"], cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "/not" in ended.stderr
+    assert "No such file or directory" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 class TestUsage:
     """What the options say."""
 
@@ -503,6 +524,7 @@ class TestUsage:
             (["--umask", "9"], 'expected the umask in octal digits, not "9"'),
             (["--uid", "no-such-user-here"], 'no user "no-such-user-here" on this machine'),
             (["--reactor", "nonsense"], "nonsense"),
+            (["query", "--timeout", "-1"], 'expected a number of seconds above 0, not "-1"'),
         ],
     )
     def test_wrong_usage(self, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:

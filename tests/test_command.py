@@ -326,7 +326,7 @@ class KilledTests(CommandCase):
         asked = self.asked(self.backend("sleep 60 & echo $! >child; echo $$ >pid; sleep 60"))
         child, pid = await self.pid("child"), await self.pid()
         self.clock.advance(5)
-        assert await asked == Failed("killed: not done within 5 s")
+        assert await asked == Failed("not done within 5 s")
         await until(lambda: not is_running(child) and not Path(f"/proc/{pid}").exists())
 
     async def test_hang_on_the_wire(self) -> None:
@@ -349,7 +349,7 @@ class KilledTests(CommandCase):
         self.clock.advance(4.9)
         assert not asked.called
         self.clock.advance(0.1)
-        assert await asked == Failed("killed: not done within 5 s")
+        assert await asked == Failed("not done within 5 s")
         await until(lambda: not Path(f"/proc/{pid}").exists())
 
     async def test_flood(self) -> None:
@@ -377,8 +377,9 @@ class KilledTests(CommandCase):
             "setsid sh -c 'echo $$ >child; exec sleep 60' & while ! [ -s child ]; do :; done; echo done"
         )
         asked = self.asked(backend)
-        await self.pid("child")
+        child = await self.pid("child")
         await until(lambda: len(self.clock.getDelayedCalls()) > 1 or asked.called, "the program's end")
+        await until(lambda: unread_bytes(child, 1) == 0, "the reading of the pipe")
         self.clock.advance(1)
         assert await asked == Answered("done\n")
 
@@ -413,7 +414,7 @@ class PlacesTests(CommandCase):
         asked = [self.asked(backend, "a"), self.asked(backend, "b")]
         await self.pid()
         self.clock.advance(5)
-        assert [await one for one in asked] == [Failed("killed: not done within 5 s")] * 2
+        assert [await one for one in asked] == [Failed("not done within 5 s")] * 2
         assert not (self.script_folder / "began-b").exists()
 
     async def test_place_is_given_back(self) -> None:
@@ -467,6 +468,16 @@ class FakeProcessTests(TestCase):
         for _ in range(3):
             self.failureResultOf(self.asked(backend)).trap(RuntimeError)
 
+    def test_kill_that_is_not_permitted(self) -> None:
+        """A program that has become another user's cannot be killed, but its pipes are closed."""
+        spawn = FakeSpawn()
+        asked = self.asked(self.backend(spawn))
+        process = spawn.processes[0]
+        process.refuses = True
+        self.clock.advance(5)
+        assert self.successResultOf(asked) == Failed("not done within 5 s")
+        assert process.closed
+
     def test_deadline(self) -> None:
         """The program is killed at its deadline, and not before."""
         spawn = FakeSpawn()
@@ -476,7 +487,7 @@ class FakeProcessTests(TestCase):
         assert (process.signals, process.closed) == ([], False)
         self.clock.advance(0.001)
         assert (process.signals, process.closed) == (["KILL"], True)
-        assert self.successResultOf(asked) == Failed("killed: not done within 5 s")
+        assert self.successResultOf(asked) == Failed("not done within 5 s")
 
     def test_end_after_the_deadline(self) -> None:
         """The place is free when the killed program is gone, and not before."""

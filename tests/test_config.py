@@ -170,6 +170,23 @@ allow = [
   "::/0",
   "x",  #! listeners[1].allow[2]: $NETWORK 'x' does not appear to be an IPv4 or IPv6 network
 ]
+--- nothing to match
+[[routes]]  #! routes[0]: expected something to match in users
+users = []
+backends = ["b"]
+[[routes]]  #! routes[1]: expected something to match in pattern
+pattern = ""
+backends = ["b"]
+[[routes]]
+regex = "(?P<user>a)"  #! routes[2].regex: expected another name for the group "user": {user} is the whole name
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- variable
+[backends.b]
+type = "command"
+argv = ["true"]
+env = { "A=B" = "c" }  #! backends.b.env."A=B": expected the name of an environment variable
 --- regex
 [[routes]]
 regex = "(a"  #! routes[0].regex: expected RE2 syntax: missing ): (a
@@ -615,7 +632,7 @@ def test_the_contract(tmp_path: Path) -> None:
                 model.Bytes(7),
                 model.Count(8),
                 (model.ExitCode(1),),
-                {"LANG": "C.UTF-8"},
+                {model.Variable("LANG"): "C.UTF-8"},
             ),
             "legacy": model.FingerBackend("old.example.org", model.Port(80), model.Seconds(6.0), model.Bytes(7)),
             "menu": model.MenuBackend(),

@@ -237,6 +237,7 @@ class StatusTests(HttpCase):
             ("404 Not Found", {"missing_statuses": [400]}, Failed("HTTP 404")),
             ("302 Found", {"missing_statuses": [302], "follow_redirects": False}, Missing()),
             ("302 Found", {"missing_statuses": [302]}, Missing()),
+            ("204 No Content", {"missing_statuses": [204]}, Missing()),
         ]
         for status, settings, outcome in cases:
             script = says(response(b"text", status=status, extra="Location: /login\r\n"))

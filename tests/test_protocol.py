@@ -548,13 +548,36 @@ class DeadlineTests(TestCase):
         self.clock.pump([0.5] * 3)
         assert transport.closed == ""
         self.clock.pump([0.5] * 3)
-        assert transport.closed == "aborted"
+        assert transport.closed == "clean"
 
     def test_linger_ends_with_the_client(self) -> None:
         """A client that closes its side after its answer is closed on at once."""
         transport = connect(factory(FakeBackend(Answered("hi")), clock=self.clock))
         transport.protocol.dataReceived(b"x\r\nmore")
         transport.protocol.readConnectionLost()
+        assert transport.closed == "clean"
+
+    async def test_slow_reader(self) -> None:
+        """A client that begins to read long after its answer was handed to the kernel still gets it whole."""
+        listener = factory(FakeBackend(Answered("z" * 60_000)), clock=self.clock)
+        port = reactor.listenTCP(0, listener, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port.getHost().port))
+            client.sendall(b"x\r\n")
+            await until(lambda: any(each._handed_over for each in listener.protocols), "the handing over")
+            self.clock.pump([0.5] * 6)
+            await until(lambda: not listener.protocols, "the connection's end")
+            assert await in_thread(lambda: receive_all(client)) == b"z" * 60_000 + b"\r\n"
+
+    def test_client_that_has_closed_its_side(self) -> None:
+        """A long answer to a client that has closed its side already is closed on at once."""
+        backend = FakeBackend(Deferred())
+        transport = connect(factory(backend, clock=self.clock))
+        transport.protocol.dataReceived(b"x\r\n")
+        transport.protocol.readConnectionLost()
+        backend.says.callback(Answered("z" * 60_000))
         assert transport.closed == "clean"
 
     def test_flood(self) -> None:
@@ -570,6 +593,12 @@ class DeadlineTests(TestCase):
 
 class ConnectionCountTests(TestCase):
     """What ``max_connections`` bounds."""
+
+    def test_more_than_twice_too_many(self) -> None:
+        """Clients that do not even take their refusal, as under TLS they can, are bounded too."""
+        listener = factory(FakeBackend(Answered("hi")), max_connections=2)
+        clients = [connect(listener, reads=False) for _ in range(5)]
+        assert [client.closed for client in clients] == ["", "", "", "", "aborted"]
 
     def test_counted_and_freed(self) -> None:
         """So many clients at once are served and one more is busy, again and again as they come and go."""

@@ -134,7 +134,7 @@ class _Run(ProcessProtocol):
     def kill(self) -> None:
         """End the program and all it has started, and read no more."""
         if self.transport is not None:
-            with suppress(ProcessExitedAlready):  # it leads no group until it runs
+            with suppress(ProcessExitedAlready, PermissionError):  # it leads no group until it runs
                 self.transport.signalProcess("KILL")
         self._kill_group()
         self._close_pipes()
@@ -185,7 +185,7 @@ class CommandBackend:
         ):
             return Missing()  # no program shall take a name for an option
         work: Deferred[Outcome] = Deferred.fromCoroutine(self._run(argv, query))
-        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"killed: not done within {seconds:g} s"))
+        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
         return await work
 
     async def _run(self, argv: list[str], query: Query) -> Outcome:

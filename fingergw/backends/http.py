@@ -71,6 +71,8 @@ def compile_template(text: str) -> jinja2.Template:
         return environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
+    except RecursionError:
+        raise ValueError("expected a Jinja2 template that is not nested so deeply") from None
 
 
 class _Url(EncodedURL):
@@ -223,9 +225,12 @@ class HttpBackend:
             return Failed(_describe(cause))
 
     async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
+        if response.code in self.missing_statuses:
+            _discard(response)
+            return Missing()
         if not 200 <= response.code < 300:
             _discard(response)
-            return Missing() if response.code in self.missing_statuses else Failed(f"HTTP {response.code}")
+            return Failed(f"HTTP {response.code}")
         body = _Body(self.max_bytes, encoding)
         response.deliverBody(body)
         data = await body.finished

@@ -38,6 +38,8 @@ HeaderName = NewType("HeaderName", str)
 """A header's name (RFC 9110 §5.1)."""
 HeaderValue = NewType("HeaderValue", str)
 """A header's value, in one line."""
+Variable = NewType("Variable", str)
+"""The name of an environment variable."""
 UserName = NewType("UserName", str)
 """A name as a query can have it."""
 
@@ -112,6 +114,8 @@ class Route:
         given = [key for key in MATCHES if getattr(self, key) not in (None, False)]
         if len(given) != 1:
             raise ValueError(expected_one(MATCHES, given))
+        if not (self.keyword or self.index):
+            raise ValueError(f"expected something to match in {given[0]}")
         if not self.name:
             object.__setattr__(self, "name", self.default_name)
 
@@ -175,7 +179,7 @@ class CommandBackend:
     max_bytes: Bytes = Bytes(65536)
     max_running: Count = Count(4)
     missing_exit_codes: tuple[ExitCode, ...] = ()
-    env: dict[str, str] = Factory(dict)
+    env: dict[Variable, str] = Factory(dict)
     cache: BackendCache | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -57,6 +57,8 @@ def parse_toml(source: Source) -> dict[str, object]:
         line = place.removeprefix("line ").partition(",")[0]
         number = line if line.isdigit() else str(source.text.count("\n") + 1)
         raise ConfigError([f"{source.path}:{number}: not TOML: {reason[:1].lower()}{reason[1:]}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{source.path}: nested too deeply"]) from None
 
 
 def unknown(word: str, known: Iterable[str], what: str) -> str:

@@ -64,7 +64,11 @@ def load_entries(path: Path) -> model.Entries:
 
 
 def dumps(config: model.Config) -> str:
-    """Return a configuration as TOML that :func:`load` reads as the same; paths come out absolute."""
+    """Return a configuration as TOML that :func:`load` reads as the same.
+
+    Files come out absolute. Endpoint strings, programs and the access log stay as they were written, so a relative path
+    in one of these is then relative to where the text is written.
+    """
     converter = Converter(omit_if_default=True)
     for kind in (*model.Network.__args__, Path):  # type: ignore[attr-defined]  # a union has them
         converter.register_unstructure_hook(kind, str)

@@ -106,10 +106,19 @@ def _umask(value: object, _: object) -> int:
 def _regex(value: object, _: object) -> str:
     pattern = _plain(str, value)
     try:
-        group_names(pattern)
+        names = group_names(pattern)
     except ValueError as error:
         raise _ExpectedError(f"expected RE2 syntax: {error}") from None
+    if "user" in names:
+        raise _ExpectedError('expected another name for the group "user": {user} is the whole name')
     return pattern
+
+
+def _variable(value: object, _: object) -> str:
+    name = _plain(str, value)
+    if not name or "=" in name or not name.isprintable():
+        raise _ExpectedError("expected the name of an environment variable")
+    return name
 
 
 def _argument(value: object, _: object) -> str:
@@ -210,6 +219,7 @@ def make_converter(base: Path) -> Converter:
         converter.register_structure_hook(new_type, _within(low, high))
     converter.register_structure_hook(model.Umask, _umask)
     converter.register_structure_hook(model.Regex, _regex)
+    converter.register_structure_hook(model.Variable, _variable)
     converter.register_structure_hook(model.Argument, _argument)
     converter.register_structure_hook(model.Url, _url)
     converter.register_structure_hook(model.HeaderName, _header_name)
