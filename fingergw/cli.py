@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -142,7 +143,11 @@ class QueryOptions(_Options):
                 where = f"{self.target.host}, port {self.target.port}"
                 _complain(f"{where}: {str(error) or type(error).__name__}")
                 raise SystemExit(1) from None
-            sys.stdout.write(answer)
+            try:
+                print(answer, end="", flush=True)
+            except OSError as error:
+                _complain(f"standard output: {error.strerror}")
+                os._exit(1)  # Python would complain of what it cannot flush
 
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")

@@ -8,6 +8,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -65,8 +66,12 @@ class _Answer(Protocol):
             self._close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if not self.done.called:
+        if self.done.called:
+            return
+        if self.received or reason.check(ConnectionDone):
             self.done.callback(self.received[:_MAX_BYTES])
+        else:
+            self.done.errback(reason)
 
     def _close(self) -> None:
         if self.transport is not None:

@@ -481,6 +481,33 @@ class TestQuery:
         assert ended.returncode == 1
         assert ended.stderr == f"fingergw: 127.0.0.1, port {port}: no answer within 0.5 s\n"
 
+    def test_reset(self) -> None:
+        """A connection that is reset before an answer ends it with 1."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            asking = subprocess.Popen(
+                [*COMMAND, "query", f"@127.0.0.1:{port}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            client, _ = listening.accept()
+            client.recv(1)
+            client.close()  # with something unread
+            out, err = asking.communicate(timeout=20)
+        assert (asking.returncode, out) == (1, b"")
+        assert b"Traceback" not in err
+
+    def test_full_output(self) -> None:
+        """An output that takes nothing ends it with 1, without a traceback."""
+        with server(b"hi\r\n") as (port, _), Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                [*COMMAND, "query", f"@127.0.0.1:{port}"],
+                cwd=ROOT,
+                text=True,
+                check=False,
+                stdout=full,
+                stderr=subprocess.PIPE,
+            )
+        assert (ended.returncode, ended.stderr) == (1, "fingergw: standard output: No space left on device\n")
+
     @pytest.mark.parametrize("target", ["a@h:finger", "a@h:0", "a@h:65536", "a\r\nb@h", "\udcff@h"])
     def test_wrong_target(self, target: str, capfd: pytest.CaptureFixture[str]) -> None:
         """A target that means nothing is wrong usage, and nobody is contacted."""

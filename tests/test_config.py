@@ -542,9 +542,10 @@ def test_what_is_left_of_a_broken_file_can_be_checked(tmp_path: Path, text: str,
         (b"a = 1\n\n[b\n", "3: not TOML: expected ']' at the end of a table declaration"),
         (b"a = 1\na = 2\n", "2: not TOML: cannot overwrite a value"),
         (b'a = """\nx', "2: not TOML: unterminated string"),
+        (b"a = " + b"[" * 10000, "nested too deeply"),
         (b"a = '\xe9'\n", "not UTF-8, which TOML must be"),
     ],
-    ids=["empty", "no-listener", "value", "table", "twice", "end", "latin-1"],
+    ids=["empty", "no-listener", "value", "table", "twice", "end", "nested", "latin-1"],
 )
 def test_mistakes_of_the_whole_file(tmp_path: Path, text: bytes, message: str) -> None:
     """A file that is not TOML is refused with the line; one without a listener too."""

@@ -684,6 +684,7 @@ class ConnectionTests(HttpCase):
             ("bearer_token_file", "nowhere", "No such file or directory"),
             ("template", "{{ name", "expected a Jinja2 template"),
             ("template", "{{ name | no_such_filter }}", "expected a Jinja2 template"),
+            ("template", "{{ " + "(" * 1000 + " }}", "expected a Jinja2 template that is not nested so deeply"),
         ):
             settings: dict[str, Any] = {key: name}
             path = self.write("fingergw.toml", self.configuration("http://127.0.0.1/", **settings))

@@ -706,6 +706,16 @@ class AccessLogTests(TestCase):
         entry = self._entry(asked, lambda transport, _: transport.protocol.dataReceived(line))
         assert {key: entry[key] for key in expected} == expected
 
+    def test_left_in_the_middle(self) -> None:
+        """A client that closes its side in the middle of its query has a line too."""
+
+        def act(transport: FakeTransport, _: Clock) -> None:
+            transport.protocol.dataReceived(b"hal")
+            transport.protocol.readConnectionLost()
+
+        entry = self._entry(None, act)
+        assert (entry["query"], entry["outcome"], entry["bytes"]) == ("hal", "gone", 0)
+
     def test_answered(self) -> None:
         """An answer's line has the listener, the client, the route, the backend and the size."""
         self._check(
