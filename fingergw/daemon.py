@@ -29,7 +29,6 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
     """Return twistd's own options.
 
     :param options: those of the command line; they win.
-
     :raises PrivilegeError: what is asked for takes root, or is not enough to leave it.
     """
     uid, gid, chroot, umask = options["uid"], options["gid"], options["chroot"], options["umask"]
