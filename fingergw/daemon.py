@@ -95,13 +95,14 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
     try:
         runner.run()
-    except OSError as error:
-        raise FingergwError(f"{error.filename or 'cannot start'}: {error.strerror}") from None
-    except FingergwError as error:
+    except (OSError, FingergwError) as caught:
+        error = caught
+        if isinstance(caught, OSError):
+            error = FingergwError(f"{caught.filename or 'cannot start'}: {caught.strerror}")
         if not own["nodaemon"]:
             _log.critical("{error}", error=str(error))
         reactor.iterate()  # what was bound is closed in a turn of the reactor
-        raise
+        raise error from None
     if runner._exitSignal is not None:  # noqa: SLF001  # as twistd does
         app._exitWithSignal(runner._exitSignal)  # noqa: SLF001
     failure = getattr(service, "failure", None)

@@ -28,6 +28,15 @@ from fingergw.gateway import Gateway
 reactor: Any = _reactor
 ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 20.0
+# routes and backends that answer the name "hello"
+HELLO = """
+[[routes]]
+user = "hello"
+backends = ["map"]
+[backends.map]
+type = "static"
+entries = { hello = "Hello" }
+"""
 
 
 async def until(condition: Callable[[], object], what: str = "the condition") -> None:

@@ -18,16 +18,20 @@ import pytest
 import fingergw
 from fingergw.cli import main
 from fingergw.client import Target, parse_target
-from tests.support import COMMAND, ROOT, finger, free_port, listens, process, receive_all, run, serves, wait_until
+from tests.support import (
+    COMMAND,
+    HELLO,
+    ROOT,
+    finger,
+    free_port,
+    listens,
+    process,
+    receive_all,
+    run,
+    serves,
+    wait_until,
+)
 
-HELLO = """
-[[routes]]
-user = "hello"
-backends = ["map"]
-[backends.map]
-type = "static"
-entries = { hello = "Hello" }
-"""
 # waits until the test lets it go on
 WAITING = """
 [[routes]]

@@ -14,21 +14,13 @@ from pathlib import Path
 import pytest
 
 from fingergw.errors import PrivilegeError
-from tests.support import GatewayCase, finger, free_port, listens, process, run, wait_until
+from tests.support import HELLO, GatewayCase, finger, free_port, listens, process, run, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 NOBODY = 65534
 # in no passwd; and not this file's own business whether it is in use somewhere
 STRANGER = 61234
-MAP = """
-[[routes]]
-user = "hello"
-backends = ["map"]
-[backends.map]
-type = "static"
-entries = { hello = "Hello" }
-"""
 
 
 def privileged_port() -> int:
@@ -46,7 +38,7 @@ def privileged_port() -> int:
 def write(folder: Path, settings: str = "", *, endpoint: str) -> list[str]:
     """Write a configuration with a [process] table, and return the arguments that name it."""
     path = folder / "fingergw.toml"
-    path.write_text(f"[[listeners]]\nname = 'l'\nendpoint = '{endpoint}'\n{MAP}\n[process]\n{settings}\n")
+    path.write_text(f"[[listeners]]\nname = 'l'\nendpoint = '{endpoint}'\n{HELLO}\n[process]\n{settings}\n")
     return ["--config", str(path)]
 
 
@@ -230,7 +222,7 @@ class ApplicationTests(GatewayCase):
     async def test_root(self) -> None:
         """Under twistd [process] has no effect, so that a gateway that is still root refuses to serve."""
         with pytest.raises(PrivilegeError, match="start it by fingergw, or give the Application the uid and gid"):
-            self.start(f'[[listeners]]\nendpoint = "tcp:0"\n{MAP}\n[process]\nuser = "nobody"\n')
+            self.start(f'[[listeners]]\nendpoint = "tcp:0"\n{HELLO}\n[process]\nuser = "nobody"\n')
 
 
 def test_daemon(tmp_path: Path) -> None:

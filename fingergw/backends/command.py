@@ -134,7 +134,8 @@ class _Run(ProcessProtocol):
     def kill(self) -> None:
         """End the program and all it has started, and read no more."""
         if self.transport is not None:
-            with suppress(ProcessExitedAlready, PermissionError):  # it leads no group until it runs
+            # The program by itself too: it leads no group until it runs. EPERM: it has changed its user.
+            with suppress(ProcessExitedAlready, PermissionError):
                 self.transport.signalProcess("KILL")
         self._kill_group()
         self._close_pipes()
