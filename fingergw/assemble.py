@@ -24,7 +24,7 @@ from fingergw.backends.command import CommandBackend, spawner
 from fingergw.backends.http import HttpBackend, compile_template
 from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import StaticMap, StaticText, layout
-from fingergw.bounded_agent import bounded_agent
+from fingergw.bounded_http import bounded_agent
 from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error

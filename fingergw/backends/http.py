@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
-import zlib
 from collections.abc import Mapping
 from email.message import Message
 from typing import Any, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import jinja2
-from attrs import define, field, frozen
+from attrs import field, frozen
 from hyperlink import EncodedURL
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from justhtml import JustHTML
@@ -25,14 +24,11 @@ from twisted.internet.error import (
     ConnectionClosed,
     DNSLookupError,
 )
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import RequestTransmissionFailed, ResponseDone, ResponseFailed
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
+from fingergw.bounded_http import BodyError, Undecoded, discard, read
 from fingergw.outcome import Answered, Failed, Missing, Outcome
 from fingergw.placeholders import Template
 from fingergw.query import Query, clean
@@ -51,10 +47,6 @@ _UPSTREAM_ERRORS = (
 )
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
-
-
-class _BodyError(Exception):
-    """The body is not what it may be; the message is the reason."""
 
 
 def compile_template(text: str) -> jinja2.Template:
@@ -80,83 +72,6 @@ class _Url(EncodedURL):
 
     def to_uri(self) -> EncodedURL:
         return EncodedURL.to_uri(self.replace(host="localhost")).replace(host=self.host)
-
-
-@implementer(IAgent)
-@define
-class _Undecoded:
-    """One request's agent that leaves the body as it comes: treq would decode any chunk, however large it gets."""
-
-    agent: IAgent
-    encoding: bytes = b""
-
-    def request(
-        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
-    ) -> Deferred[IResponse]:
-        return self.agent.request(method, uri, headers, bodyProducer).addCallback(self._note)
-
-    def _note(self, response: IResponse) -> IResponse:
-        self.encoding = b",".join(response.headers.getRawHeaders(b"content-encoding", [])).strip().lower()
-        response.headers.removeHeader(b"content-encoding")
-        return response
-
-
-@define(eq=False)
-class _Body(Protocol):
-    """Collect a body, decoded, and break off when it is too large.
-
-    :param encoding: its content coding (RFC 9110 §8.4).
-    """
-
-    max_bytes: int
-    encoding: bytes
-    data: bytearray = field(factory=bytearray)
-    finished: Deferred[bytes] = field(init=False)
-    _begun: bool = field(init=False, default=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.finished = Deferred(lambda _: self.abort())
-        self._gzip = None if self.encoding in (b"", b"identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
-
-    def connectionMade(self) -> None:
-        if self.encoding not in (b"", b"identity", b"gzip", b"x-gzip", b"deflate"):
-            self._fail("a content coding that was not asked for")
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.finished.called:
-            return  # what was here already when the connection was broken off
-        self._begun = True
-        room = self.max_bytes + 1 - len(self.data)
-        try:
-            self.data += self._gzip.decompress(data, room) if self._gzip else data[:room]
-        except zlib.error:
-            self._fail("a body that is not the gzip it is said to be")
-        if len(self.data) > self.max_bytes:
-            self._fail(f"more than {self.max_bytes} bytes")
-        elif self._gzip and self._gzip.unused_data:  # it would grow with every byte
-            self._fail("a body that goes on after its gzip's end")
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.finished.called:
-            return
-        if self._gzip and not self._gzip.eof and self._begun:
-            self._fail("a body that broke off")
-        elif reason.check(ResponseDone, PotentialDataLoss):
-            self.finished.callback(bytes(self.data))
-        else:
-            self.finished.errback(reason)
-
-    def abort(self) -> None:
-        """Break the connection off, without waiting for the other side's goodbye."""
-        # What a body's protocol gets for a transport cannot abort; a TLS peer that hangs would be waited for.
-        connection = getattr(self.transport, "_producer", None)
-        if connection is not None:
-            connection.abortConnection()
-
-    def _fail(self, reason: str) -> None:
-        if not self.finished.called:
-            self.finished.errback(_BodyError(reason))
-            self.abort()
 
 
 @frozen
@@ -196,7 +111,7 @@ class HttpBackend:
     async def _get(self, url: str, values: Mapping[str, str]) -> Outcome:
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                agent = _Undecoded(self.agent)
+                agent = Undecoded(self.agent)
                 # a client of its own for each request: one that is kept would hand one query's cookies to the next
                 response = await HTTPClient(agent).get(
                     _Url.from_text(url),
@@ -207,7 +122,7 @@ class HttpBackend:
                 )
                 if not self.follow_redirects or response.code not in _REDIRECTS - self.missing_statuses:
                     return await self._outcome(response, agent.encoding, values)
-                _discard(response)
+                discard(response)
                 location = _header(response, b"location")
                 if not location:
                     return Failed(f"HTTP {response.code} without a Location")
@@ -216,7 +131,7 @@ class HttpBackend:
                     return Failed(f"HTTP {response.code}, a redirect to another origin: not followed")
                 url = target
             return Failed(f"more than {_MAX_REDIRECTS} redirects")
-        except _BodyError as error:
+        except BodyError as error:
             return Failed(str(error))
         except _UPSTREAM_ERRORS as error:
             cause = _cause(error)
@@ -226,14 +141,12 @@ class HttpBackend:
 
     async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
         if response.code in self.missing_statuses:
-            _discard(response)
+            discard(response)
             return Missing()
         if not 200 <= response.code < 300:
-            _discard(response)
+            discard(response)
             return Failed(f"HTTP {response.code}")
-        body = _Body(self.max_bytes, encoding)
-        response.deliverBody(body)
-        data = await body.finished
+        data = await read(response, encoding, self.max_bytes)
         if self.template is not None:
             return _render(self.template, data, values)
         return Answered(_text(data, _header(response, b"content-type")))
@@ -263,14 +176,6 @@ def _text(data: bytes, content_type: str) -> str:
     except (LookupError, ValueError):  # ValueError: a name with a NUL in it, or a codec that cannot replace
         pass
     return data.decode(errors="replace")
-
-
-def _discard(response: IResponse) -> None:
-    """Let go of a response whose body nobody reads; one without a body leaves its connection for the next request."""
-    body = _Body(0, b"")
-    body.finished.addErrback(lambda _: None)
-    response.deliverBody(body)
-    body.finished.cancel()
 
 
 def _follow(url: str, location: str) -> str | None:
