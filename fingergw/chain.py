@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from fingergw.outcome import Answered, Backend, Failed, Missing, Outcome
+from fingergw.outcome import Answered, Backend, Failed, Missing, Outcome, outcome_of
 from fingergw.query import Query
 
 
@@ -43,12 +43,7 @@ class Chain:
         """
         failures: tuple[tuple[str, Failed], ...] = ()
         for name, backend in self.backends:
-            try:
-                outcome = await backend.answer(query)
-            except self.cancelled:
-                raise
-            except Exception as error:
-                outcome = Failed(f"unforeseen {type(error).__name__}", error)
+            outcome = await outcome_of(backend.answer(query), self.cancelled)
             if isinstance(outcome, Answered):
                 return Result(outcome, name, failures)
             if isinstance(outcome, Failed):

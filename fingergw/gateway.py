@@ -14,9 +14,11 @@ from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 
 from fingergw.access_log import AccessLog
+from fingergw.cache.backend import CachedBackend
 from fingergw.errors import FingergwError, ListenError, PrivilegeError
 from fingergw.listening import is_reachable, parse
 from fingergw.protocol import FingerFactory
+from fingergw.stores.guarded import GuardedStore
 
 _log = Logger()
 
@@ -110,6 +112,8 @@ class Gateway(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         self.failure: FingergwError | None = None
         self.pools: list[HTTPConnectionPool] = []
+        self.caches: list[CachedBackend] = []
+        self.store: GuardedStore | None = None
         self._user = user
         self._access_log = access_log
         self._reactor = reactor
@@ -147,6 +151,8 @@ class Gateway(MultiService):
         except FingergwError:
             self.stopService()
             raise
+        if self.store is not None:
+            self.store.start()
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[Any]:
@@ -159,7 +165,12 @@ class Gateway(MultiService):
 
     def _close(self, result: object) -> Deferred[Any]:
         self._access_log.close()
-        return gatherResults([pool.closeCachedConnections() for pool in self.pools]).addCallback(lambda _: result)
+        for cache in self.caches:
+            cache.stop()
+        closing = [pool.closeCachedConnections() for pool in self.pools]
+        if self.store is not None:
+            closing.append(Deferred.fromCoroutine(self.store.stop()))
+        return gatherResults(closing).addCallback(lambda _: result)
 
     def _refuse_root(self) -> None:
         if os.geteuid() != 0 or self._user in ("root", "0"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from functools import lru_cache, partial
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -30,6 +30,20 @@ _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 65536
 # An answer of this size is on its way whole before anything else can arrive: it fits TCP's first window (RFC 6928).
 _SMALL_ANSWER_BYTES = 4096
+
+
+def log_failed(text: str, failed: Failed, backend: str, **fields: Any) -> None:
+    """Log that a backend failed, with a traceback where that was not foreseen.
+
+    :param text: the message; ``{backend}`` and ``{why}`` are put in place, and the fields.
+    """
+    why = escape(failed.reason)
+    if failed.error is None:
+        _log.error(text, backend=backend, why=why, **fields)
+    else:
+        failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
+        _log.failure(text, failure, backend=backend, why=why, **fields)
+
 
 Refusal: TypeAlias = Literal["no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"]
 
@@ -143,7 +157,7 @@ class FingerProtocol(Protocol):
         if self._state is not _ANSWERING:
             return
         for backend, failed in result.failures:
-            self._log_failed(backend, failed)
+            log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
         if isinstance(result.outcome, Answered):
             self._send(self.factory.to_wire(result.outcome.text), "answered", result.backend)
         else:
@@ -153,14 +167,6 @@ class FingerProtocol(Protocol):
         if self._state is _ANSWERING:
             _log.failure("the chain of route {route} failed", failure, route=self._route)
             self._refuse("internal_error")
-
-    def _log_failed(self, backend: str, failed: Failed) -> None:
-        text, why = "backend {backend} failed, asked by route {route}: {why}", escape(failed.reason)
-        if failed.error is None:
-            _log.error(text, backend=backend, route=self._route, why=why)
-        else:
-            failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
-            _log.failure(text, failure, backend=backend, route=self._route, why=why)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._send(self.factory.refusals[refusal], refusal, "")

@@ -11,7 +11,7 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from fingergw.outcome import Outcome
+from fingergw.outcome import Inputs, Outcome
 from fingergw.query import Query
 
 
@@ -24,6 +24,7 @@ class FakeBackend:
 
     says: Any
     queries: list[Query] = field(factory=list)
+    inputs: Inputs = field(factory=lambda: Inputs(frozenset({"user"})))
 
     async def answer(self, query: Query) -> Outcome:
         """Note the query, and say it."""

@@ -373,11 +373,52 @@ host = "h"
 --- cache
 [backends.x]
 type = "menu"
-[backends.x.cache]  #! backends.x.cache: $LATER
-ttl = 5
+[backends.x.cache]
+ttl = "5"  #! backends.x.cache.ttl: expected a number, not a string
+stale = -1  #! backends.x.cache.stale: expected a number of seconds, 0 or more
+negative_ttl = inf  #! backends.x.cache.negative_ttl: expected a number of seconds, 0 or more
+max_bytes = 5  #! backends.x.cache.max_bytes: unknown key "max_bytes"; expected one of: negative_ttl, stale, ttl, vary
+--- cache-vary
+[backends.x]
+type = "command"
+argv = ["uptime"]
+[backends.x.cache]
+vary = ["user"]  #! backends.x.cache.vary[0]: expected "client" or "listener" or "verbose"
+--- cache-vary-of-another
+[backends.x]
+type = "menu"
+[backends.x.cache]
+vary = []  #! backends.x.cache.vary: only a command is told these; remove it
 --- store
 [cache]
-store = "redis://h"  #! cache.store: $LATER
+store = "redis:h"  #! cache.store: $STORE
+--- store-unknown
+[cache]
+store = "memcached://h"  #! cache.store: $STORE
+--- store-sqlite-without-a-path
+[cache]
+store = "sqlite:"  #! cache.store: $STORE
+--- store-redis-without-a-host
+[cache]
+store = "redis://:6379/0"  #! cache.store: $STORE
+--- store-redis-database
+[cache]
+store = "redis://h/first"  #! cache.store: $STORE
+--- store-redis-port
+[cache]
+store = "redis://h:0"  #! cache.store: $STORE
+--- store-redis-ports
+[cache]
+store = "redis://h:99999"  #! cache.store: $STORE
+--- store-redis-query
+[cache]
+store = "redis://h/0?x"  #! cache.store: $STORE
+--- store-redis-password
+[cache]
+store = "redis://:x@h"  #! cache.store: $PASSWORD
+--- store-bounds
+[cache]
+max_entries = 0  #! cache.max_entries: expected 1 or more
 --- forwarding
 [forwarding]
 allow = { "h" = "tcp:h:79" }  #! forwarding.allow: $LATER
@@ -479,6 +520,8 @@ MEANINGS = {
     "$NAME": "expected a name that can be asked for; the empty query is index = true",
     "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32":',
     "$BRACE": "write {{ or }} for a brace that is meant as such",
+    "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: over TLS)',
+    "$PASSWORD": "expected no password in it: put it into a file, and name that in password_file",
     "$LATER": "not supported yet; remove it",
     "$SECONDS": "expected a number of seconds above 0",
     "$PERSON": "expected a text, or a table such as { name, directory, shell, office, phone, project, plan }",
@@ -573,9 +616,7 @@ def test_the_contract(tmp_path: Path) -> None:
     assert [(problem.path, problem.message.partition(";")[0]) for problem in problems] == [
         (("limits", "max_connections_per_client"), "not supported yet"),
         (("limits", "rate"), "not supported yet"),
-        (("backends", "rota", "cache"), "not supported yet"),
         (("backends", "legacy", "type"), "finger backends are not supported yet"),
-        (("cache", "store"), "not supported yet"),
         (("forwarding", "allow"), "not supported yet"),
         (("admin", "endpoint"), "not supported yet"),
     ]
@@ -625,7 +666,7 @@ def test_the_contract(tmp_path: Path) -> None:
                 "{{ name }}",
                 model.FilePath(Path("/etc/ca.pem")),
                 follow_redirects=False,
-                cache=model.BackendCache(model.Seconds(1.0), model.Seconds(2.0), model.Seconds(3.0)),
+                cache=model.BackendCache(model.Period(1.0), model.Period(0.0), model.Period(3.0)),
             ),
             "services": model.CommandBackend(
                 (model.Argument("/bin/echo"), model.Argument("--"), model.Argument("{user}")),
@@ -634,11 +675,18 @@ def test_the_contract(tmp_path: Path) -> None:
                 model.Count(8),
                 (model.ExitCode(1),),
                 {model.Variable("LANG"): "C.UTF-8"},
+                model.BackendCache(vary=("client",)),
             ),
             "legacy": model.FingerBackend("old.example.org", model.Port(80), model.Seconds(6.0), model.Bytes(7)),
             "menu": model.MenuBackend(),
         },
-        cache=model.Cache("sqlite:cache.db", model.Count(1), model.Bytes(2)),
+        cache=model.Cache(
+            model.Store("rediss://fg@cache.example.org:6380/1"),
+            model.Count(1),
+            model.Bytes(2),
+            model.FilePath(tmp_path / "redis.password"),
+            model.FilePath(Path("/etc/ca.pem")),
+        ),
         limits=limits,
         forwarding=model.Forwarding({"old.example.org": "tcp:old.example.org:79"}),
         answers=model.Answers("ascii", True, "1", "2", "3", "4", "5", "6"),
@@ -720,7 +768,7 @@ missing_statuses = [404]
 template = "{{ name }}"
 ca_file = "/etc/ca.pem"
 follow_redirects = false
-cache = { ttl = 1, stale = 2, negative_ttl = 3 }
+cache = { ttl = 1, stale = 0, negative_ttl = 3 }
 
 [backends.services]
 type = "command"
@@ -730,6 +778,7 @@ max_bytes = 7
 max_running = 8
 missing_exit_codes = [1]
 env = { LANG = "C.UTF-8" }
+cache = { vary = ["client"] }
 
 [backends.legacy]
 type = "finger"
@@ -742,9 +791,11 @@ max_bytes = 7
 type = "menu"
 
 [cache]
-store = "sqlite:cache.db"
+store = "rediss://fg@cache.example.org:6380/1"
 max_entries = 1
 max_bytes = 2
+password_file = "redis.password"
+ca_file = "/etc/ca.pem"
 
 [limits]
 max_query_bytes = 1
@@ -800,7 +851,13 @@ def test_defaults(tmp_path: Path) -> None:
             },
         ),
         "routes": (),
-        "cache": {"store": "memory", "max_entries": 10000, "max_bytes": 67108864},
+        "cache": {
+            "store": "memory",
+            "max_entries": 10000,
+            "max_bytes": 67108864,
+            "password_file": None,
+            "ca_file": None,
+        },
         "limits": LIMITS,
         "forwarding": {"allow": {}},
         "answers": {
@@ -823,7 +880,7 @@ def test_defaults(tmp_path: Path) -> None:
     http = model.HttpBackend(model.Url("http://h/"))
     assert attrs.astuple(http)[1:] == ({}, None, 5, 65536, (404, 410), None, None, True, None)
     assert attrs.astuple(model.FingerBackend("h")) == ("h", 79, 5, 65536, None)
-    assert attrs.astuple(model.BackendCache()) == (30, 3600, 10)
+    assert attrs.astuple(model.BackendCache()) == (30, 3600, 10, ("client", "listener", "verbose"))
     assert model.Route((), index=True).fallthrough == ("missing", "failed")
 
 

@@ -50,6 +50,8 @@ def test_shipped_file_is_the_embedded_default() -> None:
         ('`[backends.NAME]` with `type = "static"`', model.StaticBackend),
         ('`[backends.NAME]` with `type = "command"`', model.CommandBackend),
         ('`[backends.NAME]` with `type = "http"`', model.HttpBackend),
+        ("`[backends.NAME.cache]`", model.BackendCache),
+        ("`[cache]`", model.Cache),
         ("`[limits]`", model.Limits),
         ("`[answers]`", model.Answers),
         ("`[process]`", model.Process),
@@ -70,13 +72,20 @@ def test_every_subcommand_is_listed() -> None:
         assert f"| `fingergw {name} " in README
 
 
-def test_defaults_are_those_of_the_code() -> None:
-    """The defaults in the limits' table are the code's."""
-    section = README.partition("### `[limits]`\n")[2].partition("\n### ")[0]
+@pytest.mark.parametrize(
+    ("heading", "table", "count"),
+    [
+        ("`[limits]`", model.Limits(), 5),
+        ("`[backends.NAME.cache]`", model.BackendCache(), 3),
+        ("`[cache]`", model.Cache(), 2),
+    ],
+)
+def test_defaults_are_those_of_the_code(heading: str, table: Any, count: int) -> None:
+    """The numbers that a table of keys has as defaults are the code's."""
+    section = README.partition(f"### {heading}\n")[2].partition("\n### ")[0]
     stated = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", section, re.MULTILINE))
-    limits = attrs.asdict(model.Limits())
-    assert {name: float(value) for name, value in stated.items()} == {name: limits[name] for name in stated}
-    assert len(stated) == 5
+    assert {name: float(value) for name, value in stated.items()} == {name: getattr(table, name) for name in stated}
+    assert len(stated) == count
 
 
 class OpeningExample(GatewayCase):

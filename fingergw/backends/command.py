@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from fingergw.outcome import Answered, Failed, Missing, Outcome
+from fingergw.outcome import Answered, Failed, Inputs, Missing, Outcome
 from fingergw.placeholders import Template
 from fingergw.query import Query, escape
 
@@ -176,6 +176,12 @@ class CommandBackend:
     _places: DeferredSemaphore = field(
         init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
     )
+
+    @property
+    def inputs(self) -> Inputs:
+        """The placeholders in the arguments, and all that the environment tells."""
+        names = frozenset[str]().union(*(argument.names for argument in self.argv))
+        return Inputs(names | {"user"}, verbose=True, client=True, listener=True)
 
     async def answer(self, query: Query) -> Outcome:
         """Run the program; its exit decides between Answered, Missing and Failed."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from typing import Any, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import jinja2
-from attrs import field, frozen
+import jinja2.meta
+from attrs import evolve, field, frozen
 from hyperlink import EncodedURL
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from justhtml import JustHTML
@@ -29,7 +30,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from fingergw.bounded_http import BodyError, Undecoded, discard, read
-from fingergw.outcome import Answered, Failed, Missing, Outcome
+from fingergw.freshness import FIELDS, conditions, freshness, redirected, revalidated
+from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
 from fingergw.placeholders import Template
 from fingergw.query import Query, clean
 
@@ -49,22 +51,52 @@ _UPSTREAM_ERRORS = (
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 
 
-def compile_template(text: str) -> jinja2.Template:
-    """Compile an answer's template, sandboxed: it is the operator's, but what it is filled with is not.
+@frozen
+class BodyTemplate:
+    """What makes an answer of a JSON body.
 
-    :raises ValueError: it is not Jinja2; the message says where.
+    :param names: the variables it uses.
     """
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: clean(value) if isinstance(value, str) else value,
-        autoescape=False,
-    )
-    try:
-        return environment.from_string(text)
-    except jinja2.TemplateSyntaxError as error:
-        raise ValueError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
-    except RecursionError:
-        raise ValueError("expected a Jinja2 template that is not nested so deeply") from None
+
+    template: jinja2.Template
+    names: frozenset[str]
+
+    @classmethod
+    def compile(cls, text: str) -> BodyTemplate:
+        """Compile a template, sandboxed: it is the operator's, but what it is filled with is not.
+
+        :raises ValueError: it is not Jinja2; the message says where.
+        """
+        environment = ImmutableSandboxedEnvironment(
+            undefined=jinja2.StrictUndefined,
+            finalize=lambda value: clean(value) if isinstance(value, str) else value,
+            autoescape=False,
+        )
+        bare = environment.overlay()
+        bare.globals = {}  # a placeholder may have the name of one, and then takes its place
+        try:
+            names = jinja2.meta.find_undeclared_variables(bare.parse(text))
+            return cls(environment.from_string(text), frozenset(names))
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
+        except RecursionError:
+            raise ValueError("expected a Jinja2 template that is not nested so deeply") from None
+
+    def render(self, data: bytes, values: Mapping[str, str]) -> Answered | Failed:
+        """Return the answer.
+
+        :param data: the body.
+        :param values: the placeholders.
+        """
+        try:
+            content: Json = json.loads(data)
+        except (ValueError, RecursionError):
+            return Failed("a body that is not JSON, which the template needs")
+        fields = content if isinstance(content, dict) else {}
+        try:
+            return Answered(self.template.render({**fields, "body": content, **values}))
+        except Exception as error:  # whatever the template does with what it was given
+            return Failed(f"the template failed: {type(error).__name__}: {error}")
 
 
 class _Url(EncodedURL):
@@ -79,6 +111,8 @@ class HttpBackend:
     """Get a URL and answer with what it gives.
 
     :param agent: makes the requests; it verifies TLS.
+    :param clock: for the timeout.
+    :param now: the time of day, in seconds since 1970, which is what upstream reckons in.
     :param url: its placeholders' values are percent-encoded.
     :param headers: sent with every request, a bearer token's among them.
     :param timeout: seconds from the query to the last byte of the body, redirects included.
@@ -90,39 +124,65 @@ class HttpBackend:
 
     agent: IAgent
     clock: Any
+    now: Callable[[], float]
     url: Template
     headers: Headers = field(repr=False)
     timeout: float
     max_bytes: int
     missing_statuses: frozenset[int]
-    template: jinja2.Template | None
+    template: BodyTemplate | None
     follow_redirects: bool
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the URL and the template have placeholders for."""
+        return Inputs(self.url.names | (self.template.names if self.template is not None else frozenset()))
 
     async def answer(self, query: Query) -> Outcome:
         """Get the URL; the status decides between Answered, Missing and Failed."""
+        outcome = await self.revalidate(query, {})
+        assert not isinstance(outcome, Unchanged)  # nothing was asked that it could answer
+        return outcome
+
+    async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        """Get the URL unless an earlier answer still holds (RFC 9110 §13)."""
         values = query.placeholders
-        if "." in values.values() or ".." in values.values():
+        if any(values[name] in (".", "..") for name in self.url.names):
             return Missing()  # percent-encoding leaves them as they are, and the server would leave its path
         url = self.url.fill({name: quote(value, safe="") for name, value in values.items()})
-        work: Deferred[Outcome] = Deferred.fromCoroutine(self._get(url, values))
+        work: Deferred[Outcome | Unchanged] = Deferred.fromCoroutine(self._get(url, values, validators))
         work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
         return await work
 
-    async def _get(self, url: str, values: Mapping[str, str]) -> Outcome:
+    async def _get(self, url: str, values: Mapping[str, str], validators: Mapping[str, str]) -> Outcome | Unchanged:
+        redirects: list[Freshness] = []
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                agent = Undecoded(self.agent)
+                headers, is_conditional = self.headers.copy(), validators.get("url") == url
+                for name, value in conditions(validators).items() if is_conditional else ():
+                    headers.setRawHeaders(name.encode(), [value.encode("latin-1", "replace")])
+                agent, sent_at = Undecoded(self.agent), self.now()
                 # a client of its own for each request: one that is kept would hand one query's cookies to the next
                 response = await HTTPClient(agent).get(
-                    _Url.from_text(url),
-                    headers=self.headers.copy(),
-                    allow_redirects=False,
-                    unbuffered=True,
-                    reactor=self.clock,
+                    _Url.from_text(url), headers=headers, allow_redirects=False, unbuffered=True, reactor=self.clock
                 )
+                received_at, fields = self.now(), _fields(response)
+                age = {"received_at": received_at, "delay": max(0.0, received_at - sent_at)}
+                if response.code == 304 and is_conditional:
+                    discard(response)
+                    said = revalidated(validators, fields, **age)
+                    if said is not None:
+                        return Unchanged(_reached(url, said, redirects))
+                    validators = {}  # it speaks of something else, so the whole is needed
+                    continue
+                said = freshness(fields, **age)
                 if not self.follow_redirects or response.code not in _REDIRECTS - self.missing_statuses:
-                    return await self._outcome(response, agent.encoding, values)
+                    outcome = await self._outcome(response, agent.encoding, values)
+                    if isinstance(outcome, Failed):
+                        return outcome
+                    return evolve(outcome, freshness=_reached(url, said, redirects))
                 discard(response)
+                redirects.append(said)
                 location = _header(response, b"location")
                 if not location:
                     return Failed(f"HTTP {response.code} without a Location")
@@ -148,20 +208,20 @@ class HttpBackend:
             return Failed(f"HTTP {response.code}")
         data = await read(response, encoding, self.max_bytes)
         if self.template is not None:
-            return _render(self.template, data, values)
+            return self.template.render(data, values)
         return Answered(_text(data, _header(response, b"content-type")))
 
 
-def _render(template: jinja2.Template, data: bytes, values: Mapping[str, str]) -> Outcome:
-    try:
-        content: Json = json.loads(data)
-    except (ValueError, RecursionError):
-        return Failed("a body that is not JSON, which the template needs")
-    fields = content if isinstance(content, dict) else {}
-    try:
-        return Answered(template.render({**fields, "body": content, **values}))
-    except Exception as error:  # whatever the template does with what it was given
-        return Failed(f"the template failed: {type(error).__name__}: {error}")
+def _fields(response: IResponse) -> dict[str, str]:
+    """Return the header fields that say how long a response may be kept."""
+    found = {name: response.headers.getRawHeaders(name.encode()) for name in FIELDS}
+    return {name: b", ".join(values).decode("latin-1") for name, values in found.items() if values}
+
+
+def _reached(url: str, said: Freshness, redirects: Sequence[Freshness]) -> Freshness:
+    """Return how long an answer may be kept, with what is needed to ask for it again."""
+    said = redirected(said, redirects)
+    return evolve(said, validators={**said.validators, "url": url}) if said.validators else said
 
 
 def _text(data: bytes, content_type: str) -> str:

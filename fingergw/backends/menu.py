@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from fingergw.outcome import Answered, Missing, Outcome
+from fingergw.outcome import Answered, Inputs, Missing, Outcome
 from fingergw.query import Query
 
 
@@ -18,6 +18,7 @@ class MenuBackend:
     """
 
     keywords: Callable[[Query], Iterable[tuple[str, str]]]
+    inputs = Inputs(client=True, listener=True)
 
     async def answer(self, query: Query) -> Outcome:
         """Return one aligned line a keyword; Missing if there is none."""

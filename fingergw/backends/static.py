@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from fingergw.outcome import Answered, Missing, Outcome
+from fingergw.outcome import Answered, Inputs, Missing, Outcome
 from fingergw.query import Query
 
 _MISSING = Missing()
@@ -20,6 +20,7 @@ class StaticMap:
     """
 
     answers: Mapping[str, Answered]
+    inputs = Inputs(frozenset({"user"}))
 
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer at once, or Missing."""
@@ -31,6 +32,7 @@ class StaticText:
     """Answer the same to every query."""
 
     text: Answered
+    inputs = Inputs()
 
     async def answer(self, query: Query) -> Outcome:
         """Return the text at once."""

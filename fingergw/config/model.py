@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 Seconds = NewType("Seconds", float)
 """A duration above 0."""
+Period = NewType("Period", float)
+"""A duration of 0 or more."""
 Bytes = NewType("Bytes", int)
 """A size above 0."""
 Count = NewType("Count", int)
@@ -40,6 +42,8 @@ HeaderValue = NewType("HeaderValue", str)
 """A header's value, in one line."""
 Variable = NewType("Variable", str)
 """The name of an environment variable."""
+Store = NewType("Store", str)
+"""Where cached answers are kept."""
 UserName = NewType("UserName", str)
 """A name as a query can have it."""
 
@@ -48,6 +52,7 @@ MATCHES = ("user", "users", "pattern", "regex", "index")
 CONTENTS = ("entries", "file", "text")
 """Where a static backend can have its answers."""
 
+Told: TypeAlias = Literal["client", "listener", "verbose"]
 Fallthrough: TypeAlias = Literal["missing", "failed"]
 
 
@@ -132,11 +137,15 @@ class Route:
 
 @frozen
 class BackendCache:
-    """``[backends.X.cache]``: how long answers are kept."""
+    """``[backends.X.cache]``: how long answers are kept.
 
-    ttl: Seconds = Seconds(30)
-    stale: Seconds = Seconds(3600)
-    negative_ttl: Seconds = Seconds(10)
+    :param vary: what of a query, beside the name, the backend is told, and has answers of their own for.
+    """
+
+    ttl: Period = Period(30)
+    stale: Period = Period(3600)
+    negative_ttl: Period = Period(10)
+    vary: tuple[Told, ...] = ("client", "listener", "verbose")
 
 
 @frozen
@@ -236,9 +245,11 @@ BACKEND_TYPES: dict[str, type[Backend]] = {
 class Cache:
     """``[cache]``: where cached answers are kept, and how many."""
 
-    store: str = "memory"
+    store: Store = Store("memory")
     max_entries: Count = Count(10000)
     max_bytes: Bytes = Bytes(67108864)
+    password_file: FilePath | None = None
+    ca_file: FilePath | None = None
 
 
 @frozen

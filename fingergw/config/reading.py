@@ -46,6 +46,7 @@ def read(path: Path, *, base: Path | None = None) -> tuple[model.Config, list[Pr
     problems += duplicates
     problems += _dangling(raw)
     problems += _choices(raw)
+    problems += _vary(raw)
     problems += _placeholders(config, raw)
     problems += _not_supported(raw)
     return _without(config, {problem.path[:2] for problem in duplicates}), list(dict.fromkeys(problems))
@@ -226,6 +227,12 @@ def _choices(raw: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(path, model.expected_one(keys, given))
 
 
+def _vary(raw: dict[str, Any]) -> Iterator[Problem]:
+    for name, backend in _backends(raw):
+        if backend.get("type") != "command" and isinstance(cache := backend.get("cache"), dict) and "vary" in cache:
+            yield Problem(("backends", name, "cache", "vary"), "only a command is told these; remove it")
+
+
 def _texts(backend: model.Backend) -> Iterator[tuple[KeyPath, str]]:
     if isinstance(backend, model.HttpBackend):
         yield ("url",), backend.url
@@ -280,10 +287,7 @@ def _not_supported(raw: dict[str, Any]) -> Iterator[Problem]:
     for name, backend in _backends(raw):
         if backend.get("type") == "finger":
             yield Problem(("backends", name, "type"), "finger backends are not supported yet; use another type")
-        if "cache" in backend:
-            yield refuse("backends", name, "cache")
     for table, key, harmless in (
-        ("cache", "store", "memory"),
         ("forwarding", "allow", {}),
         ("admin", "endpoint", None),
     ):

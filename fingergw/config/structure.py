@@ -24,6 +24,7 @@ from fingergw.errors import BadQuery
 from fingergw.placeholders import Template
 from fingergw.query import Query, parse
 from fingergw.routing import group_names
+from fingergw.stores.address import parse_store
 
 T = TypeVar("T")
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
@@ -81,6 +82,13 @@ def _seconds(value: object, _: object) -> float:
     number = _number(value, _)
     if not 0 < number < 1e9:
         raise _ExpectedError("expected a number of seconds above 0")
+    return number
+
+
+def _period(value: object, _: object) -> float:
+    number = _number(value, _)
+    if not 0 <= number < 1e9:
+        raise _ExpectedError("expected a number of seconds, 0 or more")
     return number
 
 
@@ -147,6 +155,12 @@ def _url(value: object, _: object) -> str:
     return text
 
 
+def _store(value: object, _: object) -> str:
+    text = _text(value, _)
+    parse_store(text)
+    return text
+
+
 def _header_name(value: object, _: object) -> str:
     name = _plain(str, value)
     if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
@@ -208,6 +222,7 @@ def make_converter(base: Path) -> Converter:
         converter.register_structure_hook(kind, lambda value, to: _plain(to, value))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(model.Seconds, _seconds)
+    converter.register_structure_hook(model.Period, _period)
     limits: list[tuple[Any, int, int | None]] = [
         (model.Bytes, 1, None),
         (model.Count, 1, None),
@@ -224,6 +239,7 @@ def make_converter(base: Path) -> Converter:
     converter.register_structure_hook(model.Url, _url)
     converter.register_structure_hook(model.HeaderName, _header_name)
     converter.register_structure_hook(model.HeaderValue, _header_value)
+    converter.register_structure_hook(model.Store, _store)
     converter.register_structure_hook(model.UserName, _user_name)
     converter.register_structure_hook(model.FilePath, lambda value, _: base / _text(value, _))
     converter.register_structure_hook(Network, _network)

@@ -1,0 +1,143 @@
+"""The cache from its tables: memory, store, and the backends that are wrapped."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import deferLater
+
+from fingergw.assemble.machine import Machine
+from fingergw.backends.http import HttpBackend
+from fingergw.cache.backend import CachedBackend
+from fingergw.cache.entry import Terms
+from fingergw.cache.flight import Runtime
+from fingergw.cache.memory import Memory
+from fingergw.cache.store import RawStore
+from fingergw.config import model
+from fingergw.config.problems import Problem
+from fingergw.outcome import Backend, Failed, Inputs
+from fingergw.protocol import log_failed
+from fingergw.stores.address import RedisAddress, parse_store
+from fingergw.stores.guarded import GuardedStore
+
+# More than an entry of the largest answer takes, whatever its backend's max_bytes; a value beyond that is garbage.
+_MAX_VALUE_BYTES = 16 * 2**20
+# How long asking a backend without a timeout takes, at the most.
+_AT_ONCE_SECONDS = 5.0
+_MARGIN_SECONDS = 1.0
+_CONNECT_SECONDS = 5.0
+
+
+class Caching:
+    """What is built from ``[cache]`` and each ``[backends.X.cache]``.
+
+    :param backends: those that have been wrapped.
+    :param store: None where answers are kept in memory alone.
+    """
+
+    def __init__(self, configuration: model.Config, machine: Machine, reactor: Any) -> None:
+        settings = configuration.cache
+        self.backends: list[CachedBackend] = []
+        self.store: GuardedStore | None = None
+        self._configuration = configuration
+        self._machine = machine
+        self._reactor = reactor
+        self._memory = Memory(settings.max_entries, settings.max_bytes)
+        self._runtime = Runtime(
+            seconds=time.monotonic,
+            spawn=Deferred.fromCoroutine,
+            waiter=Deferred,
+            sleep=partial(deferLater, reactor),
+            cancelled=(CancelledError,),
+        )
+        store = self._open(settings)
+        if store is not None:
+            self.store = GuardedStore(store, settings.store, reactor)
+
+    def wrap(self, name: str, settings: model.Backend, backend: Backend) -> Backend:
+        """Return a backend that keeps what another answers, if its table says so."""
+        cache = settings.cache
+        if cache is None:
+            return backend
+        inputs = backend.inputs
+        if isinstance(settings, model.CommandBackend):
+            told = {name: name in cache.vary for name in ("client", "listener", "verbose")}
+            inputs = Inputs(inputs.placeholders, **told)
+        wrapped = CachedBackend(
+            backend=backend,
+            inputs=inputs,
+            prefix=f"fingergw:1:{name}:{self._fingerprint(settings, backend, inputs)}:",
+            terms=Terms(cache.ttl, cache.stale, cache.negative_ttl),
+            lock_seconds=getattr(settings, "timeout", _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
+            memory=self._memory,
+            store=self.store,
+            runtime=self._runtime,
+            report=partial(_report, name),
+        )
+        self.backends.append(wrapped)
+        return wrapped
+
+    def _fingerprint(self, settings: model.Backend, backend: Backend, inputs: Inputs) -> str:
+        """Return what tells a backend from another of the same name that may answer otherwise.
+
+        A store can be shared with other gateways, and with what this one was before its configuration changed.
+        """
+        own = attrs.asdict(settings, filter=_changes_answers)
+        local: object = None
+        if isinstance(settings, model.StaticBackend):
+            local = backend
+        elif isinstance(settings, model.MenuBackend):
+            local = self._configuration.routes
+        elif isinstance(backend, HttpBackend):
+            local = backend.headers.getRawHeaders(b"authorization")
+        told = (inputs.verbose, inputs.client, inputs.listener)
+        return hashlib.sha256(repr((own, local, told)).encode()).hexdigest()[:16]
+
+    def _open(self, settings: model.Cache) -> RawStore | None:
+        address = parse_store(settings.store)
+        if isinstance(address, RedisAddress):
+            return self._redis(settings, address)
+        for key in ("password_file", "ca_file"):
+            if getattr(settings, key) is not None:
+                self._machine.problems.append(Problem(("cache", key), "only a redis store takes one; remove it"))
+        if address is None:
+            return None
+        from fingergw.stores.sqlite import SqliteStore
+
+        path = self._machine.base / address
+        return SqliteStore(path, settings.max_entries, settings.max_bytes, time.time, self._reactor)
+
+    def _redis(self, settings: model.Cache, address: RedisAddress) -> RawStore | None:
+        password = None
+        if settings.password_file is not None:
+            password = self._machine.secret(settings.password_file, "password", "cache", "password_file")
+        trust = self._machine.trust(settings.ca_file, "cache", "ca_file")
+        try:
+            from fingergw.stores.redis import RedisStore
+        except ModuleNotFoundError as error:
+            why = f'needs {error.name}, which is not installed: pip install "fingergw[redis]"'
+            self._machine.problems.append(Problem(("cache", "store"), why))
+            return None
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, address.host, address.port, timeout=_CONNECT_SECONDS
+        )
+        if address.tls:
+            endpoint = wrapClientTLS(optionsForClientTLS(address.host, trust), endpoint)
+        return RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)
+
+
+def _changes_answers(attribute: attrs.Attribute[Any], value: object) -> bool:
+    return attribute.name not in ("timeout", "max_running", "cache") and not isinstance(value, Path)
+
+
+def _report(backend: str, failed: Failed) -> None:
+    log_failed("backend {backend} failed, and what it answered before is kept: {why}", failed, backend)
