@@ -17,8 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from fingergw.cache import backend as module
-from fingergw.cache.backend import BACK_OFF_SECONDS, CachedBackend
+from fingergw.cache.backend import BACK_OFF_SECONDS, MAX_REFRESHES, CachedBackend
 from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Runtime
 from fingergw.cache.memory import Memory
@@ -656,7 +655,7 @@ def test_nothing_kept_without_terms() -> None:
 def test_only_so_many_refreshes_at_a_time() -> None:
     """Background refreshes are bounded; what is stale beyond that is served, and refreshed when there is room."""
     bench = make(OLD)
-    names = [Query(f"u{number}") for number in range(module._MAX_REFRESHES + 1)]
+    names = [Query(f"u{number}") for number in range(MAX_REFRESHES + 1)]
     for query in names:
         bench.at_once(query)
     bench.upstream.asked.clear()
@@ -665,8 +664,30 @@ def test_only_so_many_refreshes_at_a_time() -> None:
     for query in names:
         assert bench.at_once(query) == OLD
     assert bench.upstream.asked == names[:-1]
-    bench.upstream.calls[0].callback(DOWN)
+    bench.upstream.calls[0].callback(NEW)
     bench.at_once(names[-1])
+    assert bench.upstream.asked == names
+
+
+def test_one_refresh_at_a_time_once_upstream_has_failed() -> None:
+    """An upstream that has failed is tried by one refresh at a time, until it answers: then by as many as ever."""
+    bench = make(OLD)
+    names = [Query(f"u{number}") for number in range(8)]
+    for query in names:
+        bench.at_once(query)
+    bench.upstream.asked.clear()
+    bench.upstream.says = None
+    bench.clock.advance(TTL)
+    for number in (0, 1):
+        bench.at_once(names[number])
+    bench.upstream.calls[1].callback(DOWN)
+    bench.upstream.calls[0].callback(DOWN)
+    for query in names[2:5]:
+        assert bench.at_once(query) == OLD
+    assert bench.upstream.asked == names[:3]
+    bench.upstream.calls[2].callback(NEW)
+    for query in names[3:]:
+        assert bench.at_once(query) == OLD
     assert bench.upstream.asked == names
 
 
@@ -674,7 +695,7 @@ def test_only_so_many_refreshes_at_a_time() -> None:
 def test_refreshes_are_accounted_for(ends: Any) -> None:
     """However refreshes end, there is room for the next."""
     bench = make().filled()
-    for _ in range(module._MAX_REFRESHES + 5):
+    for _ in range(MAX_REFRESHES + 5):
         bench.clock.advance(TTL + STALE)
         bench.upstream.says = OLD
         bench.at_once()

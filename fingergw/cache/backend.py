@@ -17,8 +17,9 @@ from fingergw.query import Query
 
 # After a failure upstream is left alone for so long where there is something to serve meanwhile.
 BACK_OFF_SECONDS = 5.0
-# So many answers of one backend are refreshed in the background at a time: each may take a socket.
-_MAX_REFRESHES = 64
+# So many answers of one backend are refreshed in the background at a time, as each may take a socket; and only one
+# once upstream has failed, until it answers again.
+MAX_REFRESHES = 16
 # How often one looks whether another gateway has the answer by now. Where clients wait: less often the longer they do.
 _POLL_SECONDS = (0.05, 0.5)
 _POLL_PART = 0.1
@@ -59,6 +60,7 @@ class CachedBackend:
     was something to serve; how often upstream ``failed``."""
     _flights: dict[str, Flight] = field(init=False, factory=dict)
     _refreshes: int = field(init=False, default=0)
+    _max_refreshes: int = field(init=False, default=MAX_REFRESHES)
     _key: Callable[[Query], str] = field(init=False)
     _seconds: Callable[[], float] = field(init=False)
 
@@ -78,7 +80,7 @@ class CachedBackend:
             state = _state(entry, now)
             self.counts[state] += 1
             if state == "stale":
-                if now >= entry.retry_at and self._refreshes < _MAX_REFRESHES and key not in self._flights:
+                if now >= entry.retry_at and self._refreshes < self._max_refreshes and key not in self._flights:
                     self._depart(Flight(key, in_background=True), query, entry)
                 return entry.outcome
             if now < min(entry.retry_at, entry.error_until):
@@ -169,6 +171,7 @@ class CachedBackend:
     async def _settle(self, flight: Flight, outcome: Outcome, entry: Entry | None) -> None:
         """Keep an outcome, tell it, and share it; in this order, so that nobody waits for a store."""
         key, store, now = flight.key, self.store, self._seconds()
+        self._max_refreshes = 1 if isinstance(outcome, Failed) else MAX_REFRESHES
         if isinstance(outcome, Failed):
             self.counts["failed"] += 1
             rescue = self._rescue(flight, entry, now)

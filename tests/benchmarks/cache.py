@@ -122,7 +122,8 @@ def run(invented: int = 1_000_000) -> None:
         ):
             at_once(port, upstream)
             fresh_hits(port, running.pid)
-            hanging(port, hang)
+            for keys in (10, 100):
+                hanging(port, hang, keys)
             inventing(port, running.pid, invented)
 
 
@@ -148,8 +149,11 @@ def fresh_hits(port: int, pid: int, queries: int = 5000, rounds: int = 9) -> Non
     print(f"a fresh hit: {hit:.1f} µs of CPU, a static answer: {static:.1f} µs; ratio {hit / static:.3f}")
 
 
-def hanging(port: int, hang: Path, queries: int = 20_000, keys: int = 100) -> None:
-    """Compare how long stale answers take while upstream hangs with how long fresh hits take."""
+def hanging(port: int, hang: Path, keys: int, queries: int = 20_000) -> None:
+    """Compare how long stale answers take while upstream hangs with how long fresh hits take.
+
+    :param keys: how many different ones there are.
+    """
 
     def pages(kind: str) -> Callable[[int], bytes]:
         return lambda n: f"{kind}-{n % keys}\r\n".encode()
@@ -164,7 +168,7 @@ def hanging(port: int, hang: Path, queries: int = 20_000, keys: int = 100) -> No
         stale.extend(ask_many(port, queries // 4, pages("short"), ANSWER, in_flight=8))
     hang.unlink()
     slow, usual = p99(stale) * 1e3, p99(fresh) * 1e3
-    print(f"p99 of stale answers while upstream hangs: {slow:.2f} ms, of fresh hits: {usual:.2f} ms")
+    print(f"p99 of {keys} stale answers while upstream hangs: {slow:.2f} ms, of fresh hits: {usual:.2f} ms")
     print(f"ratio {slow / usual:.3f}")
 
 
