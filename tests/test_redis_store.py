@@ -222,6 +222,35 @@ class ClaimTests(RedisCase):
         assert server.command("EXISTS", LOCK) == 0
         assert await claim(other, known=sha1(b"new")) == GRANTED
 
+    async def test_clocks_that_part(self) -> None:
+        """However far Redis's clock and one's own come apart, a claim is one: it is Redis's that is read again."""
+        _, store = await self.alone()
+        ahead = store._ahead_ms
+        for number, parted in enumerate((-86_400_000, -1000, 1000, 86_400_000)):
+            store._ahead_ms = ahead + parted
+            assert await claim(store, f"{KEY}{number}") == GRANTED
+            assert abs(store._ahead_ms - ahead) < 500
+
+    async def test_a_put_that_comes_late(self) -> None:
+        """A value that Redis comes to long after it was sent is as old as it is, and is not kept for longer."""
+        server, store = await self.alone()
+        store._ahead_ms -= 4000  # as if all had been sent so long ago
+        await store.put(KEY, b"old", 10.0, missing=False)
+        await store.put(OTHER, b"too old", 3.0, missing=False)
+        late = await claim(store)
+        assert isinstance(late, Found)
+        assert 4.0 <= late.age < 10.0
+        assert server.command("PTTL", KEY) <= 6000
+        assert server.command("EXISTS", OTHER) == 0
+
+    async def test_a_value_that_is_too_long(self) -> None:
+        """What nobody would find is not kept, and what was there goes; the claim is given up."""
+        server, store = await self.alone()
+        await store.put(KEY, b"short", LONG, missing=False)
+        assert await claim(store, known=sha1(b"short")) == GRANTED
+        await store.put(KEY, b"x" * (MAX_VALUE_BYTES + 1), LONG, missing=False)
+        assert server.command("KEYS", f"{KEY}*") == []
+
     async def test_drop_frees(self) -> None:
         """A drop gives the claim up, and there is nothing left to find."""
         server, (one, other) = await self.several(2)

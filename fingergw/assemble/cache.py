@@ -29,7 +29,7 @@ from fingergw.protocol import log_failed
 from fingergw.stores.address import RedisAddress, parse_store
 from fingergw.stores.guarded import GuardedStore
 
-# More than an entry of the largest answer takes, whatever its backend's max_bytes; a value beyond that is garbage.
+# Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20
 # How long asking a backend without a timeout takes, at the most.
 _AT_ONCE_SECONDS = 5.0

@@ -28,7 +28,7 @@ _LATE_MS = 250
 _COMMON = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local late = math.max(0, now - ARGV[2])
+local late = now - ARGV[2]
 local function text(key, last)
   return redis.call('TYPE', key).ok == 'string' and redis.call('GETRANGE', key, 0, last)
 end
@@ -42,7 +42,7 @@ if keep and left >= 0 and redis.call('STRLEN', KEYS[1]) - #keep - 3 <= tonumber(
     return string.format('%.0f\\n', math.max(0, keep - left)) .. value
   end
 end
-if late > {_LATE_MS} then return {{ok = string.format('late %.0f', now)}} end
+if math.abs(late) > {_LATE_MS} then return {{ok = string.format('late %.0f', now)}} end
 local lock = text(KEYS[2], 63)
 if not lock or redis.call('PTTL', KEYS[2]) < 0 or lock == ARGV[1] or lock == 'failed' and ARGV[6] == '0' then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
@@ -57,7 +57,8 @@ end
 return {ok = 'done'}
 """
 _PUT = f"""{_COMMON}
-if ARGV[6] - late > 0 then redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[6] - late) end
+local left = ARGV[6] - math.max(0, late)
+if left > 0 then redis.call('SET', KEYS[1], ARGV[5], 'PX', left) end
 {_GIVE_UP}"""
 _DROP = f"{_COMMON} redis.call('DEL', KEYS[1]) {_GIVE_UP}"
 _RELEASE = f"{_COMMON} {_GIVE_UP}"
@@ -130,7 +131,7 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
 class RedisStore:
     """Keeps values, and claims beside them under ``:lock``. Its calls have no deadline, but close() ends them all.
 
-    :param max_value_bytes: longer values are not found.
+    :param max_value_bytes: longer values are neither kept nor found.
     :param seconds: a clock that is never set back.
     """
 
@@ -172,12 +173,12 @@ class RedisStore:
             await connection.lost  # aborted, it is in the reactor's next turn, whatever Redis does
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
-        lock = _milliseconds(lock_seconds)
-        reply = await self._run(_CLAIM, key, self.max_value_bytes, known, lock, int(waited))
+        claiming = (_CLAIM, key, self.max_value_bytes, known, _milliseconds(lock_seconds), int(waited))
+        reply = await self._run(*claiming)
         if isinstance(reply, str) and reply.startswith("late ") and reply[5:].isdecimal():
-            # it may only seem so, as Redis's clock was set, or has not been read yet
+            # it may only seem so, as the clocks drift apart, or Redis's was set, or has not been read yet
             self._ahead_ms = int(reply[5:]) - self._now_ms()
-            reply = await self._run(_CLAIM, key, self.max_value_bytes, known, lock, int(waited))
+            reply = await self._run(*claiming)
         if reply in ("granted", "held", "failed", "backing off"):
             return Claim(reply)
         age, _, value = reply.partition(b"\n") if isinstance(reply, bytes) else (b"", b"", b"")
@@ -186,8 +187,10 @@ class RedisStore:
         return Found(value, int(age) / 1000)
 
     async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+        if len(value) > self.max_value_bytes:
+            return await self.drop(key)  # nobody would find it
         keep = _milliseconds(keep_seconds)
-        await self._give_up(_PUT, key, "", 0, b"1 %d\n%b" % (keep, value), keep)
+        return await self._give_up(_PUT, key, "", 0, b"1 %d\n%b" % (keep, value), keep)
 
     async def drop(self, key: str) -> None:
         await self._give_up(_DROP, key, "", 0)
