@@ -19,7 +19,7 @@ _SILENT = Freshness()
 _VALIDATE_SECONDS = 3600.0
 _MAX_SECONDS = 10 * 365 * 86400.0
 # what an entry takes beside its texts, in a dictionary, and measured
-_OVERHEAD_BYTES = 800
+_OVERHEAD_BYTES = 420
 
 
 @frozen
