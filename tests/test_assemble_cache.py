@@ -47,6 +47,15 @@ def test_files_of_a_redis_without_one(tmp_path: Path, key: str) -> None:
         ]
 
 
+def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
+    """A user without a password, and authorities without TLS, are mistakes: neither would be used."""
+    assert found(tmp_path, 'store = "redis://bob@h"\n') == ["store: a user needs a password: name its password_file"]
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    assert found(tmp_path, 'store = "redis://h"\nca_file = "ca.pem"\n') == [
+        "ca_file: only rediss: takes one; remove it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [
@@ -108,9 +117,10 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
 
 
 def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
-    """A backend that asks elsewhere, or is told less, has other keys; one that is kept for longer has not."""
+    """A backend that asks elsewhere, is told less, or has answers kept for another time, has other keys."""
     usual = prefix(tmp_path, CACHED)
-    assert prefix(tmp_path, CACHED + "ttl = 5\nstale = 0\n") == usual
+    assert prefix(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
+    assert prefix(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
     assert prefix(tmp_path, CACHED.replace("192.0.2.1", "192.0.2.2")) != usual
     assert prefix(tmp_path, CACHED.replace("backends.x", "backends.y")) != usual
     command = '[backends.x]\ntype = "command"\nargv = ["sh"]\n[backends.x.cache]\n'

@@ -120,12 +120,14 @@ class FakeStore:
     :param replies: what claims are given, in order; then they are granted. A function is called for each.
     :param calls: what was asked of it.
     :param hangs: the names of methods that take for ever.
+    :param marks: what puts and drops have left in the claim's place.
     """
 
     clock: Clock | None = None
     replies: list[Found | Claim | Callable[[], Found | Claim]] = field(factory=list)
     calls: list[tuple[Any, ...]] = field(factory=list)
     hangs: set[str] = field(factory=set)
+    marks: list[str] = field(factory=list)
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         """Give the next reply."""
@@ -136,14 +138,18 @@ class FakeStore:
         reply = self.replies[0] if callable(self.replies[0]) else self.replies.pop(0)
         return reply() if callable(reply) else reply
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "", mark_seconds: float = 0.0
+    ) -> None:
         """Note it."""
         self.calls.append(("put", key, value, keep_seconds, missing))
+        self.marks.append(mark)
         await self._take("put")
 
-    async def drop(self, key: str) -> None:
+    async def drop(self, key: str, mark: str = "", mark_seconds: float = 0.0) -> None:
         """Note it."""
         self.calls.append(("drop", key))
+        self.marks.append(mark)
         await self._take("drop")
 
     async def release(self, key: str, mark: str, mark_seconds: float) -> None:
@@ -1146,6 +1152,44 @@ def test_stop_with_a_store_that_takes_its_time() -> None:
 # with a store: one that replies at once, and one that takes a moment
 
 
+@pytest.mark.parametrize(
+    ("outcome", "marks"),
+    [
+        (Answered("x", Freshness(0.0, 0.0, 0.0)), ["not shared"]),
+        (Answered("x", Freshness(0.0, 0.0, 0.0, ETAG)), ["not shared"]),
+        (Answered("x", Freshness(0.0, 5.0, 0.0)), [""]),
+        (Answered("x", Freshness(0.0, 0.0, 5.0)), ["not shared"]),
+        (Missing(Freshness(0.0, 0.0, 0.0)), ["not shared"]),
+        (OLD, [""]),
+        (Missing(), [""]),
+    ],
+)
+def test_what_others_need_not_wait_for(outcome: Answered | Missing, marks: list[str]) -> None:
+    """Where upstream wants to be asked by each, other gateways are told not to wait for one another."""
+    bench = make(outcome, store=FakeStore())
+    assert bench.at_once() == outcome
+    assert bench.store is not None
+    assert bench.store.marks == marks
+
+
+def test_not_shared() -> None:
+    """What is said not to be shared is asked for without a claim, and at once."""
+    bench = make(NEW, store=FakeStore(replies=[lambda: Claim("not shared")]))
+    assert bench.at_once() == NEW
+    assert bench.count == 1
+
+
+@pytest.mark.parametrize("seconds", [315360000.0, 2.0**31 - 1])
+def test_what_is_kept_for_very_long_can_be_read_again(seconds: float) -> None:
+    """The longest times that upstream and the configuration can say cross to another process."""
+    said = Freshness(seconds, seconds, seconds, ETAG)
+    entry = Entry.made(Answered("x", said), Terms(1e9, 1e9, 1e9), 0.0)
+    assert entry is not None
+    read = Entry.loads(entry.dumps(), 0.0, 0.0)
+    assert read is not None
+    assert read.keep_until == entry.keep_until == 2 * seconds
+
+
 @pytest.fixture(params=[False, True], ids=["at once", "in a moment"])
 def store(request: pytest.FixtureRequest) -> FakeStore:
     """Return a store."""
@@ -1722,7 +1766,7 @@ def test_memory_against_a_model(moves: list[tuple[str, str, int | None]]) -> Non
 # how an entry crosses to another process
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-TIMES = st.floats(-1e8, 1e8)
+TIMES = st.floats(-(2.0**32), 2.0**32)
 ENTRIES = st.builds(
     Entry,
     outcome=st.one_of(

@@ -398,6 +398,12 @@ store = "memcached://h"  #! cache.store: $STORE
 --- store-sqlite-without-a-path
 [cache]
 store = "sqlite:"  #! cache.store: $STORE
+--- store-sqlite-as-a-url
+[cache]
+store = "sqlite:///cache.db"  #! cache.store: $STORE
+--- store-sqlite-in-memory
+[cache]
+store = "sqlite::memory:"  #! cache.store: $STORE
 --- store-redis-without-a-host
 [cache]
 store = "redis://:6379/0"  #! cache.store: $STORE

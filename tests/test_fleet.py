@@ -357,7 +357,7 @@ def pass_by(seconds: float) -> None:
 
 def kept_in(redis: RedisServer) -> list[bytes]:
     """Return the keys of the answers in a Redis."""
-    return sorted(key for key in redis.command("KEYS", "fingergw:1:*") if not key.endswith(b":lock"))
+    return sorted(redis.command("KEYS", "fingergw:1:*"))
 
 
 def assert_right(upstream: Upstream, asked: Sequence[Asked], oldest: float) -> None:
@@ -487,6 +487,19 @@ class TestSharing:
             print("requests in 4 negative_ttl:", len(upstream.requests), "queries:", len(load.asked))
             assert 2 <= len(upstream.requests) <= 5
             assert_apart(upstream.requests, 1)
+
+    @pytest.mark.parametrize("said", ["no-store", "no-cache", "max-age=0, must-revalidate"])
+    @undisturbed
+    def test_what_is_not_shared(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, said: str) -> None:
+        """Where upstream wants to be asked by each, no gateway waits for another's answer that it may not give."""
+        upstream.headers = {"Cache-Control": said}
+        with fleet_of(NAMES, tmp_path, upstream, redis) as fleet:
+            fleet["a"].ask("x")
+            gate = upstream.shut()
+            clients = fleet.burst("x", 1)
+            wait_until(lambda: len(upstream.requests) == 4, "a request of each gateway, with none answered")
+            gate.set()
+            assert len({receive_all(client) for client in clients}) == 3
 
     @undisturbed
     def test_joins_later(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
@@ -664,7 +677,7 @@ class TestFailingRedis:
             wait_until(lambda: len(kept_in(redis)) == len(keys), "the answers in Redis")
             used = kept_in(redis)
             for place, (key, (command, *values)) in enumerate(zip(used, garbage * 2, strict=True)):
-                for taken in (key, key + b":lock"):
+                for taken in (key, b"fingergw:lock:" + key):
                     redis.command("DEL", taken)
                     redis.command(command, taken, *values)
                 if place >= len(garbage):  # as if it were one that a gateway has put

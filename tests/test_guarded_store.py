@@ -52,14 +52,16 @@ class Raw:
         assert (key, known, lock_seconds, waited) == ("key", "known", 6.0, True)
         return await self._do("claim") or HELD
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "", mark_seconds: float = 0.0
+    ) -> None:
         """Do as told."""
-        assert (key, value, keep_seconds, missing) == ("key", b"value", 40.0, True)
+        assert (key, value, keep_seconds, missing, mark, mark_seconds) == ("key", b"value", 40.0, True, "", 0.0)
         await self._do("put")
 
-    async def drop(self, key: str) -> None:
+    async def drop(self, key: str, mark: str = "", mark_seconds: float = 0.0) -> None:
         """Do as told."""
-        assert key == "key"
+        assert (key, mark, mark_seconds) == ("key", "", 0.0)
         await self._do("drop")
 
     async def release(self, key: str, mark: str, mark_seconds: float) -> None:

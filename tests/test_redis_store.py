@@ -28,7 +28,7 @@ from tests.redis_server import RedisError, RedisServer, needs_redis
 from tests.support import DEADLINE_SECONDS, free_port, reactor, until
 
 KEY = "fingergw:key"
-LOCK = f"{KEY}:lock"
+LOCK = f"fingergw:lock:{KEY}"
 OTHER = "fingergw:other"
 MAX_VALUE_BYTES = 1000
 LONG = 60.0
@@ -221,6 +221,26 @@ class ClaimTests(RedisCase):
         assert await found(other) == b"new"
         assert server.command("EXISTS", LOCK) == 0
         assert await claim(other, known=sha1(b"new")) == GRANTED
+
+    async def test_not_shared(self) -> None:
+        """Where a drop or a put says so, nobody waits for anybody, until a put says otherwise, or the time is over."""
+        server, (one, other) = await self.several(2)
+        for giving_up in (one.drop(KEY, "not shared", LONG), one.put(KEY, b"x", LONG, False, "not shared", LONG)):
+            assert await claim(one, known=sha1(b"x")) == GRANTED
+            await giving_up
+            for store in (one, other, one):
+                assert await claim(store, known=sha1(b"x")) == Claim("not shared")
+            await other.put(KEY, b"x", LONG, missing=False)
+            assert server.command("EXISTS", LOCK) == 0
+
+    async def test_names_that_look_like_locks(self) -> None:
+        """No key, whoever has chosen its end, is another key's lock."""
+        _, (one, other) = await self.several(2)
+        for key in (f"{KEY}:lock", f"{KEY}:fingergw:lock:{KEY}"):
+            assert await claim(one, key) == GRANTED
+            await one.put(key, b"value", LONG, missing=False)
+            assert await claim(other) == GRANTED
+            await other.drop(KEY)
 
     async def test_clocks_that_part(self) -> None:
         """However far Redis's clock and one's own come apart, a claim is one: it is Redis's that is read again."""

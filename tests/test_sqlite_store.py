@@ -196,14 +196,21 @@ class KeepingTests(StoreCase):
         self.assertEqual(await self.claim(store), GRANTED)
 
     async def test_a_clock_that_is_set_back(self) -> None:
-        """What was put in the future is new, and what is put then is not the first to make room."""
+        """What was put a little in the future is new, and what is put then is not the first to make room."""
         store = await self.opened(max_entries=2)
         await self.put(store, "a", "b")
-        self.time -= 1000
+        self.time -= 60
         await self.put(store, "c")
         self.assertEqual(await self.claim(store, "a"), GRANTED)
         self.assertEqual(await self.claim(store, "b"), Found(b"value", 0.0))
         self.assertEqual(await self.claim(store, "c"), Found(b"value", 0.0))
+
+    async def test_a_clock_that_was_wrong(self) -> None:
+        """Nobody knows how old it is what was put far in the future: it is not found."""
+        store = await self.opened()
+        await self.put(store, "key")
+        self.time -= 61
+        self.assertEqual(await self.claim(store), GRANTED)
 
     async def test_dropping(self) -> None:
         """What is dropped is no longer found; dropping what is not there does no harm."""

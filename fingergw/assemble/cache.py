@@ -75,7 +75,7 @@ class Caching:
         wrapped = CachedBackend(
             backend=backend,
             inputs=inputs,
-            prefix=f"fingergw:1:{name}:{self._fingerprint(settings, backend, inputs)}:",
+            prefix=f"fingergw:1:{name}:{self._fingerprint(settings, backend)}:",
             terms=Terms(cache.ttl, cache.stale, cache.negative_ttl),
             lock_seconds=getattr(settings, "timeout", _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
             memory=self._memory,
@@ -86,8 +86,8 @@ class Caching:
         self.backends.append(wrapped)
         return wrapped
 
-    def _fingerprint(self, settings: model.Backend, backend: Backend, inputs: Inputs) -> str:
-        """Return what tells a backend from another of the same name that may answer otherwise.
+    def _fingerprint(self, settings: model.Backend, backend: Backend) -> str:
+        """Return what tells a backend from another of the same name that may answer otherwise, or keep it for longer.
 
         A store can be shared with other gateways, and with what this one was before its configuration changed.
         """
@@ -99,8 +99,7 @@ class Caching:
             local = self._configuration.routes
         elif isinstance(backend, HttpBackend):
             local = backend.headers.getRawHeaders(b"authorization")
-        told = (inputs.verbose, inputs.client, inputs.listener)
-        return hashlib.sha256(repr((own, local, told)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((own, local)).encode()).hexdigest()[:16]
 
     def _open(self, settings: model.Cache) -> RawStore | None:
         address = parse_store(settings.store)
@@ -120,6 +119,12 @@ class Caching:
         password = None
         if settings.password_file is not None:
             password = self._machine.secret(settings.password_file, "password", "cache", "password_file")
+        elif address.user is not None:
+            self._machine.problems.append(
+                Problem(("cache", "store"), "a user needs a password: name its password_file")
+            )
+        if settings.ca_file is not None and not address.tls:
+            self._machine.problems.append(Problem(("cache", "ca_file"), "only rediss: takes one; remove it"))
         trust = self._machine.trust(settings.ca_file, "cache", "ca_file")
         try:
             from fingergw.stores.redis import RedisStore
@@ -136,7 +141,7 @@ class Caching:
 
 
 def _changes_answers(attribute: attrs.Attribute[Any], value: object) -> bool:
-    return attribute.name not in ("timeout", "max_running", "cache") and not isinstance(value, Path)
+    return attribute.name not in ("timeout", "max_running") and not isinstance(value, Path)
 
 
 def _report(backend: str, failed: Failed) -> None:

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Flight, Runtime
 from fingergw.cache.memory import Memory
-from fingergw.cache.store import Found, Store
+from fingergw.cache.store import Found, Mark, Store
 from fingergw.outcome import Backend, Failed, Inputs, Missing, Outcome, Revalidating, Unchanged, outcome_of
 from fingergw.query import Query
 
@@ -26,6 +26,8 @@ _POLL_PART = 0.1
 _RECHECK_SECONDS = 1.0
 # How long those who wait at other gateways have to see that asking has failed.
 _FAILED_SECONDS = 1.0
+# How long they do not wait for each other where each has to ask for itself.
+_NOT_SHARED_SECONDS = 60.0
 _MAX_FINDS = 3
 
 State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
@@ -193,10 +195,13 @@ class CachedBackend:
             return
         # however many names are invented, a store has those of the last negative_ttl only
         until = now if made is None else made.fresh_until if missing else made.keep_until
+        mark: tuple[Mark, float] = ("", 0.0)
+        if made is None or now >= max(made.fresh_until, made.stale_until):
+            mark = ("not shared", _NOT_SHARED_SECONDS)
         if made is None or until <= now:
-            await store.drop(key)
+            await store.drop(key, *mark)
         else:
-            await store.put(key, made.dumps(), until - now, missing)
+            await store.put(key, made.dumps(), until - now, missing, *mark)
 
     async def _consult(self, store: Store, flight: Flight, entry: Entry | None) -> tuple[Entry | None, bool]:
         """Look for something newer in the store, or else claim to ask upstream.
@@ -222,7 +227,7 @@ class CachedBackend:
                 if finds < _MAX_FINDS:
                     continue
                 return entry, True
-            if found.state == "granted" or now - began_at >= self.lock_seconds:
+            if found.state in ("granted", "not shared") or now - began_at >= self.lock_seconds:
                 return entry, True
             if found.state == "held":
                 if flight.in_background and not flight.waiters:

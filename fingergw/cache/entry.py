@@ -17,7 +17,7 @@ _VERSION = 1
 _SILENT = Freshness()
 # For so long it is worth asking whether an answer still holds, also where it may not be served before that is known.
 _VALIDATE_SECONDS = 3600.0
-_MAX_SECONDS = 10 * 365 * 86400.0
+_MAX_SECONDS = 2.0**33  # more than all that upstream and the configuration can say together
 # what an entry takes beside its texts, in a dictionary, and measured
 _OVERHEAD_BYTES = 420
 

@@ -6,8 +6,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
-Mark: TypeAlias = Literal["", "failed", "backing off"]
-"""What is left in a claim's place: nothing; that asking failed; that it failed, and shall not be tried for a while."""
+Mark: TypeAlias = Literal["", "failed", "backing off", "not shared"]
+"""What is left in a claim's place: nothing; that asking failed; that it failed, and shall not be tried for a while;
+that there is nothing to wait for, as upstream wants to be asked by each."""
 
 
 @frozen
@@ -28,9 +29,10 @@ class Claim:
 
     :param state: ``"granted"``: ask, then put or release. ``"held"``: another gateway is asking.
         ``"failed"``: another that was waited for has failed. ``"backing off"``: it has failed a moment ago.
+        ``"not shared"``: ask without a claim.
     """
 
-    state: Literal["granted", "held", "failed", "backing off"]
+    state: Literal["granted", "held", "failed", "backing off", "not shared"]
 
 
 class Store(Protocol):
@@ -44,14 +46,20 @@ class Store(Protocol):
         :param waited: whether the asker has found it held, and waited.
         """
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
+    ) -> None:
         """Keep a value in place of what was there, and give up the claim.
 
         :param missing: whether it says that there is no such name; a store may keep none of these.
+        :param mark: what others shall find in the claim's place for a time.
         """
 
-    async def drop(self, key: str) -> None:
-        """Keep nothing any more, and give up the claim."""
+    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+        """Keep nothing any more, and give up the claim.
+
+        :param mark: what others shall find in its place for a time.
+        """
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
         """Give up the claim, if one is held.

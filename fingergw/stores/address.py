@@ -30,7 +30,7 @@ def parse_store(text: str) -> RedisAddress | Path | None:
     kind, _, rest = text.partition(":")
     if text == "memory":
         return None
-    if kind == "sqlite" and rest and not rest.endswith("/"):
+    if kind == "sqlite" and rest and not rest.startswith(("//", ":")) and not rest.endswith("/"):
         return Path(rest)
     if kind not in ("redis", "rediss") or not rest.startswith("//"):
         raise ValueError(_EXPECTED)

@@ -87,19 +87,22 @@ class GuardedStore:
             return _GRANTED
         return await self._attempt(self.store.claim(key, known, lock_seconds, waited), _ANSWER_SECONDS) or _GRANTED
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
+    ) -> None:
         """Do as the store does, if it can."""
         if self.is_open:
             broken = self._broken
-            await self._attempt(self.store.put(key, value, keep_seconds, missing), _WORK_SECONDS)
+            putting = self.store.put(key, value, keep_seconds, missing, mark, mark_seconds)
+            await self._attempt(putting, _WORK_SECONDS)
             self._may_be_full = broken.called
             if not self._may_be_full:
                 self._is_back()
 
-    async def drop(self, key: str) -> None:
+    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
         """Do as the store does, if it can."""
         if self.is_open:
-            await self._attempt(self.store.drop(key), _WORK_SECONDS)
+            await self._attempt(self.store.drop(key, mark, mark_seconds), _WORK_SECONDS)
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
         """Do as the store does, if it can."""

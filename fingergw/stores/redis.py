@@ -48,10 +48,11 @@ if not lock or redis.call('PTTL', KEYS[2]) < 0 or lock == ARGV[1] or lock == 'fa
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
   return {{ok = 'granted'}}
 end
-return {{ok = (lock == 'failed' or lock == 'backing off') and lock or 'held'}}
+return {{ok = (lock == 'failed' or lock == 'backing off' or lock == 'not shared') and lock or 'held'}}
 """
 _GIVE_UP = """
-if text(KEYS[2], 63) == ARGV[1] then
+local lock = text(KEYS[2], 63)
+if lock == ARGV[1] or lock == 'not shared' then
   if ARGV[3] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
 end
 return {ok = 'done'}
@@ -129,7 +130,9 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
 
 @define(eq=False)
 class RedisStore:
-    """Keeps values, and claims beside them under ``:lock``. Its calls have no deadline, but close() ends them all.
+    """Keeps values, and claims under ``fingergw:lock:``, where no value's key can be.
+
+    Its calls have no deadline, but close() ends them all.
 
     :param max_value_bytes: longer values are neither kept nor found.
     :param seconds: a clock that is never set back.
@@ -179,34 +182,36 @@ class RedisStore:
             # it may only seem so, as the clocks drift apart, or Redis's was set, or has not been read yet
             self._ahead_ms = int(reply[5:]) - self._now_ms()
             reply = await self._run(*claiming)
-        if reply in ("granted", "held", "failed", "backing off"):
+        if reply in ("granted", "held", "failed", "backing off", "not shared"):
             return Claim(reply)
         age, _, value = reply.partition(b"\n") if isinstance(reply, bytes) else (b"", b"", b"")
         if not age.isdigit():
             raise self._nonsense()
         return Found(value, int(age) / 1000)
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
+    ) -> None:
         if len(value) > self.max_value_bytes:
-            return await self.drop(key)  # nobody would find it
+            return await self.drop(key, mark, mark_seconds)  # nobody would find it
         keep = _milliseconds(keep_seconds)
-        return await self._give_up(_PUT, key, "", 0, b"1 %d\n%b" % (keep, value), keep)
+        return await self._give_up(_PUT, key, mark, mark_seconds, b"1 %d\n%b" % (keep, value), keep)
 
-    async def drop(self, key: str) -> None:
-        await self._give_up(_DROP, key, "", 0)
+    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+        await self._give_up(_DROP, key, mark, mark_seconds)
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
-        await self._give_up(_RELEASE, key, mark, _milliseconds(mark_seconds))
+        await self._give_up(_RELEASE, key, mark, mark_seconds)
 
-    async def _give_up(self, script: str, key: str, mark: Mark, mark_ms: int, *value: bytes | int) -> None:
-        if await self._run(script, key, mark, mark_ms, *value) != "done":
+    async def _give_up(self, script: str, key: str, mark: Mark, mark_seconds: float, *value: bytes | int) -> None:
+        if await self._run(script, key, mark, _milliseconds(mark_seconds), *value) != "done":
             raise self._nonsense()
 
     async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> Any:
         if self._connection is None:
             raise txredisapi.ConnectionError("not open")
         sent_at = self._now_ms() + self._ahead_ms
-        return await self._connection.eval(script, [key, f"{key}:lock"], [self._token, sent_at, *arguments])
+        return await self._connection.eval(script, [key, f"fingergw:lock:{key}"], [self._token, sent_at, *arguments])
 
     def _now_ms(self) -> int:
         return int(self.seconds() * 1000)

@@ -29,6 +29,9 @@ _APPLICATION_ID = 0x46677743
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 0.2
 _CLOSE_SECONDS = 5.0
+# A row from further in the future is none: the clock was wrong, and nobody knows how old it is.
+_SET_BACK_SECONDS = 60.0
+_MAX_STUCK = 2
 # Ids rise, also where a row is replaced: their order is that of writing, however the clock is set.
 _SCHEMA = (
     """CREATE TABLE answers (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL,
@@ -37,7 +40,7 @@ _SCHEMA = (
 )
 _READ_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name = 'answers' AND sql <> '' ORDER BY rowid"
 _FIND = """SELECT value, digest, stored_at FROM answers WHERE key = ? AND expires_at > ?
-    AND (typeof(value), typeof(stored_at), typeof(expires_at)) = ('blob', 'real', 'real')"""
+    AND stored_at <= ? AND (typeof(value), typeof(stored_at), typeof(expires_at)) = ('blob', 'real', 'real')"""
 _TOTALS = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM answers"
 
 
@@ -111,7 +114,7 @@ class _Database:
             self._connection.close()
 
     def claim(self, key: bytes, known: str, now: float) -> Found | Claim:
-        row = self._connected().execute(_FIND, (key, now)).fetchone()
+        row = self._connected().execute(_FIND, (key, now, now + _SET_BACK_SECONDS)).fetchone()
         if row is not None:
             value, digest, stored_at = row
             found = sha1(value, usedforsecurity=False)
@@ -191,6 +194,7 @@ class SqliteStore:
     reactor: Any
     _pool: ThreadPool | None = field(init=False, default=None)
     _is_suspect: bool = field(init=False, default=False)
+    _stuck: int = field(init=False, default=0)  # pools that were let go, and have not ended
     _database: _Database = field(
         init=False,
         default=Factory(lambda self: _Database(self.path, self.max_entries, self.max_bytes), takes_self=True),
@@ -204,6 +208,8 @@ class SqliteStore:
         """
         while self._pool is not None:  # another may have opened it meanwhile
             await self.close()
+        if self._stuck >= _MAX_STUCK:  # each has a thread
+            raise TimeoutError(errno.ETIMEDOUT, "the disk hangs", str(self.path))
         pool = self._pool = ThreadPool(1, 1, "sqlite")
         # A thread that is stuck in a disk must not hold up the process's exit.
         pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
@@ -231,13 +237,15 @@ class SqliteStore:
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         return await self._run(self._database.claim, _encode(key), known, self.now())
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool) -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
+    ) -> None:
         if missing:  # names can be invented without end
             return await self.drop(key)
         now = self.now()
         return await self._run(self._database.put, _encode(key), value, now, now + keep_seconds)
 
-    async def drop(self, key: str) -> None:
+    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
         await self._run(self._database.drop, _encode(key))
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
@@ -248,12 +256,18 @@ class SqliteStore:
             raise sqlite3.ProgrammingError(f"{self.path} is not open")
         return deferToThreadPool(self.reactor, self._pool, work, *args, **kwargs).addErrback(self._note_damage)
 
+    def _note_end(self, result: _R) -> _R:
+        self._stuck -= 1
+        return result
+
     def _note_damage(self, failure: Failure) -> Failure:
         self._is_suspect = self._is_suspect or _is_damage(failure.value)
         return failure
 
     def _let_go(self, pool: ThreadPool) -> Deferred[None]:
         closed = self._run(self._database.close)
+        self._stuck += 1
+        closed.addBoth(self._note_end)
         self._pool = None
         pool.threads.clear()  # they end when their work is done; to join them would block the reactor
         pool.stop()
