@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, capturedLogs, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -155,14 +155,19 @@ def leave(call: Deferred[Any]) -> None:
     call.cancel()
 
 
+IN_USE = "info: cache store shelf is in use"
+
+
 @pytest.fixture(autouse=True)
 def logged() -> Iterator[list[str]]:
-    """Return the log's lines; what nobody has handled may not be among them."""
+    """Return the log's lines but that of a good start; what nobody has handled may not be among them."""
     lines: list[str] = []
 
     @implementer(ILogObserver)
     def observer(event: LogEvent) -> None:
-        lines.append(f"{event['log_level'].name}: {formatEvent(event)}")
+        line = f"{event['log_level'].name}: {formatEvent(event)}"
+        if line != IN_USE:
+            lines.append(line)
 
     globalLogPublisher.addObserver(observer)
     _calls.clear()
@@ -288,6 +293,14 @@ def test_failure(logged: list[str], method: str, at_once: bool) -> None:
     assert not bench.guarded.is_open
     assert (bench.guarded.failures, logged) == (1, [left_out("gone")])
     assert bench.raw.calls == [method, "close"]
+
+
+def test_in_use() -> None:
+    """A store that works is said to be in use once, at the start."""
+    with capturedLogs() as events:
+        bench = make(claim=FOUND).started()
+        done(bench.call("claim"))
+    assert [f"{event['log_level'].name}: {formatEvent(event)}" for event in events] == [IN_USE]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -132,8 +132,10 @@ class GuardedStore:
         self.is_open, self._broken = True, Deferred()
         if self._may_be_full:  # but for a little, so that it could be opened
             self._proving = self.clock.callLater(_PROOF_SECONDS, self._is_back)
-        else:
+        elif self._is_left_out:
             self._is_back()
+        else:
+            _log.info("cache store {name} is in use", name=self.name)
         self._go_on()
 
     def _is_back(self) -> None:
