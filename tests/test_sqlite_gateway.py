@@ -330,7 +330,7 @@ class FileTests(SqliteCase):
         for _ in range(2):
             assert await self.stored(text) == b"/x\r\n"
         assert len(upstream.requests) == 61
-        assert len(self.logged("cache.db")) == 1
+        assert len([line for line in self.logged("cache.db") if not line.endswith("is in use")]) == 1
         assert len(self.logged("damaged; moved to")) == 1
         assert Path(f"{self.path}.corrupt").exists()
 

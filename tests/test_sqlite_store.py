@@ -883,6 +883,26 @@ class EndTests(StoreCase):
         await until(lambda: not threads(), "the end of the thread")
         self.assertEqual([path.name for path in self.folder.iterdir()], [self.path.name])  # closing removes the log
 
+    async def test_a_disk_that_hangs_time_and_again(self) -> None:
+        """However often it is tried, two threads hang with the disk and no more; when that is back, it opens."""
+        back = threading.Event()
+        self.addCleanup(back.set)
+        work = sqlite._Database.open
+        self.patch(sqlite._Database, "open", lambda database, *args: back.wait() and work(database, *args))
+        store = self.make()
+        for _ in range(2):
+            opening = Deferred.fromCoroutine(store.open())
+            opening.cancel()
+            with self.assertRaises(CancelledError):
+                await opening
+        with self.assertRaisesRegex(OSError, "the disk hangs"):
+            await store.open()
+        self.assertEqual(len(threads()), 2)
+        back.set()
+        await until(lambda: not threads(), "the end of the threads")
+        await store.open()
+        await self.check_works(store)
+
     def test_a_disk_that_hangs_for_ever(self) -> None:
         """A process with a store that is stuck ends all the same."""
         self.assertEqual(self.child("stuck"), "open\nclosed\n")
