@@ -903,6 +903,21 @@ class EndTests(StoreCase):
         await store.open()
         await self.check_works(store)
 
+    async def test_a_thread_that_is_not_waited_for_still_counts(self) -> None:
+        """Who gives up closing does not end the thread that hangs: it counts until it ends by itself."""
+        back = threading.Event()
+        self.addCleanup(back.set)
+        self.patch(sqlite, "_CLOSE_SECONDS", 0.01)
+        self.patch(sqlite._Database, "claim", lambda *_: back.wait())
+        store = await self.opened()
+        claim = Deferred.fromCoroutine(store.claim("key", "", 6.0, False))
+        with capturedLogs():
+            await store.close()
+        self.assertEqual(store._stuck, 1)
+        back.set()
+        await until(lambda: not store._stuck, "the end of the thread")
+        await claim
+
     def test_a_disk_that_hangs_for_ever(self) -> None:
         """A process with a store that is stuck ends all the same."""
         self.assertEqual(self.child("stuck"), "open\nclosed\n")

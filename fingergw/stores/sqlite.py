@@ -264,10 +264,10 @@ class SqliteStore:
         self._is_suspect = self._is_suspect or _is_damage(failure.value)
         return failure
 
-    def _let_go(self, pool: ThreadPool) -> Deferred[None]:
-        closed = self._run(self._database.close)
+    def _let_go(self, pool: ThreadPool) -> Deferred[Any]:
+        closed: Deferred[Any] = Deferred()  # of its own: who gives it up does not end the thread
         self._stuck += 1
-        closed.addBoth(self._note_end)
+        self._run(self._database.close).addBoth(self._note_end).chainDeferred(closed)
         self._pool = None
         pool.threads.clear()  # they end when their work is done; to join them would block the reactor
         pool.stop()
