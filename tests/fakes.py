@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -29,10 +29,26 @@ class FakeBackend:
     async def answer(self, query: Query) -> Outcome:
         """Note the query, and say it."""
         self.queries.append(query)
-        said = await self.says if isinstance(self.says, Deferred) else self.says
-        if isinstance(said, BaseException):
-            raise said
-        return said  # type: ignore[no-any-return]
+        return await say(self.says, lambda: None, None)  # type: ignore[no-any-return]
+
+
+async def say(said: Any, on_cancel: Callable[[], object], ending: Deferred[Any] | None) -> Any:
+    """Say what a fake is told to: something, an exception to raise, or a Deferred of either.
+
+    :param on_cancel: called when waiting is cancelled.
+    :param ending: what is still waited for then; None for a fake that ends at once.
+    """
+    if isinstance(said, Deferred):
+        try:
+            said = await said
+        except CancelledError:
+            on_cancel()
+            if ending is None:
+                raise
+            said = await ending
+    if isinstance(said, BaseException):
+        raise said
+    return said
 
 
 @define(eq=False)

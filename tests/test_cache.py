@@ -24,6 +24,7 @@ from fingergw.cache.memory import Memory
 from fingergw.cache.store import Claim, Found
 from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
 from fingergw.query import Query
+from tests.fakes import say
 from tests.support import sync
 
 TTL, STALE, NEGATIVE_TTL = 10.0, 30.0, 4.0
@@ -81,20 +82,14 @@ class Upstream:
 
     async def _said(self, query: Query) -> Any:
         self.asked.append(query)
-        said = self.says
+        said: Any = self.says
         if said is None:
-            call: Deferred[Any] = Deferred()
-            self.calls.append(call)
-            try:
-                said = await call
-            except CancelledError:
-                self.cancelled += 1
-                if self.ending is None:
-                    raise
-                said = await self.ending
-        if isinstance(said, BaseException):
-            raise said
-        return said
+            said = Deferred()
+            self.calls.append(said)
+        return await say(said, self._cancelled, self.ending)
+
+    def _cancelled(self) -> None:
+        self.cancelled += 1
 
 
 @define(eq=False)

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from fingergw.cache.store import Claim, Found
 from fingergw.stores.guarded import GuardedStore
+from tests.fakes import say
 from tests.support import sync
 
 GRANTED, HELD, FOUND = Claim("granted"), Claim("held"), Found(b"value", 1.0)
@@ -74,17 +75,7 @@ class Raw:
         said = self.does.get(name)
         if callable(said):
             said = said()
-        if isinstance(said, Deferred):
-            try:
-                said = await said
-            except CancelledError:
-                self.cancelled.append(name)
-                if self.ending is None:
-                    raise
-                said = await self.ending
-        if isinstance(said, BaseException):
-            raise said
-        return said
+        return await say(said, lambda: self.cancelled.append(name), self.ending)
 
 
 _calls: list[Deferred[Any]] = []  # a test's

@@ -173,8 +173,8 @@ class CachedBackend:
     async def _settle(self, flight: Flight, outcome: Outcome, entry: Entry | None) -> None:
         """Keep an outcome, tell it, and share it; in this order, so that nobody waits for a store."""
         key, store, now = flight.key, self.store, self._seconds()
-        self._max_refreshes = 1 if isinstance(outcome, Failed) else MAX_REFRESHES
         if isinstance(outcome, Failed):
+            self._max_refreshes = 1
             self.counts["failed"] += 1
             rescue = self._rescue(flight, entry, now)
             if rescue is not None or not flight.waiters:
@@ -185,6 +185,7 @@ class CachedBackend:
             elif store is not None:
                 await store.release(key, "failed", _FAILED_SECONDS)
             return
+        self._max_refreshes = MAX_REFRESHES
         made, missing = Entry.made(outcome, self.terms, now), isinstance(outcome, Missing)
         if made is None:
             self.memory.drop(key)
