@@ -29,16 +29,16 @@ Entry: TypeAlias = tuple[float, str, str, str, str, str, str, int, float]
 
 
 def text_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as words; what may hold blanks is in double quotes."""
+    """Return a query's line as words; what may hold blanks is in double quotes. The outcome is a word of our own."""
     _, listener, client, query, route, backend, outcome, size, seconds = entry
     return (
-        f'{stamp} "{escape(listener)}" {client} "{escape(query)}" "{escape(route)}" "{escape(backend)}" '
+        f'{stamp} "{escape(listener)}" {escape(client)} "{escape(query)}" "{escape(route)}" "{escape(backend)}" '
         f"{outcome} {size} {seconds * 1000:.3f}\n"
     )
 
 
 def json_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as a JSON object, ASCII alone."""
+    """Return a query's line as a JSON object, printable ASCII alone."""
     keys = ("time", "listener", "client", "query", "route", "backend", "outcome", "bytes", "milliseconds")
     return json.dumps(dict(zip(keys, (stamp, *entry[1:8], round(entry[8] * 1000, 3)), strict=True))) + "\n"
 

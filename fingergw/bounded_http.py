@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
@@ -19,33 +19,36 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
+from fingergw.resolving import Resolver
+
 # More than the heads of an answer and of its redirects take, each by itself.
 _MAX_HEAD_BYTES = 65536
 
 
 def bounded_agent(
-    reactor: Any, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
+    resolver: Resolver, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
 ) -> Agent:
     """Return an agent that breaks a connection off when the response to a request is larger than it may be.
 
+    :param resolver: finds the hosts; its reactor connects to them.
     :param policy: how TLS is verified.
     :param timeout: seconds to connect in.
     :param max_bytes: what a body may have; twice that, for its chunks, and 64 KiB for its head may be received.
     """
-    endpoints = _Endpoints(reactor, policy, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
-    return Agent.usingEndpointFactory(reactor, endpoints, pool)  # type: ignore[no-any-return]
+    endpoints = _Endpoints(resolver, policy, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
+    return Agent.usingEndpointFactory(resolver.reactor, endpoints, pool)  # type: ignore[no-any-return]
 
 
 @implementer(IAgentEndpointFactory)
 @frozen
 class _Endpoints:
-    reactor: Any
+    resolver: Resolver
     policy: IPolicyForHTTPS
     timeout: float
     max_bytes: int
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(self.reactor, uri.host, uri.port, timeout=self.timeout)
+        endpoint = self.resolver.endpoint(uri.host.decode("ascii"), uri.port, timeout=self.timeout)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _BoundedEndpoint(endpoint, self.max_bytes)

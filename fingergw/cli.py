@@ -21,6 +21,7 @@ from fingergw.client import ask, parse_target
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
 from fingergw.errors import ConfigError, FingergwError, PrivilegeError
+from fingergw.query import printable
 
 _log = Logger()
 _EX_USAGE = 2
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(*lines: str) -> None:
     # twistd has put its log in the place of sys.stderr by the time that most things go wrong
-    print("fingergw: " + "\n".join(lines), file=sys.__stderr__)
+    print("fingergw: " + printable("\n".join(lines), kept="\n"), file=sys.__stderr__)
 
 
 def _read(path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
 
+from fingergw.exchange import Connection, Incomplete, connect
 from fingergw.query import clean
+from fingergw.resolving import Resolver
 
 _PORT = 79
 _MAX_BYTES = 1 << 20
@@ -50,34 +47,6 @@ def parse_target(text: str, *, verbose: bool = False) -> Target:
     return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])))
 
 
-class _Answer(Protocol):
-    def __init__(self, line: str) -> None:
-        self._line = line
-        self.received = b""
-        self.done: Deferred[bytes] = Deferred(lambda _: self._close())
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(self._line.encode() + b"\r\n")
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-        if len(self.received) >= _MAX_BYTES:
-            self._close()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if self.received or reason.check(ConnectionDone):
-            self.done.callback(self.received[:_MAX_BYTES])
-        else:
-            self.done.errback(reason)
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
-
-
 async def ask(target: Target, reactor: Any, *, timeout: float) -> str:
     """Ask a finger server.
 
@@ -85,10 +54,18 @@ async def ask(target: Target, reactor: Any, *, timeout: float) -> str:
     :return: the answer, safe for a terminal; what is not UTF-8 in it is replaced.
     :raises Exception: the connection failed, or took too long.
     """
-    endpoint = HostnameEndpoint(reactor, target.host, target.port, timeout=timeout)
-    answer = await connectProtocol(endpoint, _Answer(target.line))
+    endpoint = Resolver(reactor).endpoint(target.host, target.port, timeout=timeout)
+    connection = Connection(_MAX_BYTES)
     try:
-        received = await answer.done.addTimeout(timeout, reactor)
+        await connect(endpoint, connection).addTimeout(timeout, reactor)
+        connection.send(target.line)
+        received = await connection.answer.addTimeout(timeout, reactor)
     except DeferredTimeout:
         raise TimeoutError(f"no answer within {timeout:g} s") from None
+    except Incomplete as error:
+        if not error.received:
+            raise error.__cause__ or error from None
+        received = error.received  # somebody looks at it, who sees what is missing
+    finally:
+        connection.close()
     return clean(received.decode(errors="replace"))

@@ -14,15 +14,26 @@ import attrs
 from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import FilteringLogObserver, Logger, LogLevel, LogLevelFilterPredicate
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+)
 from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts import _twistd_unix as unix  # where Twisted defines what twistd re-exports
 from zope.interface import implementer
 
 from fingergw.config import model
 from fingergw.errors import FingergwError, PrivilegeError
+from fingergw.query import printable
 
 _log = Logger()
+_LOG_KEYS = ("log_time", "log_level", "log_namespace", "log_system")
 
 
 def settings(options: Mapping[str, Any], process: model.Process, log: model.Log) -> unix.ServerOptions:
@@ -76,7 +87,9 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
         # a daemon's access log comes this way, and has no level
         level.setLogLevelForNamespace("stdout", LogLevel.info)
         whole = unix.UnixAppLogger(own)._getLogObserver()  # noqa: SLF001  # what twistd would use
-        return FilteringLogObserver(whole, [level])
+        if not ILogObserver.providedBy(whole):  # syslog's
+            whole = LegacyLogObserverWrapper(whole)
+        return FilteringLogObserver(harmless(whole), [level])
 
     own["logger"] = observer
     return own
@@ -108,6 +121,22 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     failure = getattr(service, "failure", None)
     if failure is not None:
         raise failure
+
+
+def harmless(observer: ILogObserver) -> ILogObserver:
+    """Return a log observer that hands on to another what can do a terminal no harm, tracebacks included.
+
+    An error's text may be an upstream's or a client's. What is not printable is escaped, but for line ends and tabs;
+    after a line end the other observer indents, so that nothing can pass for an event of its own.
+    """
+
+    @implementer(ILogObserver)
+    def hand_on(event: LogEvent) -> None:
+        text = printable(eventAsText(event, includeTimestamp=False, includeSystem=False), kept="\n\t")
+        kept: LogEvent = {key: event[key] for key in _LOG_KEYS if key in event}
+        observer({**kept, "log_format": "{text}", "text": text})
+
+    return hand_on  # type: ignore[no-any-return]  # implementer has no types for functions
 
 
 def _stop(reactor: Any) -> None:

@@ -30,3 +30,7 @@ class PrivilegeError(FingergwError):
 
 class BadQuery(FingergwError):
     """The client sent no finger query (RFC 1288 §2.3); the message goes to the log, never to the client."""
+
+
+class BadProxyHeader(FingergwError):
+    """Let only proxies that send a PROXY header reach the listener; the message goes to the log."""

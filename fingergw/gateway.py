@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorCore
+from twisted.internet.interfaces import IListeningPort, IReactorCore, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
@@ -16,11 +17,12 @@ from twisted.web.client import HTTPConnectionPool
 from fingergw.access_log import AccessLog
 from fingergw.cache.backend import CachedBackend
 from fingergw.errors import FingergwError, ListenError, PrivilegeError
-from fingergw.listening import is_reachable, parse
-from fingergw.protocol import FingerFactory
+from fingergw.factory import FingerFactory
+from fingergw.listening import is_reachable, leads_to, parse
 from fingergw.stores.guarded import GuardedStore
 
 _log = Logger()
+_OTHER_DESCRIPTORS = 64  # the event loop's, logs, stores, listening sockets, pipes of programs
 
 
 class ListenerService(Service):
@@ -123,6 +125,12 @@ class Gateway(MultiService):
         """The listeners in file order."""
         return [service for service in self if isinstance(service, ListenerService)]
 
+    def is_self(self, transport: ITransport) -> bool:
+        """Tell whether a connection has one of the gateway's own listeners at its other end."""
+        peer, own = transport.getPeer(), transport.getHost()
+        ports = [listener.port for listener in self.listeners if listener.port is not None]
+        return peer == own or any(leads_to(peer, own, port.getHost()) for port in ports)
+
     def privilegedStartService(self) -> None:
         """Bind all listeners, or none.
 
@@ -144,6 +152,7 @@ class Gateway(MultiService):
             # a parent that was running before has not had it called
             super().privilegedStartService()  # type: ignore[no-untyped-call]
             self._refuse_root()
+            self._provide_descriptors()
             self._access_log.open()
         except OSError as error:
             self.stopService()
@@ -187,6 +196,24 @@ class Gateway(MultiService):
             names = ", ".join(f'"{name}"' for name in reachable)
             raise PrivilegeError(f"running as root, and other hosts can reach the listener {names}: {advice}")
         _log.warn("running as root; {advice}", advice=advice)
+
+    def _provide_descriptors(self) -> None:
+        """Raise the limit on file descriptors to what the listeners may take, as far as it can be raised."""
+        limits = [listener.factory.limits for listener in self.listeners]
+        # a connection has one, and while it waits for a backend often another
+        needed = _OTHER_DESCRIPTORS + sum(each.max_connections + each.max_waiting for each in limits)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft >= needed:
+            return
+        provided = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (provided, hard))
+        if provided < needed:
+            _log.warn(
+                "{needed} file descriptors may be needed, and there may be {provided}: raise the limit (ulimit -n, or "
+                "LimitNOFILE= under systemd), or lower max_connections and max_waiting",
+                needed=needed,
+                provided=provided,
+            )
 
     def listener_failed(self, error: FingergwError) -> None:
         """Stop everything, as a listener could not be bound after the start."""

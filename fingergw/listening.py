@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
-from twisted.internet.interfaces import IAddress, IReactorCore, IStreamServerEndpoint
+from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
+from twisted.internet.interfaces import IAddress, IReactorCore, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from fingergw.addresses import parse_address
 from fingergw.errors import ListenError
+from fingergw.resolving import Resolver
 
 _log = Logger()
 # Which arguments of Twisted's own endpoint types are files.
 _FILE_ARGUMENTS = {
-    "unix": {"address", 0},
+    "unix": {"address", "path", 0},
     "ssl": {"privateKey", "certKey", "extraCertChain", "dhParameters", 1, 2},
     "tls": {"path", 0},
 }
 # Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
+_PROXIED = "haproxy:"
+_EXAMPLES = "tcp:79, tcp6:79, unix:PATH, ssl:PORT:privateKey=FILE"
+_CLIENT_EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
+
+
+def is_proxied(description: str) -> bool:
+    """Tell whether an endpoint string is for clients that come through a proxy, which sends a PROXY header."""
+    return description.startswith(_PROXIED)
 
 
 def anchor(description: str, base: Path) -> str:
     """Return an endpoint string whose relative files are relative to a folder."""
+    if is_proxied(description):
+        return _PROXIED + anchor(description.removeprefix(_PROXIED), base)
     kind, *arguments = _split(description)
     files = _FILE_ARGUMENTS.get(kind, set())
     anchored = [kind]
@@ -46,10 +57,11 @@ def _unquote(value: str) -> str:
 
 
 def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes.
+    """Return the endpoint that a string describes; for a proxied one that which the proxy connects to.
 
     :raises ListenError: it describes none; the message says why.
     """
+    description = description.removeprefix(_PROXIED)
     kind, *arguments = _split(description)
     try:
         endpoint = serverFromString(reactor, description)
@@ -60,7 +72,7 @@ def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
             raise ListenError(f"systemd passed no socket named {error}; start the .socket unit of that name") from None
         raise ListenError(f"unknown argument or value {error}") from None
     except Exception as error:  # plug-ins raise what they like
-        raise ListenError(_reason(error, kind)) from None
+        raise ListenError(_reason(error, kind, _EXAMPLES)) from None
     if kind == "tls":
         folder = next((argument[5:] for argument in arguments if argument.startswith("path=")), arguments[0])
         if not any(Path(_unquote(folder)).rglob("*.pem")):  # Twisted would notice at the first client
@@ -68,13 +80,34 @@ def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
     return endpoint  # type: ignore[no-any-return]
 
 
-def _reason(error: Exception, kind: str) -> str:
+def _reason(error: Exception, kind: str, examples: str) -> str:
     text = str(error).replace("\n", " ")
     if "Unknown endpoint type" in text:
-        return (
-            f'unknown endpoint type "{kind}"; expected one such as tcp:79, tcp6:79, unix:PATH, ssl:PORT:privateKey=FILE'
+        return f'unknown endpoint type "{kind}"; expected one such as {examples}'
+    return f"not what a {kind}: endpoint takes: {re.sub(r'^_?[A-Za-z0-9_.]+[(][)] ', '', text)}"
+
+
+def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamClientEndpoint:
+    """Return the endpoint that a client's endpoint string describes.
+
+    :param base: the folder that the path of a ``unix:`` endpoint is relative to.
+    :param resolver: finds the host; its reactor connects to it.
+    :raises ListenError: it describes none; the message says why.
+    """
+    kind, *arguments = _split(description)
+    try:
+        endpoint: IStreamClientEndpoint = clientFromString(
+            resolver.as_reactor(), anchor(description, base) if kind == "unix" else description
         )
-    return f"not what a {kind}: endpoint takes: {re.sub(r'^_?[A-Za-z_.]+[(][)] ', '', text)}"
+    except Exception as error:  # plug-ins raise what they like
+        raise ListenError(_reason(error, kind, _CLIENT_EXAMPLES)) from None
+    named = {key: _unquote(value) for key, equals, value in (each.partition("=") for each in arguments) if equals}
+    if kind != "tcp" or "bindAddress" in named:
+        return endpoint
+    # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
+    unnamed = [_unquote(argument) for argument in arguments if "=" not in argument]
+    named.update(zip(("port",) if "host" in named else ("host", "port"), unnamed, strict=False))
+    return resolver.endpoint(named["host"], int(named["port"]), timeout=int(named.get("timeout", 30)))
 
 
 def check(description: str, reactor: IReactorCore) -> None:
@@ -82,16 +115,30 @@ def check(description: str, reactor: IReactorCore) -> None:
 
     :raises ListenError: it describes none; the message says why.
     """
-    if description.partition(":")[0] not in _NOT_PARSED_BY_CHECK:
+    if _split(description.removeprefix(_PROXIED))[0] not in _NOT_PARSED_BY_CHECK:
         parse(description, reactor)
+
+
+def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
+    """Tell whether a connection has one of this process's own listeners at its other end.
+
+    :param peer: the address of the connection's other end.
+    :param own: that of this end.
+    :param bound: what the listener is bound to.
+    """
+    if isinstance(bound, UNIXAddress) or isinstance(peer, UNIXAddress):
+        return peer == bound
+    if getattr(peer, "port", None) != getattr(bound, "port", None):
+        return False
+    peer_host, own_host, bound_host = (parse_address(getattr(address, "host", "")) for address in (peer, own, bound))
+    if bound_host is not None and bound_host.is_unspecified:  # it is bound to all that this machine has
+        return peer_host == own_host
+    return peer_host == bound_host
 
 
 def is_reachable(address: IAddress) -> bool:
     """Tell whether another host could reach a bound address; in doubt it could."""
     if isinstance(address, UNIXAddress):
         return False
-    host = getattr(address, "host", "")
-    try:
-        return not ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return True
+    ip = parse_address(getattr(address, "host", ""))
+    return ip is None or not ip.is_loopback

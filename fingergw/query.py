@@ -110,19 +110,25 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
     return Query(user, tuple(hosts), verbose, listener, client)
 
 
-_LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
+_LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
 # C0 but TAB and LF, DEL, C1; the bidirectional marks, embeddings, overrides and isolates
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Return a text that can do a terminal no harm (RFC 1288 §3.3).
+    """Return a text that can do a terminal no harm (RFC 1288 §3.3), and that can be encoded.
 
-    Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped.
+    Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped. A
+    surrogate, which is no character by itself, becomes U+FFFD.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return _UNSAFE.sub("", _LINE_ENDS.sub("\n", text))
+    for end in _LINE_ENDS:
+        text = text.replace(end, "\n")
+    if text.replace("\n", "").replace("\t", "").isprintable():  # which is a tenth of what the patterns take
+        return text
+    return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
 
 
 def to_wire(text: str, charset: str = "utf-8") -> bytes:
@@ -156,3 +162,13 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with each character escaped that is not printable: for what was written for a reader already.
+
+    :param kept: characters that stay as they are all the same, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in kept else escape(each) for each in text)

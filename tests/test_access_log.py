@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from fingergw.access_log import AccessLog
+from fingergw.access_log import AccessLog, Entry, json_line, text_line
 from tests.support import ROOT
 
 NOW = 1795335600.25
@@ -64,19 +66,42 @@ HOSTILE = ['"', "\\", '\\"', "\x1b[2J\x07", "a\r\nb", "\x00\x7f\x9b", "é\u202e\
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_words_stay_within_their_quotes(tmp_path: Path, text: str) -> None:
     """Nothing in a query or a name can forge a line, end its quotes or reach a terminal."""
-    line = written(tmp_path / "log", "text", text, "unix", text, text, text, "bad_query", 0, 0.0)
+    line = written(tmp_path / "log", "text", text, text, text, text, text, "bad_query", 0, 0.0)
     quoted = text.encode("unicode_escape").decode().replace('"', '\\"')
-    assert line == f'{STAMP} "{quoted}" unix "{quoted}" "{quoted}" "{quoted}" bad_query 0 0.000\n'
+    assert line == f'{STAMP} "{quoted}" {quoted} "{quoted}" "{quoted}" "{quoted}" bad_query 0 0.000\n'
     assert line[:-1].isprintable()
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_words_in_json(tmp_path: Path, text: str) -> None:
     """A JSON line is printable ASCII alone, and says exactly what was asked."""
-    line = written(tmp_path / "log", "json", text, "unix", text, text, text, "bad_query", 0, 0.0)
+    line = written(tmp_path / "log", "json", text, text, text, text, text, "bad_query", 0, 0.0)
     assert line.count("\n") == 1
     assert line[:-1].isprintable()
-    assert json.loads(line)["query"] == text
+    found = json.loads(line)
+    assert [found[key] for key in ("listener", "client", "query", "route", "backend")] == [text] * 5
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from('"\\\x7f\x1b\n'), max_size=40)
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_any_words_make_one_printable_line(query: str, client: str) -> None:
+    """Whatever Unicode has, surrogates too, a line of either form is printable ASCII with one end."""
+    entry: Entry = (NOW, "public", client, query, query, query, "answered", 0, 0.0)
+    for line in (text_line(STAMP, entry), json_line(STAMP, entry)):
+        assert line.isascii()
+        assert line[:-1].isprintable()
+        assert line.endswith("\n")
+    assert json.loads(json_line(STAMP, entry))["query"] == query
+
+
+def test_every_control_in_json() -> None:
+    """No control is left as it is in a JSON line, not even DEL and C1, which JSON itself would let pass."""
+    controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+    line = json_line(STAMP, (NOW, controls, controls, controls, "", "", controls, 0, 0.0))
+    assert line[:-1].isprintable()
+    assert json.loads(line)["client"] == controls
 
 
 def test_lines_are_written_in_bunches(tmp_path: Path) -> None:

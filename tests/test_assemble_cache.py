@@ -70,6 +70,7 @@ def test_files_of_a_redis(tmp_path: Path, key: str, content: str | None, message
     """A file that a Redis needs is read at the start, and a mistake in it is reported."""
     if content is not None:
         (tmp_path / "x").write_text(content)
+        (tmp_path / "x").chmod(0o600)
     (problem,) = found(tmp_path, f'store = "rediss://h"\n{key} = "x"\n')
     assert problem.startswith(f"{key}: ")
     assert problem.endswith(message)
@@ -110,6 +111,7 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
         folder = tmp_path / seed
         folder.mkdir()
         (folder / "token").write_text("t")
+        (folder / "token").chmod(0o600)
         environment = {"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"}
         command = [sys.executable, "-c", program, str(folder), text]
         prefixes.add(subprocess.check_output(command, cwd=ROOT, text=True, env=environment, timeout=60))
@@ -154,7 +156,7 @@ class TlsTests(GatewayCase):
         server = RedisServer("--tls-port", str(tls_port), *arguments)
         self.addCleanup(server.stop)
         server.command("ACL", "SETUSER", "fg", "on", ">secret", "~fingergw:*", "+@all")
-        self.write("password", "secret\n")
+        self.write("password", "secret\n").chmod(0o600)
         gateway = self.start(
             f"""
             {LISTENER}

@@ -276,7 +276,7 @@ class TimeTests(CommandCacheCase):
         fallback = {"type": "static", "text": "next"}
         for way, why in (
             ("exit 3", "exit code 3"),
-            ("kill -9 $$", "ended by signal 9"),
+            ("kill -9 $$", "ended by SIGKILL"),
             ("sleep 60", "not done within 1.5 s"),
             ("head -c 2000 /dev/zero", "killed: more than 1000 bytes of output"),
         ):

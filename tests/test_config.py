@@ -347,29 +347,65 @@ url = "http://h/{team}"
 [backends.x]
 type = "command"
 argv = ["{user}"]  #! backends.x.argv[0]: expected the program's name, without placeholders
---- decoy
+--- decoy-nobody-logs
 [[listeners]]
 endpoint = "tcp:1"
-decoy = true  #! listeners[1].decoy: $LATER
---- trusted-proxies
+decoy = true  #! listeners[1].decoy: a decoy is there for the access log, which is off; set log.access
+[log]
+access = "off"
+--- delay-of-no-decoy
 [[listeners]]
 endpoint = "tcp:1"
-trusted_proxies = ["10.0.0.0/8"]  #! listeners[1].trusted_proxies: $LATER
---- haproxy
+delay = 5  #! listeners[1].delay: only a decoy takes its time; remove it, or set decoy = true
+--- delay-below-0
 [[listeners]]
-endpoint = "haproxy:tcp:1"  #! listeners[1].endpoint: haproxy: endpoints are not supported yet; use another
+endpoint = "tcp:1"
+decoy = true
+delay = -1  #! listeners[1].delay: expected a number of seconds, 0 or more
+--- trusted-proxies-of-no-proxied-listener
+[[listeners]]
+endpoint = "tcp:1"
+trusted_proxies = ["10.0.0.0/8"]  #! listeners[1].trusted_proxies: only a haproxy: endpoint takes these; remove them
+--- haproxy-that-trusts-nobody
+[[listeners]]  #! listeners[1]: expected trusted_proxies, the networks of those who may send a PROXY header
+endpoint = "haproxy:tcp:1"
+--- haproxy-over-a-unix-socket
+[[listeners]]
+endpoint = "haproxy:unix:x"  #! listeners[1].endpoint: a proxy is told by its address, which a unix socket has not; $TCP
+trusted_proxies = ["10.0.0.0/8"]
 --- per-client
 [limits]
-max_connections_per_client = 20  #! limits.max_connections_per_client: $LATER
+max_connections_per_client = 0  #! limits.max_connections_per_client: expected 1 or more
+max_waiting = 0  #! limits.max_waiting: expected 1 or more
 --- rate
 [[listeners]]
 endpoint = "tcp:1"
-[listeners.limits]
-rate = { queries = 60, per = 60, burst = 20 }  #! listeners[1].limits.rate: $LATER
+[listeners.limits.rate]
+queries = 0  #! listeners[1].limits.rate.queries: expected 1 or more
+per = 0  #! listeners[1].limits.rate.per: $SECONDS
+burst = 1.5  #! listeners[1].limits.rate.burst: expected a whole number, not a number
+--- rate-in-part
+[limits]
+rate = { queries = 60, per = 60 }  #! limits.rate: expected a key "burst"
 --- finger
 [backends.x]
-type = "finger"  #! backends.x.type: finger backends are not supported yet; use another type
-host = "h"
+type = "finger"
+host = "a b"  #! backends.x.host: $HOST
+port = 65536  #! backends.x.port: expected 1 to 65535
+max_running = 0  #! backends.x.max_running: expected 1 or more
+--- command-limits
+[backends.x]
+type = "command"
+argv = ["a"]
+max_cpu_seconds = 0.5  #! backends.x.max_cpu_seconds: expected a whole number, not a number
+max_memory_bytes = 0  #! backends.x.max_memory_bytes: expected 1 or more
+max_file_bytes = -1  #! backends.x.max_file_bytes: expected 1 or more
+max_processes = 0  #! backends.x.max_processes: expected 1 or more
+[backends.y]
+type = "command"
+argv = ["a"]
+max_cpu_seconds = 1000000001  #! backends.y.max_cpu_seconds: expected 1 to 1000000000
+max_memory_bytes = 1000000000000001  #! backends.y.max_memory_bytes: expected 1 to 1000000000000000
 --- cache
 [backends.x]
 type = "menu"
@@ -427,7 +463,11 @@ store = "redis://:x@h"  #! cache.store: $PASSWORD
 max_entries = 0  #! cache.max_entries: expected 1 or more
 --- forwarding
 [forwarding]
-allow = { "h" = "tcp:h:79" }  #! forwarding.allow: $LATER
+max_hops = 0  #! forwarding.max_hops: expected 1 or more
+allow = { "h" = 79 }  #! forwarding.allow.h: expected a string, not a whole number
+--- forwarding-host
+[forwarding.allow]
+"a@b" = "tcp:h:79"  #! forwarding.allow."a@b": $HOST
 --- admin
 [admin]
 endpoint = "tcp:1"  #! admin.endpoint: $LATER
@@ -457,7 +497,7 @@ name = "same"
 
 [[listeners]]  #! listeners[1]: expected a key "endpoint"
 allow = ["10.0.0.1/8"]  #! listeners[1].allow[0]: $NETWORK 10.0.0.1/8 has host bits set
-decoy = true  #! listeners[1].decoy: $LATER
+trusted_proxies = ["10.0.0.0/8"]  #! listeners[1].trusted_proxies: only a haproxy: endpoint takes these; remove them
 
 [backends.c]
 type = "htpp"  #! backends.c.type: unknown backend type "htpp"; did you mean "http"?
@@ -519,7 +559,7 @@ MEANINGS = {
     "or write {{ and }} for braces",
     "$URL": 'expected a URL such as "https://example.org/{user}", in ASCII, with placeholders after the host only',
     "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
-    "max_query_bytes, query_timeout, rate",
+    "max_query_bytes, max_waiting, query_timeout, rate",
     "$ROUTES": "expected one of: backends, clients, fallthrough, index, listeners, name, pattern, regex, summary, "
     "user, users",
     "$ONE": "expected exactly one of user, users, pattern, regex, index; found",
@@ -528,6 +568,8 @@ MEANINGS = {
     "$BRACE": "write {{ or }} for a brace that is meant as such",
     "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: over TLS)',
     "$PASSWORD": "expected no password in it: put it into a file, and name that in password_file",
+    "$HOST": 'expected a host\'s name or address such as "old.example.org"',
+    "$TCP": "use haproxy:tcp:",
     "$LATER": "not supported yet; remove it",
     "$SECONDS": "expected a number of seconds above 0",
     "$PERSON": "expected a text, or a table such as { name, directory, shell, office, phone, project, plan }",
@@ -620,10 +662,6 @@ def test_the_contract(tmp_path: Path) -> None:
     path = write(tmp_path, CONTRACT)
     config, problems = read(path)
     assert [(problem.path, problem.message.partition(";")[0]) for problem in problems] == [
-        (("limits", "max_connections_per_client"), "not supported yet"),
-        (("limits", "rate"), "not supported yet"),
-        (("backends", "legacy", "type"), "finger backends are not supported yet"),
-        (("forwarding", "allow"), "not supported yet"),
         (("admin", "endpoint"), "not supported yet"),
     ]
     limits = model.Limits(
@@ -633,6 +671,7 @@ def test_the_contract(tmp_path: Path) -> None:
         model.Bytes(4),
         model.Count(5),
         model.Count(6),
+        model.Count(7),
         model.Rate(model.Count(60), model.Seconds(60.0), model.Count(20)),
     )
     everyone = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -640,6 +679,8 @@ def test_the_contract(tmp_path: Path) -> None:
         listeners=(
             model.Listener("tcp:1079", "public", everyone, (ip_network("192.0.2.0/24"),), limits=limits),
             model.Listener("unix:x", limits=attrs.evolve(limits, max_query_bytes=model.Bytes(9))),
+            model.Listener("haproxy:tcp:1", trusted_proxies=(ip_network("10.0.0.0/8"),), limits=limits),
+            model.Listener("tcp:2", decoy=True, delay=model.Period(5.0), limits=limits),
         ),
         routes=(
             model.Route(
@@ -668,6 +709,7 @@ def test_the_contract(tmp_path: Path) -> None:
                 model.FilePath(tmp_path / "rota.token"),
                 model.Seconds(6.0),
                 model.Bytes(7),
+                model.Count(8),
                 (model.Status(404),),
                 "{{ name }}",
                 model.FilePath(Path("/etc/ca.pem")),
@@ -679,11 +721,17 @@ def test_the_contract(tmp_path: Path) -> None:
                 model.Seconds(6.0),
                 model.Bytes(7),
                 model.Count(8),
+                model.Count(9),
+                model.Bytes(10),
+                model.Bytes(11),
+                model.Count(12),
                 (model.ExitCode(1),),
                 {model.Variable("LANG"): "C.UTF-8"},
                 model.BackendCache(vary=("client",)),
             ),
-            "legacy": model.FingerBackend("old.example.org", model.Port(80), model.Seconds(6.0), model.Bytes(7)),
+            "legacy": model.FingerBackend(
+                model.HostName("old.example.org"), model.Port(80), model.Seconds(6.0), model.Bytes(7), model.Count(8)
+            ),
             "menu": model.MenuBackend(),
         },
         cache=model.Cache(
@@ -694,7 +742,13 @@ def test_the_contract(tmp_path: Path) -> None:
             model.FilePath(Path("/etc/ca.pem")),
         ),
         limits=limits,
-        forwarding=model.Forwarding({"old.example.org": "tcp:old.example.org:79"}),
+        forwarding=model.Forwarding(
+            {model.HostName("old.example.org"): "tcp:old.example.org:79"},
+            model.Count(1),
+            model.Seconds(2.0),
+            model.Bytes(3),
+            model.Count(4),
+        ),
         answers=model.Answers("ascii", True, "1", "2", "3", "4", "5", "6"),
         process=model.Process("fingergw", "fg", model.FilePath(Path("/var/empty")), model.Umask(0o27)),
         log=model.Log("access.log", "json", "debug"),
@@ -716,6 +770,15 @@ decoy = false
 endpoint = "unix:x"
 [listeners.limits]
 max_query_bytes = 9
+
+[[listeners]]
+endpoint = "haproxy:tcp:1"
+trusted_proxies = ["10.0.0.0/8"]
+
+[[listeners]]
+endpoint = "tcp:2"
+decoy = true
+delay = 5
 
 [[routes]]
 name = "oncall"
@@ -770,6 +833,7 @@ headers = { Accept = "application/json" }
 bearer_token_file = "rota.token"
 timeout = 6
 max_bytes = 7
+max_running = 8
 missing_statuses = [404]
 template = "{{ name }}"
 ca_file = "/etc/ca.pem"
@@ -782,6 +846,10 @@ argv = ["/bin/echo", "--", "{user}"]
 timeout = 6
 max_bytes = 7
 max_running = 8
+max_cpu_seconds = 9
+max_memory_bytes = 10
+max_file_bytes = 11
+max_processes = 12
 missing_exit_codes = [1]
 env = { LANG = "C.UTF-8" }
 cache = { vary = ["client"] }
@@ -792,6 +860,7 @@ host = "old.example.org"
 port = 80
 timeout = 6
 max_bytes = 7
+max_running = 8
 
 [backends.menu]
 type = "menu"
@@ -810,10 +879,15 @@ answer_timeout = 3
 max_answer_bytes = 4
 max_connections = 5
 max_connections_per_client = 6
+max_waiting = 7
 rate = { queries = 60, per = 60, burst = 20 }
 
 [forwarding]
 allow = { "old.example.org" = "tcp:old.example.org:79" }
+max_hops = 1
+timeout = 2
+max_bytes = 3
+max_running = 4
 
 [answers]
 charset = "ascii"
@@ -853,6 +927,7 @@ def test_defaults(tmp_path: Path) -> None:
                 "deny": (),
                 "trusted_proxies": (),
                 "decoy": False,
+                "delay": 0,
                 "limits": LIMITS,
             },
         ),
@@ -865,7 +940,7 @@ def test_defaults(tmp_path: Path) -> None:
             "ca_file": None,
         },
         "limits": LIMITS,
-        "forwarding": {"allow": {}},
+        "forwarding": {"allow": {}, "max_hops": 3, "timeout": 5, "max_bytes": 65536, "max_running": 20},
         "answers": {
             "charset": "utf-8",
             "case_sensitive": False,
@@ -882,10 +957,10 @@ def test_defaults(tmp_path: Path) -> None:
     }
     command = model.CommandBackend((model.Argument("a"),))
     assert config.backends == {"c": command}
-    assert attrs.astuple(command)[1:] == (5, 65536, 4, (), {}, None)
+    assert attrs.astuple(command)[1:] == (5, 65536, 4, 10, 2 << 30, 16 << 20, 1024, (), {}, None)
     http = model.HttpBackend(model.Url("http://h/"))
-    assert attrs.astuple(http)[1:] == ({}, None, 5, 65536, (404, 410), None, None, True, None)
-    assert attrs.astuple(model.FingerBackend("h")) == ("h", 79, 5, 65536, None)
+    assert attrs.astuple(http)[1:] == ({}, None, 5, 65536, 100, (404, 410), None, None, True, None)
+    assert attrs.astuple(model.FingerBackend(model.HostName("h"))) == ("h", 79, 5, 65536, 20, None)
     assert attrs.astuple(model.BackendCache()) == (30, 3600, 10, ("client", "listener", "verbose"))
     assert model.Route((), index=True).fallthrough == ("missing", "failed")
 
@@ -897,6 +972,7 @@ LIMITS = {
     "max_answer_bytes": 65536,
     "max_connections": 1000,
     "max_connections_per_client": 20,
+    "max_waiting": 500,
     "rate": None,
 }
 

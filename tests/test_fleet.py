@@ -226,7 +226,10 @@ class Fleet:
             folder = self._folder / name
             folder.mkdir(exist_ok=True)
             config, log = folder / "fingergw.toml", self._folder / f"{name}.log"
-            config.write_text(f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n{self._text}')
+            config.write_text(
+                f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n'
+                f"limits = {{ max_connections_per_client = 1000 }}\n{self._text}"
+            )
             arguments = ["--config", str(config), "--logfile", str(log)]
             running = self._stack.enter_context(process(arguments, cwd=folder))
             self._members[name] = Member(name, port, log, running)
@@ -722,6 +725,7 @@ class TestPassword:
     def test_right(self, tmp_path: Path, upstream: Upstream) -> None:
         """With the password gateways share, and no log has it."""
         (tmp_path / "password").write_text("correct-horse\n")
+        (tmp_path / "password").chmod(0o600)
         store = f'password_file = "{tmp_path}/password"'
         with (
             RedisServer(password="correct-horse") as redis,
@@ -736,6 +740,7 @@ class TestPassword:
         store = ""
         if password is not None:
             (tmp_path / "password").write_text(password)
+            (tmp_path / "password").chmod(0o600)
             store = f'password_file = "{tmp_path}/password"'
         with RedisServer(password="correct-horse") as redis, ExitStack() as stack:
             fleet = Fleet(stack, tmp_path, upstream, redis, store=store)

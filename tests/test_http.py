@@ -167,7 +167,7 @@ class BodyTests(HttpCase):
             ("{{ name }}", {"name": "a\x1b[31mb\x00c\u202e"}, "a[31mbc"),
             ("{{ name }}", {"name": "<b>&"}, "<b>&"),
             ("{{ n }}{{ t }}", {"n": None, "t": True}, "NoneTrue"),
-            ("{{ name }}", {"name": "\ud800"}, "\ud800"),
+            ("{{ name }}", {"name": "\ud800"}, "\ufffd"),
         ]
         for template, body, text in cases:
             script = says(response(json.dumps(body).encode(), "application/json"))
@@ -316,7 +316,7 @@ class RequestTests(HttpCase):
 
     async def test_configured_headers(self) -> None:
         """The configured headers and the token from its file are sent."""
-        self.write("a.token", "s3cret\n")
+        self.write("a.token", "s3cret\n").chmod(0o600)
         upstream = self.upstream(says(response(b"text")))
         headers = {"Accept": "application/json", "user-agent": "mine"}
         await self.outcome(self.gateway(upstream.url, headers=headers, bearer_token_file="a.token"))
@@ -526,7 +526,7 @@ class RedirectTests(HttpCase):
 
     async def test_same_origin(self) -> None:
         """A redirect to the same scheme, host and port is followed, with the headers and on the same connection."""
-        self.write("a.token", "s3cret")
+        self.write("a.token", "s3cret").chmod(0o600)
         for location in (
             "/final",
             "final?a=b",
@@ -673,8 +673,8 @@ class ConnectionTests(HttpCase):
     def test_unusable_settings(self) -> None:
         """Each file and template that cannot be used is reported once, by its key."""
         self.write("bad.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-        self.write("empty", "")
-        self.write("two", "a\nb")
+        self.write("empty", "").chmod(0o600)
+        self.write("two", "a\nb").chmod(0o600)
         for key, name, expected in (
             ("ca_file", "bad.pem", "expected one or more certificates in PEM form"),
             ("ca_file", "empty", "expected one or more certificates in PEM form"),
@@ -753,7 +753,7 @@ class SecretTests(HttpCase):
 
     async def test_log(self) -> None:
         """Whatever fails, neither the log nor the client is told the URL's query, a header or the token."""
-        self.write("a.token", "s3cret-token")
+        self.write("a.token", "s3cret-token").chmod(0o600)
         for script in (
             says(close=True),
             says(),
@@ -777,7 +777,7 @@ class SecretTests(HttpCase):
 
     def test_representations(self) -> None:
         """A traceback's or debugger's view of the backend does not show the headers."""
-        self.write("a.token", "s3cret-token")
+        self.write("a.token", "s3cret-token").chmod(0o600)
         path: Path = self.write("fingergw.toml", self.configuration("http://x/", bearer_token_file="a.token"))
         gateway = fingergw.make_service(fingergw.load(path), reactor)
         assert isinstance(gateway, Gateway)

@@ -107,7 +107,9 @@ class CacheCase(HttpCase):
         return self.start(
             tomli_w.dumps(
                 {
-                    "listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}],
+                    "listeners": [
+                        {"endpoint": "tcp:0:interface=127.0.0.1", "limits": {"max_connections_per_client": 1000}}
+                    ],
                     "routes": [{"backends": ["web", "next"], "pattern": "*"}],
                     "backends": {"web": web, "next": {"type": "static", "text": "next in the chain"}},
                     "log": {"access": "off"},
@@ -962,7 +964,9 @@ class NameTests(CacheCase):
         gateway = self.start(
             tomli_w.dumps(
                 {
-                    "listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}],
+                    "listeners": [
+                        {"endpoint": "tcp:0:interface=127.0.0.1", "limits": {"max_connections_per_client": 1000}}
+                    ],
                     "routes": [{"user": "a", "backends": ["a"]}, {"user": "b", "backends": ["b"]}],
                     "backends": {"a": web, "b": web},
                     "log": {"access": "off"},

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trustme
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -25,10 +26,14 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from fingergw.access_log import AccessLog
+from fingergw.addresses import Network
 from fingergw.chain import Chain
+from fingergw.factory import FingerFactory, Limits
+from fingergw.forwarding import Forwarding
 from fingergw.gateway import Gateway
 from fingergw.outcome import Answered, Failed, Missing
-from fingergw.protocol import FingerFactory, FingerProtocol, Limits
+from fingergw.protocol import FingerProtocol
+from fingergw.proxied import ProxiedFactory
 from fingergw.query import to_wire
 from fingergw.routing import Route, Router
 from tests.fakes import FakeBackend
@@ -303,9 +308,15 @@ def factory(
     refusals: dict[str, str] | None = None,
     charset: str = "utf-8",
     case_sensitive: bool = False,
-    **limits: float,
+    decoy_delay: float | None = None,
+    allow: tuple[Network, ...] | None = None,
+    trusted_proxies: tuple[Network, ...] = (),
+    **limits: Any,
 ) -> FingerFactory:
-    """Return a listener's factory that has no listener, with the contract's limits and answers."""
+    """Return a listener's factory that has no listener, with the contract's limits and answers.
+
+    :param trusted_proxies: if there are any, it is one that only proxies reach.
+    """
     texts = {
         "no_such_user": "No such user",
         "internal_error": "Internal error in server",
@@ -324,20 +335,28 @@ def factory(
         "answer_timeout": 15,
         "max_answer_bytes": 65536,
         "max_connections": 1000,
+        "max_connections_per_client": 20,
+        "max_waiting": 500,
+        "rate": None,
         **limits,
     }
-    return FingerFactory(
-        listener="l",
-        router=router or router_to(backend),
-        limits=Limits(**values),
-        refusals={name: to_wire(text, charset) for name, text in texts.items()},
-        charset=charset,
-        case_sensitive=case_sensitive,
-        allow=None,
-        deny=(),
-        access_log=access_log,
-        clock=clock,
-    )
+    settings: dict[str, Any] = {
+        "listener": "l",
+        "router": router or router_to(backend),
+        "limits": Limits(**values),
+        "refusals": {name: to_wire(text, charset) for name, text in texts.items()},
+        "charset": charset,
+        "case_sensitive": case_sensitive,
+        "allow": allow,
+        "deny": (),
+        "forwarding": Forwarding({}, frozenset(), 3),
+        "decoy_delay": decoy_delay,
+        "access_log": access_log,
+        "clock": clock,
+    }
+    if trusted_proxies:
+        return ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
+    return FingerFactory(**settings)
 
 
 class FakeTransport(StringTransport):
@@ -375,9 +394,12 @@ class FakeTransport(StringTransport):
             self.protocol.connectionLost(Failure(error))
 
 
-def connect(listener: FingerFactory, *, reads: bool = True) -> FakeTransport:
-    """Connect a client to a factory."""
-    protocol = listener.buildProtocol(None)
+def connect(listener: FingerFactory, *, reads: bool = True, client: str = "unix") -> FakeTransport:
+    """Connect a client to a factory.
+
+    :param client: its address.
+    """
+    protocol = listener.buildProtocol(None if client == "unix" else IPv4Address("TCP", client, 1))
     assert isinstance(protocol, FingerProtocol)
     transport = FakeTransport(protocol, reads=reads)
     protocol.makeConnection(transport)

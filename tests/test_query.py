@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fingergw.errors import BadQuery
-from fingergw.query import Query, clean, escape, parse, take_line, to_wire, truncate
+from fingergw.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
 
 MAX = 64
 
@@ -22,9 +24,9 @@ WIRE = st.lists(
     | st.binary(max_size=3),
     max_size=40,
 ).map(b"".join)
-TEXT = st.text(
-    st.characters() | st.sampled_from("\r\n\t\x1b\x7f\x85\x9b\u202e\u2028\ud800"), max_size=60
-)  # lone surrogates too
+ANY_CHARACTER = st.characters(exclude_categories=())  # surrogates, too
+TEXT = st.text(ANY_CHARACTER | st.sampled_from("\r\n\t\x1b\x7f\x85\x9b\u202e\u2028\ud800"), max_size=60)
+FORBIDDEN = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def feed(chunks: Iterable[bytes], max_query_bytes: int = MAX) -> Query | Literal["bad"] | None:
@@ -209,7 +211,7 @@ def test_parse_gives_clean_lower_case(line: bytes) -> None:
         ("\x1b[31mred\x1b]0;title\x07", b"[31mred]0;title\r\n"),
         ("\x00\x08\x7f\x80\x9b31m\xff", "31mÿ\r\n".encode()),
         ("\u202eevil\u2066\u200f", b"evil\r\n"),
-        ("\ud800", b"?\r\n"),
+        ("\ud800", "\ufffd\r\n".encode()),
         ("é", "é\r\n".encode()),
     ],
     ids=ascii,
@@ -230,10 +232,51 @@ def test_nothing_unsafe_leaves(text: str, charset: str) -> None:
     wire = to_wire(text, charset)
     sent = wire.decode(charset)
     assert not sent or sent.endswith("\r\n")
-    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", sent)
+    assert not re.search(FORBIDDEN, sent)
     assert not re.search("\r(?!\n)|(?<!\r)\n", sent)
     assert to_wire(sent, charset) == wire
-    assert clean(clean(text)) == clean(text)
+
+
+@given(TEXT)
+def test_clean(text: str) -> None:
+    """A clean text has nothing forbidden, nor any CR, and can be encoded; cleaning it again changes nothing."""
+    cleaned = clean(text)
+    assert not re.search(FORBIDDEN, cleaned)
+    assert "\r" not in cleaned
+    assert clean(cleaned) == cleaned
+    assert cleaned.encode().decode() == cleaned
+
+
+@given(st.text(ANY_CHARACTER.filter(str.isprintable)), st.text(st.sampled_from("\n\t é")))
+def test_what_is_printable_is_kept(text: str, more: str) -> None:
+    """Printable text, line feeds and tabs come out as they are."""
+    text += more
+    assert clean(text) == text
+    assert to_wire(text + "\n").decode() == (text + "\n").replace("\n", "\r\n")
+
+
+# the marks that count as letters, by their names, and the others, by what they do
+MARKS = {"ARABIC LETTER MARK", "LEFT-TO-RIGHT MARK", "RIGHT-TO-LEFT MARK"}
+REORDERING = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+
+
+def becomes(character: str) -> str:
+    """Return what a character is to come out as, by Unicode's own tables."""
+    if character in "\t\n\r\u2028\u2029":
+        return character if character == "\t" else "\n"
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    unsafe = category == "Cc" or unicodedata.bidirectional(character) in REORDERING
+    return "" if unsafe or unicodedata.name(character, "") in MARKS else character
+
+
+def test_every_character() -> None:
+    """Of all the characters in Unicode, controls and the marks that reorder are dropped, and no other."""
+    for plane in range(0, sys.maxunicode, 0x10000):
+        characters = [chr(plane + place) for place in range(0x10000)]
+        is_as_expected = clean("x".join(characters)) == "x".join(map(becomes, characters))
+        assert is_as_expected, [ascii(each) for each in characters if clean(each) != becomes(each)]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +307,7 @@ def test_truncate_keeps_within_the_limit(text: str, max_bytes: int) -> None:
     assert wire.decode().startswith(kept.decode().removesuffix("\r\n"))
     assert kept.endswith(b"\r\n") or not wire or max_bytes < 2
     assert truncate(kept, max_bytes) == kept
+    assert not re.search(FORBIDDEN, kept.decode())
 
 
 @pytest.mark.parametrize(
@@ -275,6 +319,7 @@ def test_truncate_keeps_within_the_limit(text: str, max_bytes: int) -> None:
         ('\\"', '\\\\\\"'),
         ("\x1b[2J\r\n", "\\x1b[2J\\r\\n"),
         ("é\u202e\ud800", "\\xe9\\u202e\\ud800"),
+        ("\x7f\x9b", "\\x7f\\x9b"),
     ],
     ids=ascii,
 )
@@ -289,5 +334,19 @@ def test_escape_gives_one_quotable_line(text: str) -> None:
     escaped = escape(text)
     assert re.fullmatch(r'(?:[^"\\]|\\.)*', escaped)
     assert escaped.isascii()
-    assert escaped.isprintable() or not escaped
+    assert escaped.isprintable()
     assert escaped.replace('\\"', '"').encode().decode("unicode_escape") == text
+
+
+@given(TEXT)
+def test_printable(text: str) -> None:
+    """What is not printable comes out escaped; the rest, and what is to be kept, as it is."""
+    shown = printable(text, kept="\n")
+    assert shown.replace("\n", "").isprintable()
+    assert shown.count("\n") == text.count("\n")
+    assert (shown == text) == text.replace("\n", "").isprintable()
+
+
+def test_printable_keeps_the_rest() -> None:
+    """Quotes and letters of any script stay readable."""
+    assert printable('José "\\" \x1b[1m\n\u202e', kept="\n") == 'José "\\" \\x1b[1m\n\\u202e'

@@ -52,7 +52,9 @@ def test_shipped_file_is_the_embedded_default() -> None:
         ('`[backends.NAME]` with `type = "http"`', model.HttpBackend),
         ("`[backends.NAME.cache]`", model.BackendCache),
         ("`[cache]`", model.Cache),
+        ('`[backends.NAME]` with `type = "finger"`', model.FingerBackend),
         ("`[limits]`", model.Limits),
+        ("`[forwarding]`", model.Forwarding),
         ("`[answers]`", model.Answers),
         ("`[process]`", model.Process),
         ("`[log]`", model.Log),
@@ -75,7 +77,11 @@ def test_every_subcommand_is_listed() -> None:
 @pytest.mark.parametrize(
     ("heading", "table", "count"),
     [
-        ("`[limits]`", model.Limits(), 5),
+        ("`[limits]`", model.Limits(), 7),
+        ("`[forwarding]`", model.Forwarding(), 4),
+        ('`[backends.NAME]` with `type = "command"`', model.CommandBackend((model.Argument("a"),)), 7),
+        ('`[backends.NAME]` with `type = "http"`', model.HttpBackend(model.Url("http://h/")), 3),
+        ('`[backends.NAME]` with `type = "finger"`', model.FingerBackend(model.HostName("h")), 4),
         ("`[backends.NAME.cache]`", model.BackendCache(), 3),
         ("`[cache]`", model.Cache(), 2),
     ],

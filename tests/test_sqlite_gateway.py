@@ -63,6 +63,7 @@ class SqliteCase(HttpCase):
         return tomli_w.dumps(
             {
                 "listeners": [{"endpoint": f"tcp:{port}:interface=127.0.0.1"}],
+                "limits": {"max_connections_per_client": 1000},
                 "routes": [{"pattern": "*", "backends": ["web", "next"], "fallthrough": ["failed"]}],
                 "backends": {
                     "web": {"type": "http", "url": url, "cache": {"ttl": ttl}, **settings},

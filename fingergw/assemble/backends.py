@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IStreamClientEndpoint, ITransport
 from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from fingergw import __version__, config
+from fingergw import __version__, config, listening
 from fingergw.assemble.machine import Machine
-from fingergw.backends.command import CommandBackend, spawner
+from fingergw.backends.command import CommandBackend, ProgramLimits, spawner
+from fingergw.backends.finger import FingerBackend
 from fingergw.backends.http import BodyTemplate, HttpBackend
 from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import StaticMap, StaticText, layout
@@ -22,22 +24,27 @@ from fingergw.bounded_http import bounded_agent
 from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem
-from fingergw.errors import ConfigError
+from fingergw.errors import ConfigError, ListenError
+from fingergw.forwarding import normal_host
 from fingergw.outcome import Answered, Backend
 from fingergw.placeholders import Template
 from fingergw.query import Query
+from fingergw.resolving import Resolver
 from fingergw.routing import Route
 
 
 class Backends:
     """What is built from a configuration's backends, and what is found wrong on the way."""
 
-    def __init__(self, configuration: model.Config, machine: Machine, reactor: Any) -> None:
+    def __init__(
+        self, configuration: model.Config, machine: Machine, resolver: Resolver, is_self: Callable[[ITransport], bool]
+    ) -> None:
         self.machine = machine
         self.pools: list[HTTPConnectionPool] = []
         self.menus: dict[str, list[tuple[model.Route, Route[Chain]]]] = {}
         self._case_sensitive = configuration.answers.case_sensitive
-        self._reactor = reactor
+        self._resolver, self._reactor = resolver, resolver.reactor
+        self._is_self = is_self
 
     def build(self, name: str, settings: model.Backend) -> Backend | None:
         """Build a backend; None if something about it is wrong."""
@@ -81,7 +88,15 @@ class Backends:
             max_running=settings.max_running,
             missing_exit_codes=frozenset(settings.missing_exit_codes),
             clock=self._reactor,
-            spawn=spawner(self._reactor),
+            spawn=spawner(
+                self._reactor,
+                ProgramLimits(
+                    cpu_seconds=settings.max_cpu_seconds,
+                    memory_bytes=settings.max_memory_bytes,
+                    file_bytes=settings.max_file_bytes,
+                    processes=settings.max_processes,
+                ),
+            ),
         )
 
     def http(self, name: str, settings: model.HttpBackend) -> Backend | None:
@@ -103,7 +118,7 @@ class Backends:
         pool = HTTPConnectionPool(self._reactor)
         self.pools.append(pool)
         agent = bounded_agent(
-            self._reactor,
+            self._resolver,
             BrowserLikePolicyForHTTPS(trust),
             pool,
             timeout=settings.timeout,
@@ -117,9 +132,43 @@ class Backends:
             headers=headers,
             timeout=settings.timeout,
             max_bytes=settings.max_bytes,
+            max_running=settings.max_running,
             missing_statuses=frozenset(settings.missing_statuses),
             template=template,
             follow_redirects=settings.follow_redirects,
+        )
+
+    def finger(self, _name: str, settings: model.FingerBackend) -> Backend | None:
+        return self._ask_finger(
+            self._resolver.endpoint(settings.host, settings.port, timeout=settings.timeout), settings
+        )
+
+    def forwarding(self, settings: model.Forwarding) -> dict[str, Backend]:
+        """Build what asks each of the hosts that queries may be forwarded to, by the host's name."""
+        backends: dict[str, Backend] = {}
+        for host, description in settings.allow.items():
+            path = ("forwarding", "allow", host)
+            try:
+                endpoint = listening.parse_client(description, self.machine.base, self._resolver)
+            except ListenError as error:
+                self.machine.problems.append(Problem(path, str(error)))
+                continue
+            name = normal_host(host)
+            if name in backends:
+                self.machine.problems.append(Problem(path, "this host is there twice, but for case"))
+            backends[name] = self._ask_finger(endpoint, settings)
+        return backends
+
+    def _ask_finger(
+        self, endpoint: IStreamClientEndpoint, settings: model.FingerBackend | model.Forwarding
+    ) -> FingerBackend:
+        return FingerBackend(
+            endpoint=endpoint,
+            timeout=settings.timeout,
+            max_bytes=settings.max_bytes,
+            max_running=settings.max_running,
+            clock=self._reactor,
+            is_self=self._is_self,
         )
 
     def menu(self, _name: str, _settings: model.MenuBackend) -> Backend | None:
@@ -137,5 +186,5 @@ _BUILDERS: dict[type[model.Backend], Callable[[Backends, str, Any], Backend | No
     model.CommandBackend: Backends.command,
     model.HttpBackend: Backends.http,
     model.MenuBackend: Backends.menu,
-    model.FingerBackend: lambda backends, name, settings: None,  # refused by config as not supported yet
+    model.FingerBackend: Backends.finger,
 }

@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
@@ -26,6 +25,7 @@ from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.outcome import Backend, Failed, Inputs
 from fingergw.protocol import log_failed
+from fingergw.resolving import Resolver
 from fingergw.stores.address import RedisAddress, parse_store
 from fingergw.stores.guarded import GuardedStore
 
@@ -44,24 +44,24 @@ class Caching:
     :param store: None where answers are kept in memory alone.
     """
 
-    def __init__(self, configuration: model.Config, machine: Machine, reactor: Any) -> None:
+    def __init__(self, configuration: model.Config, machine: Machine, resolver: Resolver) -> None:
         settings = configuration.cache
         self.backends: list[CachedBackend] = []
         self.store: GuardedStore | None = None
         self._configuration = configuration
         self._machine = machine
-        self._reactor = reactor
+        self._resolver, self._reactor = resolver, resolver.reactor
         self._memory = Memory(settings.max_entries, settings.max_bytes)
         self._runtime = Runtime(
             seconds=time.monotonic,
             spawn=Deferred.fromCoroutine,
             waiter=Deferred,
-            sleep=partial(deferLater, reactor),
+            sleep=partial(deferLater, self._reactor),
             cancelled=(CancelledError,),
         )
         store = self._open(settings)
         if store is not None:
-            self.store = GuardedStore(store, settings.store, reactor)
+            self.store = GuardedStore(store, settings.store, self._reactor)
 
     def wrap(self, name: str, settings: model.Backend, backend: Backend) -> Backend:
         """Return a backend that keeps what another answers, if its table says so."""
@@ -132,9 +132,7 @@ class Caching:
             why = f'needs {error.name}, which is not installed: pip install "fingergw[redis]"'
             self._machine.problems.append(Problem(("cache", "store"), why))
             return None
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, address.host, address.port, timeout=_CONNECT_SECONDS
-        )
+        endpoint = self._resolver.endpoint(address.host, address.port, timeout=_CONNECT_SECONDS)
         if address.tls:
             endpoint = wrapClientTLS(optionsForClientTLS(address.host, trust), endpoint)
         return RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,21 +37,31 @@ class Machine:
         except KeyError:
             self.problems.append(Problem(path, f'no {path[-1]} "{text}" on this machine'))
 
-    def read(self, path: Path, *where: str | int) -> str | None:
-        """Return what is in a file; None if it cannot be read, which is noted."""
+    def read(self, path: Path, *where: str | int, is_secret: bool = False) -> str | None:
+        """Return what is in a file; None if it cannot be read, which is noted.
+
+        :param is_secret: others may neither read nor write it, which is noted too. Its group may: a file that is root's
+            and that the gateway's group can read is how it usually is.
+        """
         try:
-            return path.read_text("utf-8")
+            with path.open(encoding="utf-8") as file:
+                mode = os.fstat(file.fileno()).st_mode  # of what was opened, wherever the path leads by now
+                if is_secret and mode & (stat.S_IROTH | stat.S_IWOTH):
+                    can = "read" if mode & stat.S_IROTH else "write"
+                    why = f"others can {can} it; run: chmod o= {shlex.quote(str(path))}"
+                    self.problems.append(Problem(where, why))
+                return file.read()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8"
             self.problems.append(Problem(where, f"{path}: {why}"))
             return None
 
     def secret(self, path: Path, what: str, *where: str | int) -> str:
-        """Return the one secret in a file; empty if there is none, which is noted.
+        """Return the one secret in a file that is nobody else's; empty if there is none. What is wrong is noted.
 
         :param what: what it is, for the message.
         """
-        text = self.read(path, *where)
+        text = self.read(path, *where, is_secret=True)
         secret = "" if text is None else text.strip()
         if text is not None and not (secret and secret.isascii() and secret.isprintable()):
             self.problems.append(Problem(where, f"expected a file that holds one {what}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.python.util import gidFromString, uidFromString
 
 from fingergw import listening
 from fingergw.access_log import AccessLog
+from fingergw.admission import Rate
 from fingergw.assemble.backends import Backends
 from fingergw.assemble.cache import Caching
 from fingergw.assemble.machine import Machine
@@ -20,10 +22,13 @@ from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
 from fingergw.errors import FingergwError
+from fingergw.factory import FingerFactory, Limits
+from fingergw.forwarding import Forwarding
 from fingergw.gateway import Gateway, ListenerService
 from fingergw.outcome import Failed, Missing
-from fingergw.protocol import FingerFactory, Limits
-from fingergw.query import to_wire
+from fingergw.proxied import ProxiedFactory
+from fingergw.query import Query, to_wire
+from fingergw.resolving import Resolver
 from fingergw.routing import Route, Router, glob, regex
 
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
@@ -59,8 +64,9 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
         access = str(machine.base / access)
     access_log = AccessLog(access, configuration.log.format, reactor, time.time)
     gateway = Gateway(process.user, access_log, reactor)
-    builder = Backends(configuration, machine, reactor)
-    cache = Caching(configuration, machine, reactor)
+    resolver = Resolver(reactor)
+    builder = Backends(configuration, machine, resolver, gateway.is_self)
+    cache = Caching(configuration, machine, resolver)
     backends = {
         name: backend and cache.wrap(name, settings, backend)
         for name, settings in configuration.backends.items()
@@ -74,6 +80,7 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
         )
         for route in configuration.routes
     ]
+    forwarding = _forwarding(configuration, builder, machine)
     case_sensitive = configuration.answers.case_sensitive
     for place, listener in configuration.numbered_listeners():
         description = listening.anchor(listener.endpoint, machine.base)
@@ -88,36 +95,59 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
         ]
         builder.menus[listener.name] = own
         router = Router([compiled for _, compiled in own])
-        factory = _factory(configuration, listener, router, access_log, reactor)
+        factory = _factory(configuration, listener, router, forwarding, access_log, reactor)
         service = ListenerService(listener.name, description, factory, reactor, gateway.listener_failed)
         service.setServiceParent(gateway)
     gateway.pools, gateway.caches, gateway.store = builder.pools, cache.backends, cache.store
     return gateway, machine.problems
 
 
-def _factory(
-    configuration: model.Config, listener: model.Listener, router: Router[Chain], access_log: AccessLog, reactor: Any
-) -> FingerFactory:
-    answers, limits = configuration.answers, listener.limits
-    texts = attrs.asdict(answers, filter=lambda attribute, _: attribute.name not in ("charset", "case_sensitive"))
-    return FingerFactory(
-        listener=listener.name,
-        router=router,
-        limits=Limits(
-            max_query_bytes=limits.max_query_bytes,
-            query_timeout=limits.query_timeout,
-            answer_timeout=limits.answer_timeout,
-            max_answer_bytes=limits.max_answer_bytes,
-            max_connections=limits.max_connections,
-        ),
-        refusals={name: to_wire(text, answers.charset) for name, text in texts.items()},
-        charset=answers.charset,
-        case_sensitive=answers.case_sensitive,
-        allow=listener.allow,
-        deny=listener.deny,
-        access_log=access_log,
-        clock=reactor,
+def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:
+    own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
+    forwarding = Forwarding(
+        targets={
+            host: Chain(((host, backend),), cancelled=(CancelledError,))
+            for host, backend in builder.forwarding(configuration.forwarding).items()
+        },
+        own_names=frozenset(own_names),
+        max_hops=configuration.forwarding.max_hops,
     )
+    for host in forwarding.targets:
+        if forwarding.find(Query("", (host,)), "") is None:
+            why = "expected another host: this is the gateway itself, a loopback, or no plain name or address"
+            machine.problems.append(Problem(("forwarding", "allow", host), why))
+    return forwarding
+
+
+def _factory(
+    configuration: model.Config,
+    listener: model.Listener,
+    router: Router[Chain],
+    forwarding: Forwarding[Chain],
+    access_log: AccessLog,
+    reactor: Any,
+) -> FingerFactory:
+    answers, rate = configuration.answers, listener.limits.rate
+    limits = {attribute.name: getattr(listener.limits, attribute.name) for attribute in attrs.fields(model.Limits)}
+    limits["rate"] = rate and Rate(rate.queries, rate.per, rate.burst)
+    texts = attrs.asdict(answers, filter=lambda attribute, _: attribute.name not in ("charset", "case_sensitive"))
+    settings: dict[str, Any] = {
+        "listener": listener.name,
+        "router": router,
+        "limits": Limits(**limits),
+        "refusals": {name: to_wire(text, answers.charset) for name, text in texts.items()},
+        "charset": answers.charset,
+        "case_sensitive": answers.case_sensitive,
+        "allow": listener.allow,
+        "deny": listener.deny,
+        "forwarding": forwarding,
+        "decoy_delay": listener.delay if listener.decoy else None,
+        "access_log": access_log,
+        "clock": reactor,
+    }
+    if listening.is_proxied(listener.endpoint):
+        return ProxiedFactory(**settings, trusted_proxies=listener.trusted_proxies)
+    return FingerFactory(**settings)
 
 
 def _route(route: model.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:

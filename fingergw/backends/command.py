@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 import signal
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, NoReturn
 
 from attrs import Factory, define, field, frozen
 from twisted.internet import process
@@ -23,64 +27,116 @@ from fingergw.query import Query, escape
 _log = Logger()
 _MAX_STDERR_BYTES = 4096
 _LINGER_SECONDS = 1.0
+_REPORT = 3
+"""The file descriptor through which a process tells why it cannot become the program."""
+_SIGNALS = {
+    signal.SIGXCPU: "it used more processor time than max_cpu_seconds",
+    signal.SIGXFSZ: "it wrote a file of more than max_file_bytes",
+}
 
 Spawn = Callable[[ProcessProtocol, str, Sequence[str], Mapping[str, str]], IProcessTransport]
 """Start a program in a session of its own: protocol, executable, argv, whole environment."""
 
 
-class _SessionProcess(process.Process):
-    """A process that leads its own session, so that it has no terminal and can be killed with all its children.
+@frozen
+class ProgramLimits:
+    """What a program, and each that it starts, may use of the machine.
 
-    Twisted starts programs by posix_spawn too, but has no option for that, and doing it from the parent would race
-    with the exec.
+    :param cpu_seconds: of processor time; then it gets SIGXCPU, and a second later SIGKILL.
+    :param memory_bytes: of address space.
+    :param file_bytes: the size of a file that it writes.
+    :param processes: how many processes and threads its user has when it can start no more; root always can.
+    :param open_files: its soft limit, by default the one of this moment, before a gateway raises its own.
     """
 
-    def _trySpawnInsteadOfFork(
-        self,
-        path: object,
-        uid: object,
-        gid: object,
-        executable: bytes,
-        args: list[bytes],
-        environment: Mapping[bytes, bytes],
-        kwargs: Mapping[str, dict[int, int]],
-    ) -> bool:
-        descriptors = []
-        for descriptor in process._listOpenFDs():  # noqa: SLF001
-            with suppress(OSError):  # the one that listed them is closed again
-                descriptors.append((descriptor, not os.get_inheritable(descriptor)))
-        self.pid = os.posix_spawn(
-            executable,
-            args,
-            environment,
-            file_actions=process._getFileActions(  # noqa: SLF001
-                descriptors, kwargs["fdmap"], os.POSIX_SPAWN_CLOSE, os.POSIX_SPAWN_DUP2
-            ),
-            setsid=True,
-            # Python ignores these, and what is ignored stays so in a program
-            setsigdef=[number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN],
-        )
-        return True
+    cpu_seconds: int
+    memory_bytes: int
+    file_bytes: int
+    processes: int
+    open_files: int = field(factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+    def impose(self) -> None:
+        """Limit this process, nowhere above what it is limited to already."""
+        for which, soft, hard in (
+            (resource.RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds + 1),
+            (resource.RLIMIT_FSIZE, self.file_bytes, self.file_bytes),
+            (resource.RLIMIT_NPROC, self.processes, self.processes),
+            (resource.RLIMIT_NOFILE, self.open_files, resource.RLIM_INFINITY),
+            (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_AS, self.memory_bytes, self.memory_bytes),  # last: there may be no memory from here on
+        ):
+            ceiling = resource.getrlimit(which)[1]
+            resource.setrlimit(which, (_lower(soft, ceiling), _lower(hard, ceiling)))
 
 
-def spawner(reactor: object) -> Spawn:
-    """Return what starts programs under a reactor: in their own session, reading nothing."""
+def _lower(*limits: int) -> int:
+    return min(limits, key=lambda limit: math.inf if limit == resource.RLIM_INFINITY else limit)
+
+
+class _Program(process.Process):
+    """A process that leads its own session, so that it has no terminal and can be killed with all that it starts.
+
+    It is forked, although Twisted would use the cheaper posix_spawn: that can set no limits, setting them from outside
+    would race with the program, and what would set them and then become the program need not be there in a chroot.
+    What keeps it from becoming the program is told through a pipe that the program does not get.
+    """
+
+    def __init__(self, limits: ProgramLimits, *arguments: Any, **options: Any) -> None:
+        self._limits = limits
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]  # it forks
+
+    def _trySpawnInsteadOfFork(self, *_: object) -> bool:
+        return False
+
+    def _setupChild(self, fdmap: dict[int, int]) -> None:
+        self._descriptors = fdmap  # what goes wrong with them shall be told as all else is
+
+    def _execChild(
+        self, path: object, uid: object, gid: object, executable: bytes, args: list[bytes], env: Mapping[bytes, bytes]
+    ) -> NoReturn:
+        """Become the program. This runs in the forked process, while other threads' locks may be held for ever."""
+        report = self._descriptors[_REPORT]
+        try:
+            super()._setupChild(self._descriptors)  # type: ignore[no-untyped-call]
+            report = _REPORT
+            os.set_inheritable(report, False)  # it closes when the program begins
+            os.setsid()
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(number, signal.SIG_DFL)  # Python ignores some, and what is ignored stays so in a program
+            self._limits.impose()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execve(executable, args, env)  # noqa: S606  # never a shell
+        except BaseException as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            os.write(report, reason.encode())
+        finally:
+            os._exit(127)
+
+
+def spawner(reactor: object, limits: ProgramLimits) -> Spawn:
+    """Return what starts programs under a reactor: in their own session, within limits, reading nothing."""
 
     def spawn(
         protocol: ProcessProtocol, executable: str, argv: Sequence[str], env: Mapping[str, str]
     ) -> IProcessTransport:
         null = os.open(os.devnull, os.O_RDONLY)
+        # A signal that comes between fork and exec shall meet the program, not the gateway's way with signals.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            return _SessionProcess(
-                reactor,
-                os.fsencode(executable),
-                [os.fsencode(argument) for argument in argv],
-                {os.fsencode(key): os.fsencode(value) for key, value in env.items()},
-                None,
-                protocol,
-                childFDs={0: null, 1: "r", 2: "r"},
-            )
+            # Python 3.12 and later warn of forks beside threads: what is called in the fork takes no locks.
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+                return _Program(
+                    limits,
+                    reactor,
+                    os.fsencode(executable),
+                    [os.fsencode(argument) for argument in argv],
+                    {os.fsencode(key): os.fsencode(value) for key, value in env.items()},
+                    None,
+                    protocol,
+                    childFDs={0: null, 1: "r", 2: "r", _REPORT: "r"},
+                )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(null)
 
     return spawn
@@ -91,6 +147,7 @@ class _Run(ProcessProtocol):
     """One run of the program.
 
     :param max_bytes: of output; more kills it.
+    :param refusal: why it could not be started.
     :param on_end: called when the program is gone and its output read.
     """
 
@@ -102,12 +159,19 @@ class _Run(ProcessProtocol):
     )
     output: bytearray = field(init=False, factory=bytearray)
     errors: bytearray = field(init=False, factory=bytearray)
+    refusal: bytearray = field(init=False, factory=bytearray)
     _pid: int = field(init=False, default=0)
     _closing: IDelayedCall | None = field(init=False, default=None)
 
     def connectionMade(self) -> None:
         assert self.transport is not None
         self._pid = self.transport.pid or 0
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == _REPORT:
+            self.refusal += data
+        else:
+            super().childDataReceived(childFD, data)
 
     def outReceived(self, data: bytes) -> None:
         self.output += data[: self.max_bytes + 1 - len(self.output)]
@@ -211,7 +275,7 @@ class CommandBackend:
             self.spawn(run, self.executable, argv, env)
         except Exception as error:
             self._places.release()
-            if isinstance(error, (OSError, ValueError)):  # ValueError: no environment can be as it is configured
+            if isinstance(error, (OSError, ValueError)):  # ValueError: a name that the locale cannot encode
                 return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
             raise
         try:
@@ -219,12 +283,23 @@ class CommandBackend:
         finally:  # also when it is killed at the deadline
             if run.errors:
                 _log.info("{program} says: {text}", program=argv[0], text=escape(run.errors.decode(errors="replace")))
+        if run.refusal:
+            return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}")
         if len(run.output) > self.max_bytes:
             return Failed(f"killed: more than {self.max_bytes} bytes of output")
         if isinstance(status, ProcessDone):
             return Answered(run.output.decode(errors="replace"))
         if status.signal is not None:
-            return Failed(f"ended by signal {status.signal}")
+            return Failed(f"ended by {_signal(status.signal)}")
         if status.exitCode in self.missing_exit_codes:
             return Missing()
         return Failed(f"exit code {status.exitCode}")
+
+
+def _signal(number: int) -> str:
+    """Return a signal's name, and what the operator can mend if a limit was its cause."""
+    try:
+        number = signal.Signals(number)
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+    return f"{number.name}: {_SIGNALS[number]}" if number in _SIGNALS else number.name

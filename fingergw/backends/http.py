@@ -11,13 +11,13 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import jinja2
 import jinja2.meta
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from hyperlink import EncodedURL
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from justhtml import JustHTML
 from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -117,6 +117,7 @@ class HttpBackend:
     :param headers: sent with every request, a bearer token's among them.
     :param timeout: seconds from the query to the last byte of the body, redirects included.
     :param max_bytes: of the decoded body.
+    :param max_running: requests at once; more wait.
     :param missing_statuses: what the server says of a name that it does not know.
     :param template: what to make of a JSON body; None for a body that is the answer.
     :param follow_redirects: to the same scheme, host and port only.
@@ -129,9 +130,13 @@ class HttpBackend:
     headers: Headers = field(repr=False)
     timeout: float
     max_bytes: int
+    max_running: int
     missing_statuses: frozenset[int]
     template: BodyTemplate | None
     follow_redirects: bool
+    _places: DeferredSemaphore = field(
+        init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
+    )
 
     @property
     def inputs(self) -> Inputs:
@@ -150,9 +155,15 @@ class HttpBackend:
         if any(values[name] in (".", "..") for name in self.url.names):
             return Missing()  # percent-encoding leaves them as they are, and the server would leave its path
         url = self.url.fill({name: quote(value, safe="") for name, value in values.items()})
-        work: Deferred[Outcome | Unchanged] = Deferred.fromCoroutine(self._get(url, values, validators))
+        work: Deferred[Outcome | Unchanged] = Deferred.fromCoroutine(self._get_in_turn(url, values, validators))
         work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
         return await work
+
+    async def _get_in_turn(
+        self, url: str, values: Mapping[str, str], validators: Mapping[str, str]
+    ) -> Outcome | Unchanged:
+        async with self._places:
+            return await self._get(url, values, validators)
 
     async def _get(self, url: str, values: Mapping[str, str], validators: Mapping[str, str]) -> Outcome | Unchanged:
         redirects: list[Freshness] = []
@@ -198,6 +209,13 @@ class HttpBackend:
             if isinstance(cause, (CancelledError, ConnectingCancelledError)):
                 raise CancelledError from None  # nobody waits any more; Twisted wraps that up
             return Failed(_describe(cause))
+        except CancelledError:
+            raise
+        except Exception as error:
+            # its place is told, and its text, that could hold the URL or a header, is not
+            name = type(error).__name__
+            unsaid = RuntimeError(f"{name}, whose text is left out").with_traceback(error.__traceback__)
+            return Failed(f"unforeseen {name}", unsaid)
 
     async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
         if response.code in self.missing_statuses:

@@ -42,6 +42,8 @@ HeaderValue = NewType("HeaderValue", str)
 """A header's value, in one line."""
 Variable = NewType("Variable", str)
 """The name of an environment variable."""
+HostName = NewType("HostName", str)
+"""A host's name or address, as a query can have it."""
 Store = NewType("Store", str)
 """Where cached answers are kept."""
 UserName = NewType("UserName", str)
@@ -80,6 +82,7 @@ class Limits:
     max_answer_bytes: Bytes = Bytes(65536)
     max_connections: Count = Count(1000)
     max_connections_per_client: Count = Count(20)
+    max_waiting: Count = Count(500)
     rate: Rate | None = None
 
 
@@ -96,6 +99,7 @@ class Listener:
     deny: tuple[Network, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     decoy: bool = False
+    delay: Period = Period(0)
     limits: Limits = Limits()
 
 
@@ -187,6 +191,10 @@ class CommandBackend:
     timeout: Seconds = Seconds(5)
     max_bytes: Bytes = Bytes(65536)
     max_running: Count = Count(4)
+    max_cpu_seconds: Count = Count(10)
+    max_memory_bytes: Bytes = Bytes(2 << 30)
+    max_file_bytes: Bytes = Bytes(16 << 20)
+    max_processes: Count = Count(1024)
     missing_exit_codes: tuple[ExitCode, ...] = ()
     env: dict[Variable, str] = Factory(dict)
     cache: BackendCache | None = None
@@ -205,6 +213,7 @@ class HttpBackend:
     bearer_token_file: FilePath | None = None
     timeout: Seconds = Seconds(5)
     max_bytes: Bytes = Bytes(65536)
+    max_running: Count = Count(100)
     missing_statuses: tuple[Status, ...] = (Status(404), Status(410))
     template: str | None = None
     ca_file: FilePath | None = None
@@ -216,10 +225,11 @@ class HttpBackend:
 class FingerBackend:
     """``type = "finger"``: what another finger server says."""
 
-    host: str
+    host: HostName
     port: Port = Port(79)
     timeout: Seconds = Seconds(5)
     max_bytes: Bytes = Bytes(65536)
+    max_running: Count = Count(20)
     cache: BackendCache | None = None
 
 
@@ -256,7 +266,11 @@ class Cache:
 class Forwarding:
     """``[forwarding]``: the hosts that ``user@host`` queries may reach."""
 
-    allow: dict[str, str] = Factory(dict)
+    allow: dict[HostName, str] = Factory(dict)
+    max_hops: Count = Count(3)
+    timeout: Seconds = Seconds(5)
+    max_bytes: Bytes = Bytes(65536)
+    max_running: Count = Count(20)
 
 
 @frozen

@@ -11,7 +11,7 @@ from attrs import frozen
 from fingergw.config.lines import KeyPath, line_numbers
 from fingergw.config.model import Source
 from fingergw.errors import ConfigError
-from fingergw.query import escape
+from fingergw.query import escape, printable
 
 
 @frozen
@@ -29,7 +29,7 @@ class Problem:
 def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
     """Return the error that reports all of the problems, in the order of their lines."""
     if source is None:
-        return ConfigError([f"{_show(problem.path)}: {problem.message}" for problem in problems])
+        return ConfigError([f"{_show(problem.path)}: {printable(problem.message)}" for problem in problems])
     lines = line_numbers(source.text)
 
     def line(problem: Problem) -> int:
@@ -39,7 +39,7 @@ def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
     located = sorted(((line(problem), problem) for problem in problems), key=lambda item: item[0])
     return ConfigError(
         [
-            f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{problem.message}"
+            f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{printable(problem.message)}"
             for number, problem in located
         ]
     )

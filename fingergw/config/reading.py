@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from cattrs import Converter
 from fingergw.config import model
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, parse_toml, to_error, unknown
+from fingergw.config.rules import broken_rules, duplicates
 from fingergw.config.structure import make_converter, structure
 from fingergw.errors import ConfigError
-from fingergw.placeholders import Template
-from fingergw.routing import group_names
 
 
 def load(path: str | Path, *, base: str | Path | None = None) -> model.Config:
@@ -42,14 +40,9 @@ def read(path: Path, *, base: Path | None = None) -> tuple[model.Config, list[Pr
     source = model.Source(path, (base or path.parent).absolute(), _read_text(path))
     raw = parse_toml(source)
     config, problems = _structure(raw, make_converter(source.base), source)
-    duplicates = list(_duplicates(raw))
-    problems += duplicates
-    problems += _dangling(raw)
-    problems += _choices(raw)
-    problems += _vary(raw)
-    problems += _placeholders(config, raw)
-    problems += _not_supported(raw)
-    return _without(config, {problem.path[:2] for problem in duplicates}), list(dict.fromkeys(problems))
+    twice = list(duplicates(raw))
+    problems += [*twice, *broken_rules(config, raw)]
+    return _without(config, {problem.path[:2] for problem in twice}), list(dict.fromkeys(problems))
 
 
 def load_entries(path: Path) -> model.Entries:
@@ -163,134 +156,3 @@ def _without(config: model.Config, paths: Collection[KeyPath]) -> model.Config:
 
 def _over(limits: model.Limits, own: model.Limits, given: dict[str, object]) -> model.Limits:
     return attrs.evolve(limits, **{key: getattr(own, key) for key in given})
-
-
-def _tables(raw: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    values = raw.get(key)
-    for index, value in enumerate(values if isinstance(values, list) else []):
-        if isinstance(value, dict):
-            yield index, value
-
-
-def _backends(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    values = raw.get("backends")
-    for name, value in (values if isinstance(values, dict) else {}).items():
-        if isinstance(value, dict):
-            yield name, value
-
-
-def _duplicates(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for names given twice, also where the rest of the table has mistakes."""
-    for key, fallback in (("listeners", "endpoint"), ("routes", "")):
-        names = {index: table.get("name", table.get(fallback)) for index, table in _tables(raw, key)}
-        counts = Counter(name for name in names.values() if isinstance(name, str))
-        seen: set[str] = set()
-        for index, name in names.items():
-            if isinstance(name, str) and counts[name] > 1:
-                if name in seen:
-                    where = "name" if "name" in raw[key][index] else fallback
-                    yield Problem((key, index, where), f'expected a name of its own; "{name}" is taken already')
-                seen.add(name)
-
-
-def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for names that name nothing, also where the rest of the file has mistakes."""
-    listeners = [table.get("name", table.get("endpoint")) for _, table in _tables(raw, "listeners")]
-    backends = raw.get("backends")
-    known = {
-        "listeners": [name for name in listeners if isinstance(name, str)],
-        "backends": list(backends) if isinstance(backends, dict) else [],
-    }
-    for index, route in _tables(raw, "routes"):
-        for key, names in known.items():
-            given = route.get(key)
-            if given == []:
-                yield Problem(("routes", index, key), "expected at least one")
-            for place, name in enumerate(given if isinstance(given, list) else []):
-                if isinstance(name, str) and name not in names:
-                    yield Problem(("routes", index, key, place), unknown(name, names, key.removesuffix("s")))
-
-
-def _choices(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for tables with none or several of the keys that exclude each other, also where they have other mistakes."""
-    tables: list[tuple[KeyPath, dict[str, Any], Sequence[str]]] = [
-        (("routes", index), route, model.MATCHES) for index, route in _tables(raw, "routes")
-    ]
-    tables += [
-        (("backends", name), backend, model.CONTENTS)
-        for name, backend in _backends(raw)
-        if backend.get("type") == "static"
-    ]
-    for path, table, keys in tables:
-        given = [key for key in keys if table.get(key, False) is not False]
-        if len(given) != 1:
-            yield Problem(path, model.expected_one(keys, given))
-
-
-def _vary(raw: dict[str, Any]) -> Iterator[Problem]:
-    for name, backend in _backends(raw):
-        if backend.get("type") != "command" and isinstance(cache := backend.get("cache"), dict) and "vary" in cache:
-            yield Problem(("backends", name, "cache", "vary"), "only a command is told these; remove it")
-
-
-def _texts(backend: model.Backend) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(backend, model.HttpBackend):
-        yield ("url",), backend.url
-    elif isinstance(backend, model.CommandBackend):
-        for index, argument in enumerate(backend.argv):
-            yield ("argv", index), argument
-
-
-def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for placeholders that a route to their backend does not set, unless a mistake in one leaves that open."""
-    whole = {index for index, _ in config.numbered_routes()}
-    broken = [route.get("backends") for index, route in _tables(raw, "routes") if index not in whole]
-    groups: dict[str, list[frozenset[str]]] = {}
-    for route in config.routes:
-        for name in route.backends:
-            groups.setdefault(name, []).append(group_names(route.regex) if route.regex is not None else frozenset())
-    for name, backend in config.backends.items():
-        set_by_all = frozenset.intersection(*groups[name]) if name in groups else frozenset()
-        for path, text in _texts(backend):
-            used = Template.compile(text).names
-            if used and path == ("argv", 0):
-                yield Problem(("backends", name, *path), "expected the program's name, without placeholders")
-            if any(name == given or (isinstance(given, list) and name in given) for given in broken):
-                continue
-            for placeholder in sorted(used - set_by_all - {"user"}):
-                yield Problem(
-                    ("backends", name, *path),
-                    f'"{{{placeholder}}}" is no named group in the regex of every route to this backend; '
-                    "name it there, use {user}, or write {{ and }} for braces",
-                )
-
-
-def _not_supported(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for what this version cannot do yet, and would mislead by ignoring, also beside other mistakes."""
-
-    def refuse(*path: str | int) -> Problem:
-        return Problem(path, "not supported yet; remove it")
-
-    for index, listener in _tables(raw, "listeners"):
-        if listener.get("decoy") is True:
-            yield refuse("listeners", index, "decoy")
-        if listener.get("trusted_proxies"):
-            yield refuse("listeners", index, "trusted_proxies")
-        if str(listener.get("endpoint")).startswith("haproxy:"):
-            yield Problem(("listeners", index, "endpoint"), "haproxy: endpoints are not supported yet; use another")
-    tables: list[tuple[KeyPath, Any]] = [(("limits",), raw.get("limits"))]
-    tables += [(("listeners", index, "limits"), table.get("limits")) for index, table in _tables(raw, "listeners")]
-    for path, limits in tables:
-        for key in ("max_connections_per_client", "rate"):
-            if isinstance(limits, dict) and key in limits:
-                yield refuse(*path, key)
-    for name, backend in _backends(raw):
-        if backend.get("type") == "finger":
-            yield Problem(("backends", name, "type"), "finger backends are not supported yet; use another type")
-    for table, key, harmless in (
-        ("forwarding", "allow", {}),
-        ("admin", "endpoint", None),
-    ):
-        settings = raw.get(table)
-        if isinstance(settings, dict) and settings.get(key, harmless) != harmless:
-            yield refuse(table, key)

@@ -29,6 +29,7 @@ from fingergw.stores.address import parse_store
 T = TypeVar("T")
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
 
+_LARGE = 10**9
 _KINDS: dict[type, str] = {
     str: "a string",
     bool: "true or false",
@@ -64,11 +65,12 @@ def _text(value: object, _: object) -> str:
     return text
 
 
-def _within(low: int, high: int | None) -> Callable[[object, object], int]:
+def _within(low: int, high: int) -> Callable[[object, object], int]:
     def structure(value: object, _: object) -> int:
         number = _plain(int, value)
-        if number < low or (high is not None and number > high):
-            raise _ExpectedError(f"expected {low} or more" if high is None else f"expected {low} to {high}")
+        if not low <= number <= high:
+            bounds = f"{low} or more" if number < low and high >= _LARGE else f"{low} to {high}"
+            raise _ExpectedError(f"expected {bounds}")
         return number
 
     return structure
@@ -161,6 +163,13 @@ def _store(value: object, _: object) -> str:
     return text
 
 
+def _host_name(value: object, _: object) -> str:
+    name = _plain(str, value)
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", name):
+        raise _ExpectedError('expected a host\'s name or address such as "old.example.org"')
+    return name
+
+
 def _header_name(value: object, _: object) -> str:
     name = _plain(str, value)
     if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
@@ -223,9 +232,9 @@ def make_converter(base: Path) -> Converter:
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(model.Seconds, _seconds)
     converter.register_structure_hook(model.Period, _period)
-    limits: list[tuple[Any, int, int | None]] = [
-        (model.Bytes, 1, None),
-        (model.Count, 1, None),
+    limits: list[tuple[Any, int, int]] = [
+        (model.Bytes, 1, 10**15),  # setrlimit takes no number without end
+        (model.Count, 1, _LARGE),
         (model.Port, 1, 65535),
         (model.ExitCode, 1, 255),
         (model.Status, 100, 599),
@@ -239,6 +248,7 @@ def make_converter(base: Path) -> Converter:
     converter.register_structure_hook(model.Url, _url)
     converter.register_structure_hook(model.HeaderName, _header_name)
     converter.register_structure_hook(model.HeaderValue, _header_value)
+    converter.register_structure_hook(model.HostName, _host_name)
     converter.register_structure_hook(model.Store, _store)
     converter.register_structure_hook(model.UserName, _user_name)
     converter.register_structure_hook(model.FilePath, lambda value, _: base / _text(value, _))

@@ -53,7 +53,7 @@ asyncio.run(main())
 CONFIG = """
 [[listeners]]
 endpoint = "tcp:{port}:interface=127.0.0.1:backlog=1024"
-limits = {{ max_connections = 2000, answer_timeout = 30 }}
+limits = {{ max_connections = 2000, max_connections_per_client = 2000, max_waiting = 2000, answer_timeout = 30 }}
 [[routes]]
 user = "static"
 backends = ["static"]

@@ -42,7 +42,10 @@ def run(queries: int = 20_000, rounds: int = 5) -> None:
         ports = {"tutorial": free_port(), "fingergw": free_port()}
         config, access = Path(folder, "fingergw.toml"), Path(folder, "access.log")
         shipped = (ROOT / "fingergw.toml").read_text()
-        config.write_text(shipped.replace("tcp:1079", f"tcp:{ports['fingergw']}") + f'\n[log]\naccess = "{access}"\n')
+        config.write_text(
+            shipped.replace("tcp:1079", f"tcp:{ports['fingergw']}")
+            + f'\n[log]\naccess = "{access}"\n[limits]\nmax_connections_per_client = 100\n'
+        )
         with (
             server("-c", TUTORIAL % ports["tutorial"], port=ports["tutorial"]) as tutorial,
             gateway(config, ports["fingergw"]) as fingergw,

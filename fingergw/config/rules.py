@@ -1,0 +1,164 @@
+"""What must hold between the keys of a file: each rule looks for what breaks it, also beside other mistakes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fingergw.config import model
+from fingergw.config.lines import KeyPath
+from fingergw.config.problems import Problem, unknown
+from fingergw.placeholders import Template
+from fingergw.routing import group_names
+
+
+def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
+    """Return the mistakes that no key has by itself.
+
+    :param config: what could be made of the file; it is without the parts that have mistakes.
+    :param raw: all that stands in it.
+    """
+    yield from _dangling(raw)
+    yield from _choices(raw)
+    yield from _vary(raw)
+    yield from _placeholders(config, raw)
+    yield from _proxies(raw)
+    yield from _decoys(raw)
+    yield from _not_supported(raw)
+
+
+def _tables(raw: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    values = raw.get(key)
+    for index, value in enumerate(values if isinstance(values, list) else []):
+        if isinstance(value, dict):
+            yield index, value
+
+
+def _backends(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    values = raw.get("backends")
+    for name, value in (values if isinstance(values, dict) else {}).items():
+        if isinstance(value, dict):
+            yield name, value
+
+
+def duplicates(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for names given twice, also where the rest of the table has mistakes."""
+    for key, fallback in (("listeners", "endpoint"), ("routes", "")):
+        names = {index: table.get("name", table.get(fallback)) for index, table in _tables(raw, key)}
+        counts = Counter(name for name in names.values() if isinstance(name, str))
+        seen: set[str] = set()
+        for index, name in names.items():
+            if isinstance(name, str) and counts[name] > 1:
+                if name in seen:
+                    where = "name" if "name" in raw[key][index] else fallback
+                    yield Problem((key, index, where), f'expected a name of its own; "{name}" is taken already')
+                seen.add(name)
+
+
+def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for names that name nothing, also where the rest of the file has mistakes."""
+    listeners = [table.get("name", table.get("endpoint")) for _, table in _tables(raw, "listeners")]
+    backends = raw.get("backends")
+    known = {
+        "listeners": [name for name in listeners if isinstance(name, str)],
+        "backends": list(backends) if isinstance(backends, dict) else [],
+    }
+    for index, route in _tables(raw, "routes"):
+        for key, names in known.items():
+            given = route.get(key)
+            if given == []:
+                yield Problem(("routes", index, key), "expected at least one")
+            for place, name in enumerate(given if isinstance(given, list) else []):
+                if isinstance(name, str) and name not in names:
+                    yield Problem(("routes", index, key, place), unknown(name, names, key.removesuffix("s")))
+
+
+def _choices(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for tables with none or several of the keys that exclude each other, also where they have other mistakes."""
+    tables: list[tuple[KeyPath, dict[str, Any], Sequence[str]]] = [
+        (("routes", index), route, model.MATCHES) for index, route in _tables(raw, "routes")
+    ]
+    tables += [
+        (("backends", name), backend, model.CONTENTS)
+        for name, backend in _backends(raw)
+        if backend.get("type") == "static"
+    ]
+    for path, table, keys in tables:
+        given = [key for key in keys if table.get(key, False) is not False]
+        if len(given) != 1:
+            yield Problem(path, model.expected_one(keys, given))
+
+
+def _vary(raw: dict[str, Any]) -> Iterator[Problem]:
+    for name, backend in _backends(raw):
+        if backend.get("type") != "command" and isinstance(cache := backend.get("cache"), dict) and "vary" in cache:
+            yield Problem(("backends", name, "cache", "vary"), "only a command is told these; remove it")
+
+
+def _texts(backend: model.Backend) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(backend, model.HttpBackend):
+        yield ("url",), backend.url
+    elif isinstance(backend, model.CommandBackend):
+        for index, argument in enumerate(backend.argv):
+            yield ("argv", index), argument
+
+
+def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for placeholders that a route to their backend does not set, unless a mistake in one leaves that open."""
+    whole = {index for index, _ in config.numbered_routes()}
+    broken = [route.get("backends") for index, route in _tables(raw, "routes") if index not in whole]
+    groups: dict[str, list[frozenset[str]]] = {}
+    for route in config.routes:
+        for name in route.backends:
+            groups.setdefault(name, []).append(group_names(route.regex) if route.regex is not None else frozenset())
+    for name, backend in config.backends.items():
+        set_by_all = frozenset.intersection(*groups[name]) if name in groups else frozenset()
+        for path, text in _texts(backend):
+            used = Template.compile(text).names
+            if used and path == ("argv", 0):
+                yield Problem(("backends", name, *path), "expected the program's name, without placeholders")
+            if any(name == given or (isinstance(given, list) and name in given) for given in broken):
+                continue
+            for placeholder in sorted(used - set_by_all - {"user"}):
+                yield Problem(
+                    ("backends", name, *path),
+                    f'"{{{placeholder}}}" is no named group in the regex of every route to this backend; '
+                    "name it there, use {user}, or write {{ and }} for braces",
+                )
+
+
+def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for listeners that would believe anybody, or wait for a PROXY header that they do not take."""
+    for index, listener in _tables(raw, "listeners"):
+        kinds = str(listener.get("endpoint")).split(":")
+        if kinds[0] != "haproxy":
+            if listener.get("trusted_proxies"):
+                why = "only a haproxy: endpoint takes these; remove them"
+                yield Problem(("listeners", index, "trusted_proxies"), why)
+            continue
+        if kinds[1:2] == ["unix"]:
+            why = "a proxy is told by its address, which a unix socket has not; use haproxy:tcp:"
+            yield Problem(("listeners", index, "endpoint"), why)
+        if not listener.get("trusted_proxies"):
+            why = "expected trusted_proxies, the networks of those who may send a PROXY header"
+            yield Problem(("listeners", index), why)
+
+
+def _decoys(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for decoys whose purpose is lost, and for what only a decoy takes."""
+    log = raw.get("log")
+    is_logged = not (isinstance(log, dict) and log.get("access") == "off")
+    for index, listener in _tables(raw, "listeners"):
+        if listener.get("decoy") is True and not is_logged:
+            why = "a decoy is there for the access log, which is off; set log.access"
+            yield Problem(("listeners", index, "decoy"), why)
+        if listener.get("delay") and listener.get("decoy") is not True:
+            yield Problem(("listeners", index, "delay"), "only a decoy takes its time; remove it, or set decoy = true")
+
+
+def _not_supported(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for what this version cannot do yet, and would mislead by ignoring."""
+    admin = raw.get("admin")
+    if isinstance(admin, dict) and admin.get("endpoint") is not None:
+        yield Problem(("admin", "endpoint"), "not supported yet; remove it")

@@ -1,0 +1,170 @@
+"""One listener's connections, and what they have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+
+from fingergw.access_log import AccessLog
+from fingergw.addresses import Network, is_in
+from fingergw.admission import ConnectionCounts, Rate, RateLimit
+from fingergw.chain import Chain
+from fingergw.deadlines import Deadlines
+from fingergw.forwarding import Forwarding
+from fingergw.protocol import LINGER_SECONDS, SMALL_ANSWER_BYTES, FingerProtocol
+from fingergw.query import to_wire, truncate
+from fingergw.routing import Router
+
+_log = Logger()
+
+Refusal: TypeAlias = Literal["no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"]
+
+
+@frozen
+class Limits:
+    """What one connection, and all of a listener's together, may use; times in seconds."""
+
+    max_query_bytes: int
+    query_timeout: float
+    answer_timeout: float
+    max_answer_bytes: int
+    max_connections: int
+    max_connections_per_client: int
+    max_waiting: int
+    rate: Rate | None
+
+
+class Closed(Protocol):
+    """The connection of one who may not ask. Under TLS a protocol is needed even for that."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.abortConnection()  # to close would wait for the handshake, and nobody watches how long
+        else:
+            self.transport.loseConnection()
+
+
+@define(eq=False)
+class FingerFactory(ServerFactory):
+    """One listener's connections.
+
+    :param listener: its name.
+    :param router: its routes.
+    :param refusals: what clients are told, by the names in ``[answers]``.
+    :param allow: who may ask; None for everyone.
+    :param deny: who may not, and wins.
+    :param forwarding: the other hosts that it forwards to.
+    :param decoy_delay: None for a listener that is none; else the seconds after which a decoy answers.
+    """
+
+    listener: str
+    router: Router[Chain]
+    limits: Limits
+    refusals: dict[str, bytes]
+    charset: str
+    case_sensitive: bool
+    allow: tuple[Network, ...] | None
+    deny: tuple[Network, ...]
+    forwarding: Forwarding[Chain]
+    decoy_delay: float | None
+    access_log: AccessLog
+    clock: IReactorTime
+    protocols: set[FingerProtocol] = field(init=False, factory=set)
+    outcomes: Counter[str] = field(init=False, factory=Counter)
+    waiting: int = field(init=False, default=0)
+    draining: bool = field(init=False, default=False)
+    _drained: Deferred[None] | None = field(init=False, default=None)
+    noisy = False
+
+    def __attrs_post_init__(self) -> None:
+        self.seconds = self.clock.seconds
+        shortest = min(
+            self.limits.query_timeout, self.limits.answer_timeout, LINGER_SECONDS, self.decoy_delay or LINGER_SECONDS
+        )
+        self.connections = ConnectionCounts(self.limits.max_connections_per_client)
+        self._rate_limit = None if self.limits.rate is None else RateLimit(self.limits.rate)
+        self.deadlines = Deadlines(self.protocols, shortest, self.clock)
+        # the same few texts are asked for again and again, a static backend's most of all
+        self._short_to_wire = lru_cache(maxsize=128)(self._to_wire)
+
+    def to_wire(self, text: str) -> bytes:
+        """Return an answer's bytes, within the limit."""
+        return (self._short_to_wire if len(text) <= SMALL_ANSWER_BYTES else self._to_wire)(text)
+
+    def _to_wire(self, text: str) -> bytes:
+        wire = to_wire(text, self.charset)
+        if len(wire) > self.limits.max_answer_bytes:
+            _log.warn("an answer of {size} bytes is cut to {limit}", size=len(wire), limit=self.limits.max_answer_bytes)
+        return truncate(wire, self.limits.max_answer_bytes)
+
+    def startFactory(self) -> None:
+        self.draining = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return a protocol for a client; one that may not ask is closed on."""
+        host = getattr(addr, "host", None)
+        client = "unix" if host is None else host.removeprefix("::ffff:")
+        if host is not None and not self.lets_in(client):
+            self.note("denied", client)
+            return Closed()
+        return FingerProtocol(self, client)
+
+    def lets_in(self, client: str) -> bool:
+        """Tell whether a client, told by its address, may ask here."""
+        if self.deny and is_in(client, self.deny):
+            return False
+        return self.allow is None or is_in(client, self.allow)
+
+    def may_ask_now(self, client: str, now: float) -> bool:
+        """Note that a client asks, and tell whether that is not too often."""
+        return self._rate_limit is None or self._rate_limit.allows(client, now)
+
+    def may_wait(self, work: Deferred[Any]) -> bool:
+        """Note that a query waits for a backend, and tell whether so many may."""
+        self.waiting += 1
+        work.addBoth(self._waited)
+        return self.waiting <= self.limits.max_waiting
+
+    def _waited(self, _: object) -> None:
+        self.waiting -= 1
+
+    def note(
+        self,
+        outcome: str,
+        client: str,
+        query: str = "",
+        route: str = "",
+        backend: str = "",
+        size: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        """Count what came of a connection, and write it to the access log; for the parameters see there."""
+        self.outcomes[outcome] += 1
+        self.access_log.add(self.listener, client, query, route, backend, outcome, size, seconds)
+
+    def drain(self) -> Deferred[None]:
+        """Close all connections but those whose answer is awaited or on its way.
+
+        :return: fires when these are closed too, at most ``answer_timeout`` later.
+        """
+        self.draining = True
+        for protocol in list(self.protocols):
+            protocol.drain()
+        drained = self._drained = Deferred[None]()
+        self.drained()
+        return drained
+
+    def drained(self) -> None:
+        """Note that a connection is gone, of those that were drained."""
+        if self._drained is not None and not self.protocols:
+            self.deadlines.stop()
+            drained, self._drained = self._drained, None
+            drained.callback(None)

@@ -1,0 +1,101 @@
+"""Queries with a host chain, and whom they may be passed on to (RFC 1288 §2.4, §3.2.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import field, frozen
+
+from fingergw.query import Query
+
+T = TypeVar("T")
+_Address: TypeAlias = IPv4Address | IPv6Address
+
+_HOST_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?P<last>[a-z0-9_-]+)")
+# inet_aton(3) takes the likes of 127.1, 0x7f000001 and 2130706433 for addresses, and many programs ask it
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# localhost (RFC 6761 §6.3), and what hosts files name the loopback beside
+_LOOPBACK_NAMES = frozenset(
+    {"localhost", "localhost4", "localhost6", "localdomain", "localdomain4", "localdomain6"}
+    | {"ip6-localhost", "ip6-loopback", "loopback"}
+)
+# IPv6 addresses that are IPv4 ones: mapped, compatible (RFC 4291 §2.5.5), translated (RFC 6052 §2.1)
+_EMBEDDING = tuple(IPv6Network(prefix) for prefix in ("::ffff:0:0/96", "::/96", "64:ff9b::/96"))
+
+
+def normal_host(host: str) -> str:
+    """Return a host as it is compared: without case, and without the dot that may end a whole name."""
+    return host.lower().removesuffix(".")
+
+
+def _addresses(host: str) -> frozenset[_Address]:
+    """Return the address that a host is, and the IPv4 address that is in an IPv6 one; empty for a name."""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return frozenset()
+    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
+        return frozenset({address, IPv4Address(int(address) & 0xFFFFFFFF)})
+    return frozenset({address})
+
+
+@frozen
+class Forwarding(Generic[T]):
+    """Whom queries may be passed on to, and nobody else.
+
+    :param targets: hosts as clients ask for them, and what such a query is sent to.
+    :param own_names: names and addresses of this gateway, to which nothing is passed on, by no detour either.
+    :param max_hops: how many hosts a query may have.
+    """
+
+    targets: Mapping[str, T]
+    own_names: frozenset[str]
+    max_hops: int
+    _targets: dict[str, tuple[str, T]] = field(init=False, repr=False)
+    _own_names: frozenset[str] = field(init=False, repr=False)
+    _own_addresses: frozenset[_Address] = field(init=False, repr=False)
+
+    @_targets.default
+    def _find_targets(self) -> dict[str, tuple[str, T]]:
+        return {normal_host(host): (host, target) for host, target in self.targets.items()}
+
+    @_own_names.default
+    def _find_own_names(self) -> frozenset[str]:
+        return frozenset(normal_host(name) for name in self.own_names)
+
+    @_own_addresses.default
+    def _find_own_addresses(self) -> frozenset[_Address]:
+        return frozenset[_Address]().union(*(_addresses(name) for name in self._own_names))
+
+    def find(self, query: Query, own_address: str) -> tuple[str, T] | None:
+        """Return whom a query is passed on to.
+
+        :param own_address: the address at which the query came in; empty or any other text where there is none.
+        :return: the target of the last host, with that host as ``targets`` has it. None if nobody may have it: the last
+            host is not among them, there are too many, or one is not a plain name or address, or is this gateway or a
+            loopback. A client is not told which of these.
+        """
+        if not 0 < len(query.hosts) <= self.max_hops:
+            return None
+        hosts = [normal_host(host) for host in query.hosts]
+        found = self._targets.get(hosts[-1])
+        if found is None:
+            return None
+        own = self._own_addresses | _addresses(own_address)
+        return None if any(self._is_refused(host, own) for host in hosts) else found
+
+    def _is_refused(self, host: str, own: frozenset[_Address]) -> bool:
+        """Tell whether a host leads, or could lead, back to where it was asked, or is not plainly some other."""
+        if "%" in host:  # a zone means nothing elsewhere
+            return True
+        if addresses := _addresses(host):
+            return any(each in own or each.is_loopback or each.is_unspecified for each in addresses)
+        name = _HOST_NAME.fullmatch(host)
+        if name is None or _NUMBER.fullmatch(name["last"]):
+            return True
+        return host in self._own_names or name["last"] in _LOOPBACK_NAMES
