@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address
 from typing import TypeAlias
+
+from attrs import define
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -33,11 +36,36 @@ def client_of(address: str) -> str | None:
     return None if parsed is None else str(parsed)
 
 
-def is_in(client: str, networks: Sequence[Network]) -> bool:
-    """Tell whether a client is in one of the networks.
+@define(init=False, eq=False)
+class Networks:
+    """Some networks; to look for a client in thousands takes no longer than in a few.
 
-    :param client: its address as text; an IPv4 address mapped into IPv6 counts as IPv4. What is no
-        address, as a client on a unix socket, is in no network.
+    :param networks: of either family, in any order; they may overlap.
     """
-    address = parse_address(client)
-    return address is not None and any(address in network for network in networks)
+
+    _starts: dict[int, list[int]]
+    _ends: dict[int, list[int]]
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._starts, self._ends = {4: [], 6: []}, {4: [], 6: []}
+        networks = list(networks)
+        merged: list[Network] = [
+            *collapse_addresses(network for network in networks if isinstance(network, IPv4Network)),
+            *collapse_addresses(network for network in networks if isinstance(network, IPv6Network)),
+        ]
+        for network in merged:  # in order
+            self._starts[network.version].append(int(network.network_address))
+            self._ends[network.version].append(int(network.broadcast_address))
+
+    def __contains__(self, client: str) -> bool:
+        """Tell whether a client is in one of them.
+
+        :param client: its address as text; an IPv4 address mapped into IPv6 counts as IPv4. What is no
+            address, as a client on a unix socket, is in no network.
+        """
+        address = parse_address(client)
+        if address is None:
+            return False
+        number = int(address)
+        place = bisect_right(self._starts[address.version], number) - 1
+        return place >= 0 and number <= self._ends[address.version][place]

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from fingergw.access_log import AccessLog
-from fingergw.addresses import Network, is_in
+from fingergw.addresses import Networks
 from fingergw.admission import ConnectionCounts, Rate, RateLimit
 from fingergw.chain import Chain
 from fingergw.deadlines import Deadlines
@@ -60,7 +60,7 @@ class FingerFactory(ServerFactory):
     :param router: its routes.
     :param refusals: what clients are told, by the names in ``[answers]``.
     :param allow: who may ask; None for everyone.
-    :param deny: who may not, and wins.
+    :param deny: who may not, and wins; None for nobody.
     :param forwarding: the other hosts that it forwards to.
     :param decoy_delay: None for a listener that is none; else the seconds after which a decoy answers.
     """
@@ -71,8 +71,8 @@ class FingerFactory(ServerFactory):
     refusals: dict[str, bytes]
     charset: str
     case_sensitive: bool
-    allow: tuple[Network, ...] | None
-    deny: tuple[Network, ...]
+    allow: Networks | None
+    deny: Networks | None
     forwarding: Forwarding[Chain]
     decoy_delay: float | None
     access_log: AccessLog
@@ -119,9 +119,9 @@ class FingerFactory(ServerFactory):
 
     def lets_in(self, client: str) -> bool:
         """Tell whether a client, told by its address, may ask here."""
-        if self.deny and is_in(client, self.deny):
+        if self.deny is not None and client in self.deny:
             return False
-        return self.allow is None or is_in(client, self.allow)
+        return self.allow is None or client in self.allow
 
     def may_ask_now(self, client: str, now: float) -> bool:
         """Note that a client asks, and tell whether that is not too often."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
+from fingergw.addresses import Networks
 from fingergw.query import Query
 
 T = TypeVar("T")
@@ -51,11 +52,13 @@ class Forwarding(Generic[T]):
     :param targets: hosts as clients ask for them, and what such a query is sent to.
     :param own_names: names and addresses of this gateway, to which nothing is passed on, by no detour either.
     :param max_hops: how many hosts a query may have.
+    :param clients: whose queries are passed on; None for everyone's.
     """
 
     targets: Mapping[str, T]
     own_names: frozenset[str]
     max_hops: int
+    clients: Networks | None = None
     _targets: dict[str, tuple[str, T]] = field(init=False, repr=False)
     _own_names: frozenset[str] = field(init=False, repr=False)
     _own_addresses: frozenset[_Address] = field(init=False, repr=False)
@@ -73,13 +76,15 @@ class Forwarding(Generic[T]):
         return frozenset[_Address]().union(*(_addresses(name) for name in self._own_names))
 
     def find(self, query: Query, own_address: str) -> tuple[str, T] | None:
-        """Return whom a query is passed on to.
+        """Return whom a query of its client's is passed on to.
 
         :param own_address: the address at which the query came in; empty or any other text where there is none.
         :return: the target of the last host, with that host as ``targets`` has it. None if nobody may have it: the last
             host is not among them, there are too many, or one is not a plain name or address, or is this gateway or a
             loopback. A client is not told which of these.
         """
+        if self.clients is not None and query.client not in self.clients:
+            return None
         if not 0 < len(query.hosts) <= self.max_hops:
             return None
         hosts = [normal_host(host) for host in query.hosts]

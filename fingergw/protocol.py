@@ -68,6 +68,7 @@ class FingerProtocol(Protocol):
     _asked_at = 0.0
     _line = b""
     _route = ""
+    _missing: Refusal = "no_such_user"
     _counted_as: str | None = None
     _work: Deferred[Result] | None = None
     _may_send_more = False
@@ -170,9 +171,11 @@ class FingerProtocol(Protocol):
                 self._route, chain = FORWARDING, forwarded[1]
                 self._ask(chain.answer(query))
             return
+        if not query.user:
+            self._missing = "list_denied"
         found = factory.router.find(query)
         if found is None:
-            self._refuse("no_such_user" if query.user else "list_denied")
+            self._refuse(self._missing)
             return
         route, groups = found
         self._route = route.name
@@ -203,7 +206,7 @@ class FingerProtocol(Protocol):
         if isinstance(result.outcome, Answered):
             self._send(self.factory.to_wire(result.outcome.text), "answered", result.backend)
         else:
-            self._refuse("internal_error" if isinstance(result.outcome, Failed) else "no_such_user")
+            self._refuse("internal_error" if isinstance(result.outcome, Failed) else self._missing)
 
     def _crashed(self, failure: Failure) -> None:
         if self._state is _ANSWERING:

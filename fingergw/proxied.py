@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
-from fingergw.addresses import Network, is_in
+from fingergw.addresses import Networks
 from fingergw.errors import BadProxyHeader
 from fingergw.factory import Closed, FingerFactory
 from fingergw.protocol import FingerProtocol
@@ -53,12 +53,12 @@ class ProxiedFactory(FingerFactory):
     :param trusted_proxies: who is believed; everyone else is closed on.
     """
 
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: Networks = field(kw_only=True)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for a proxy's connection."""
         proxy = getattr(addr, "host", "").removeprefix("::ffff:")
-        if not is_in(proxy, self.trusted_proxies):
+        if proxy not in self.trusted_proxies:
             self.note("untrusted_proxy", proxy)
             return Closed()
         return ProxiedProtocol(self, proxy)

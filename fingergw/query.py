@@ -101,13 +101,22 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
         verbose = any(word in ("/W", "/w") for word in words)
         text = " ".join(kept)
     if not case_sensitive:
-        text = text.lower()
+        text = fold_case(text)
     if "@" not in text:
         return Query(text, (), verbose, listener, client)
     user, *hosts = (part.strip(" ") for part in text.split("@"))
     if not all(hosts):
         raise BadQuery("an empty host name")
     return Query(user, tuple(hosts), verbose, listener, client)
+
+
+def fold_case(name: str) -> str:
+    """Return a name in lower case, as queries have it where case does not count.
+
+    The long s is an s in upper case, and so to a regex without regard to case: it is made one here too, so that what
+    matches letters of ASCII gets these alone.
+    """
+    return name.lower().replace("\u017f", "s")
 
 
 _LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Generic, TypeAlias, TypeVar
 
 import re2
 from attrs import field, frozen
 
-from fingergw.addresses import Network, is_in
-from fingergw.query import Query
+from fingergw.addresses import Networks
+from fingergw.query import Query, fold_case
 
 T = TypeVar("T")
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
@@ -21,7 +22,7 @@ _NO_GROUPS: dict[str, str] = {}
 def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
     """Return what matches a whole name against a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
     # fnmatch's translation has atomic groups (Python 3.11), so it cannot backtrack into exponential time
-    match = re.compile(fnmatch.translate(pattern if case_sensitive else pattern.lower())).match
+    match = re.compile(fnmatch.translate(pattern if case_sensitive else fold_case(pattern))).match
     return lambda name: {} if match(name) else None
 
 
@@ -75,11 +76,11 @@ class Route(Generic[T]):
     users: tuple[str, ...] = ()
     match: Matcher | None = None
     index: bool = False
-    clients: tuple[Network, ...] | None = None
+    clients: Networks | None = None
 
-    def is_for(self, query: Query) -> bool:
-        """Tell whether the query's client may use this route."""
-        return self.clients is None or is_in(query.client, self.clients)
+    def is_for(self, client: str) -> bool:
+        """Tell whether a client may use this route."""
+        return self.clients is None or client in self.clients
 
 
 @frozen
@@ -93,6 +94,7 @@ class Router(Generic[T]):
     _places: dict[str, tuple[int, ...]] = field(init=False, repr=False)
     _patterns: tuple[tuple[int, Matcher, Route[T]], ...] = field(init=False, repr=False)
     _first_pattern: int = field(init=False, repr=False)
+    _closed: Callable[[str], frozenset[int]] = field(init=False, repr=False)
 
     @_places.default
     def _find_places(self) -> dict[str, tuple[int, ...]]:
@@ -110,25 +112,36 @@ class Router(Generic[T]):
     def _find_first_pattern(self) -> int:
         return self._patterns[0][0] if self._patterns else len(self.routes)
 
+    @_closed.default
+    def _find_closed(self) -> Callable[[str], frozenset[int]]:
+        """Return what tells the places of the routes that are not for a client.
+
+        It is asked before the name is looked at, and of all routes, so that the time that a refusal takes tells
+        nothing of which names there are.
+        """
+        restricted = [(place, route) for place, route in enumerate(self.routes) if route.clients is not None]
+        if not restricted:
+            return lambda _: frozenset()
+        return lru_cache(maxsize=1024)(
+            lambda client: frozenset(place for place, route in restricted if not route.is_for(client))
+        )
+
     def find(self, query: Query) -> tuple[Route[T], dict[str, str]] | None:
         """Return the first route in file order that matches, and its pattern's groups; None if none does."""
+        closed = self._closed(query.client)
         exact = self._places.get(query.user, ())
-        if exact and exact[0] < self._first_pattern:
-            route = self.routes[exact[0]]
-            if route.clients is None:
-                return route, _NO_GROUPS
+        if exact and exact[0] < self._first_pattern and exact[0] not in closed:
+            return self.routes[exact[0]], _NO_GROUPS
         # patterns are tried only up to the exact route that would win
         patterns = self._patterns if query.user else ()
         start = 0
         for place in (*exact, len(self.routes)):
             while start < len(patterns) and patterns[start][0] < place:
-                _, match, route = patterns[start]
+                place_of_pattern, match, route = patterns[start]
                 start += 1
-                groups = match(query.user) if route.is_for(query) else None
+                groups = match(query.user) if place_of_pattern not in closed else None
                 if groups is not None:
                     return route, groups
-            if place < len(self.routes):
-                route = self.routes[place]
-                if route.is_for(query):
-                    return route, _NO_GROUPS
+            if place < len(self.routes) and place not in closed:
+                return self.routes[place], _NO_GROUPS
         return None

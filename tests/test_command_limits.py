@@ -22,7 +22,7 @@ from twisted.internet import process
 
 from fingergw.backends.command import ProgramLimits
 from fingergw.outcome import Answered, Failed, Outcome
-from tests.support import ROOT, until
+from tests.support import COMMAND, ROOT, finger, free_port, serves, until, wait_until
 from tests.test_command import LIMITS, CommandCase, is_running
 
 MIB = 1 << 20
@@ -376,3 +376,38 @@ class LeftTests(CommandCase):
         await until(lambda: (len(children()), descriptors()) == before[:2], "the end of them")
         assert threading.active_count() == before[2]
         assert self.clock.getDelayedCalls() == []
+
+
+def zombies_of(pid: int) -> int:
+    """Count the children of a process that are dead and not cleared away."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z" for child in children)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a process the first of a namespace takes root")
+def test_orphans_of_a_container(tmp_path: Path) -> None:
+    """As the first process of a container the gateway clears away what killed programs have left behind."""
+    port = free_port()
+    file = tmp_path / "fingergw.toml"
+    file.write_text(
+        f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n'
+        '[[routes]]\nuser = "litter"\nbackends = ["litter"]\n[[routes]]\nuser = "clean"\nbackends = ["clean"]\n'
+        '[backends.litter]\ntype = "command"\nargv = ["sh", "-c", "sleep 100 & sleep 100 & echo done"]\n'
+        '[backends.clean]\ntype = "command"\nargv = ["echo", "clean"]\n'
+    )
+    command = ["unshare", "--pid", "--fork", "--kill-child", *COMMAND, "--config", str(file)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) as running:
+        try:
+            wait_until(lambda: serves(port), "the gateway")
+            first = int(Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text())
+            for _ in range(5):
+                assert finger(port, b"litter\r\n") == b"done\r\n"
+
+            def is_clean() -> bool:
+                assert finger(port, b"clean\r\n") == b"clean\r\n"
+                return not zombies_of(first)
+
+            wait_until(is_clean, "the end of all zombies")
+        finally:
+            running.kill()

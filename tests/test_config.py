@@ -464,6 +464,7 @@ max_entries = 0  #! cache.max_entries: expected 1 or more
 --- forwarding
 [forwarding]
 max_hops = 0  #! forwarding.max_hops: expected 1 or more
+listeners = ["nowhere"]  #! forwarding.listeners[0]: unknown listener "nowhere"; expected one of: tcp:1079
 allow = { "h" = 79 }  #! forwarding.allow.h: expected a string, not a whole number
 --- forwarding-host
 [forwarding.allow]
@@ -744,6 +745,8 @@ def test_the_contract(tmp_path: Path) -> None:
         limits=limits,
         forwarding=model.Forwarding(
             {model.HostName("old.example.org"): "tcp:old.example.org:79"},
+            ("public",),
+            (ip_network("10.0.0.0/8"),),
             model.Count(1),
             model.Seconds(2.0),
             model.Bytes(3),
@@ -884,6 +887,8 @@ rate = { queries = 60, per = 60, burst = 20 }
 
 [forwarding]
 allow = { "old.example.org" = "tcp:old.example.org:79" }
+listeners = ["public"]
+clients = ["10.0.0.0/8"]
 max_hops = 1
 timeout = 2
 max_bytes = 3
@@ -940,7 +945,15 @@ def test_defaults(tmp_path: Path) -> None:
             "ca_file": None,
         },
         "limits": LIMITS,
-        "forwarding": {"allow": {}, "max_hops": 3, "timeout": 5, "max_bytes": 65536, "max_running": 20},
+        "forwarding": {
+            "allow": {},
+            "listeners": None,
+            "clients": None,
+            "max_hops": 3,
+            "timeout": 5,
+            "max_bytes": 65536,
+            "max_running": 20,
+        },
         "answers": {
             "charset": "utf-8",
             "case_sensitive": False,

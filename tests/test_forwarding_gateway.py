@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IAddress
 from twisted.logger import capturedLogs
 
@@ -16,7 +18,7 @@ from fingergw.errors import ConfigError
 from fingergw.gateway import Gateway
 from fingergw.listening import leads_to
 from tests.finger_server import FingerServer, Script, breaks_off, hangs, says
-from tests.support import GatewayCase, free_port
+from tests.support import Client, GatewayCase, free_port, reactor
 
 DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"
@@ -90,6 +92,20 @@ class RefusedTests(ForwardingCase):
             assert await self.ask(gateway, f"a@{chain}\r\n".encode()) == DENIED
         assert self.server.connections == []
 
+    async def test_for_some(self) -> None:
+        """Where listeners or clients are named, it is done there and for these alone, and denied as anywhere else."""
+        other = LISTENER.replace("front", "other").replace("127.0.0.1", "127.0.0.2")
+        for key, value in (("listeners", "front"), ("clients", "127.0.0.1")):
+            gateway = self.gateway(says(b"hi\n"), f'{key} = ["{value}"]\n' + other)
+            assert await self.ask(gateway, b"a@old.example\r\n") == b"hi\r\n"
+            port = gateway.listeners[1].port
+            assert port is not None
+            address: Any = port.getHost()
+            there = TCP4ClientEndpoint(reactor, address.host, address.port, bindAddress=(address.host, 0))
+            client: Client = await connectProtocol(there, Client())
+            client.transport.write(b"a@old.example\r\n")  # type: ignore[union-attr]
+            assert await client.closed == DENIED
+
     async def test_off_by_default(self) -> None:
         """Without a host in allow nobody is forwarded to."""
         gateway = self.start(LISTENER)
@@ -145,8 +161,6 @@ def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:
     """What is no client's endpoint string, and a host that is there twice, are mistakes."""
     file = tmp_path / "fingergw.toml"
     file.write_text(LISTENER + f"[forwarding]\nallow = {{ {allow} }}\n")
-    from twisted.internet import reactor
-
     with pytest.raises(ConfigError) as caught:
         fingergw.make_service(fingergw.load(file), reactor)
     (problem,) = caught.value.problems
@@ -155,8 +169,6 @@ def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:
 
 def test_unix_path_is_relative_to_the_file(tmp_path: Path) -> None:
     """The path of a unix: endpoint counts from the configuration's folder."""
-    from twisted.internet import reactor
-
     from fingergw.listening import parse_client
     from fingergw.resolving import Resolver
 

@@ -26,7 +26,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from fingergw.access_log import AccessLog
-from fingergw.addresses import Network
+from fingergw.addresses import Networks
 from fingergw.chain import Chain
 from fingergw.factory import FingerFactory, Limits
 from fingergw.forwarding import Forwarding
@@ -309,8 +309,8 @@ def factory(
     charset: str = "utf-8",
     case_sensitive: bool = False,
     decoy_delay: float | None = None,
-    allow: tuple[Network, ...] | None = None,
-    trusted_proxies: tuple[Network, ...] = (),
+    allow: Networks | None = None,
+    trusted_proxies: Networks | None = None,
     **limits: Any,
 ) -> FingerFactory:
     """Return a listener's factory that has no listener, with the contract's limits and answers.
@@ -348,13 +348,13 @@ def factory(
         "charset": charset,
         "case_sensitive": case_sensitive,
         "allow": allow,
-        "deny": (),
+        "deny": None,
         "forwarding": Forwarding({}, frozenset(), 3),
         "decoy_delay": decoy_delay,
         "access_log": access_log,
         "clock": clock,
     }
-    if trusted_proxies:
+    if trusted_proxies is not None:
         return ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
     return FingerFactory(**settings)
 
@@ -420,6 +420,13 @@ def test_refusals(query: bytes, refusal: bytes) -> None:
     chains = {"missing": Missing(), "broken": Failed("why")}
     routes = [Route(name, Chain(((name, FakeBackend(outcome)),)), users=(name,)) for name, outcome in chains.items()]
     assert answer(factory(router=Router(routes)), query) == refusal + b"\r\n"
+
+
+def test_list_of_nobody() -> None:
+    """The empty query is refused as a list, also where a route has it and knows nothing to say."""
+    routes = [Route("index", Chain((("b", FakeBackend(Missing())),)), index=True)]
+    for query in (b"\r\n", b"/W\r\n"):
+        assert answer(factory(router=Router(routes)), query) == b"Finger online user list denied\r\n"
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
+from fingergw.addresses import Networks
 from fingergw.factory import Closed, FingerFactory
 from fingergw.outcome import Answered
 from tests.fakes import FakeBackend
 from tests.support import GatewayCase
 from tests.test_protocol import connect, factory
 
+PROXIES = Networks([ip_network("203.0.113.0/24")])
 PROXY = "203.0.113.1"
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 79\r\n"
 V2_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
@@ -26,7 +28,7 @@ V2_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 def proxied(**settings: Any) -> tuple[FingerFactory, FakeBackend]:
     """Return the factory of a listener that only proxies reach, and its backend."""
     backend = FakeBackend(Answered("hi"))
-    return factory(backend, trusted_proxies=(ip_network("203.0.113.0/24"),), **settings), backend
+    return factory(backend, trusted_proxies=PROXIES, **settings), backend
 
 
 class HeaderTests(TestCase):
@@ -84,8 +86,8 @@ class HeaderTests(TestCase):
 
     def test_denied(self) -> None:
         """The client that the header names is whom allow and deny are about."""
-        self._closed(V1, "denied", allow=(ip_network("203.0.113.0/24"),))
-        self._closed(V1 + b"x\r\n", "denied", allow=(ip_network("203.0.113.0/24"),))
+        self._closed(V1, "denied", allow=PROXIES)
+        self._closed(V1 + b"x\r\n", "denied", allow=PROXIES)
 
     def test_late(self) -> None:
         """A header that takes longer than a query may ends the connection, and is counted."""

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fingergw.errors import BadQuery
-from fingergw.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
+from fingergw.query import Query, clean, escape, fold_case, parse, printable, take_line, to_wire, truncate
+from fingergw.routing import regex
 
 MAX = 64
 
@@ -161,6 +162,14 @@ def test_wire(line: bytes, end: bytes, expected: Query | Literal["bad"] | None) 
 def test_incomplete(received: bytes, expected: Literal["bad"] | None) -> None:
     """A line without its end is waited for up to the size limit, and refused from there on."""
     assert feed([received]) == expected
+
+
+def test_what_a_regex_takes_for_ascii_is_ascii() -> None:
+    """Of all characters, a regex without regard to case takes none in a name for a letter of ASCII that is not one."""
+    match = regex("[a-z]+")
+    names = [fold_case(chr(code)) for code in range(0x80, 0x20000) if chr(code).isalpha()]
+    assert {name for name in names if match(name) and not name.isascii()} == set()
+    assert (fold_case("\u017fecret"), fold_case("\u212aim")) == ("secret", "kim")
 
 
 def test_case_is_kept_where_names_are_case_sensitive() -> None:

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fingergw.addresses import Networks
 from fingergw.query import Query
 from fingergw.routing import Matcher, Route, Router, glob, group_names, regex
 
-INSIDE = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+INSIDE = Networks([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
 ROUTES: list[Route[str]] = [
     Route("inside", "", users=("moshez", "svc-in"), clients=INSIDE),

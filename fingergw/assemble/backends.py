@@ -28,7 +28,7 @@ from fingergw.errors import ConfigError, ListenError
 from fingergw.forwarding import normal_host
 from fingergw.outcome import Answered, Backend
 from fingergw.placeholders import Template
-from fingergw.query import Query
+from fingergw.query import Query, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
 
@@ -64,7 +64,7 @@ class Backends:
         answers: dict[str, Answered] = {}
         for user, entry in (entries or {}).items():
             text = entry if isinstance(entry, str) else layout(user, **attrs.asdict(entry))
-            key = user if self._case_sensitive else user.lower()
+            key = user if self._case_sensitive else fold_case(user)
             if key in answers:
                 self.machine.problems.append(
                     Problem(("backends", name, "entries", user), "this name is there twice, but for case")
@@ -174,7 +174,7 @@ class Backends:
     def menu(self, _name: str, _settings: model.MenuBackend) -> Backend | None:
         def keywords(query: Query) -> Iterator[tuple[str, str]]:
             for route, compiled in self.menus[query.listener]:
-                if route.summary and not route.index and compiled.is_for(query):
+                if route.summary and not route.index and compiled.is_for(query.client):
                     yield route.keyword, route.summary
 
         return MenuBackend(keywords)

@@ -14,6 +14,7 @@ from twisted.python.util import gidFromString, uidFromString
 
 from fingergw import listening
 from fingergw.access_log import AccessLog
+from fingergw.addresses import Networks
 from fingergw.admission import Rate
 from fingergw.assemble.backends import Backends
 from fingergw.assemble.cache import Caching
@@ -27,10 +28,11 @@ from fingergw.forwarding import Forwarding
 from fingergw.gateway import Gateway, ListenerService
 from fingergw.outcome import Failed, Missing
 from fingergw.proxied import ProxiedFactory
-from fingergw.query import Query, to_wire
+from fingergw.query import Query, fold_case, to_wire
 from fingergw.resolving import Resolver
 from fingergw.routing import Route, Router, glob, regex
 
+_NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
@@ -95,7 +97,9 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
         ]
         builder.menus[listener.name] = own
         router = Router([compiled for _, compiled in own])
-        factory = _factory(configuration, listener, router, forwarding, access_log, reactor)
+        listeners = configuration.forwarding.listeners
+        own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
+        factory = _factory(configuration, listener, router, own_forwarding, access_log, reactor)
         service = ListenerService(listener.name, description, factory, reactor, gateway.listener_failed)
         service.setServiceParent(gateway)
     gateway.pools, gateway.caches, gateway.store = builder.pools, cache.backends, cache.store
@@ -104,16 +108,18 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
 
 def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:
     own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
+    settings = configuration.forwarding
     forwarding = Forwarding(
         targets={
             host: Chain(((host, backend),), cancelled=(CancelledError,))
-            for host, backend in builder.forwarding(configuration.forwarding).items()
+            for host, backend in builder.forwarding(settings).items()
         },
         own_names=frozenset(own_names),
-        max_hops=configuration.forwarding.max_hops,
+        max_hops=settings.max_hops,
+        clients=None if settings.clients is None else Networks(settings.clients),
     )
     for host in forwarding.targets:
-        if forwarding.find(Query("", (host,)), "") is None:
+        if attrs.evolve(forwarding, clients=None).find(Query("", (host,)), "") is None:
             why = "expected another host: this is the gateway itself, a loopback, or no plain name or address"
             machine.problems.append(Problem(("forwarding", "allow", host), why))
     return forwarding
@@ -138,15 +144,15 @@ def _factory(
         "refusals": {name: to_wire(text, answers.charset) for name, text in texts.items()},
         "charset": answers.charset,
         "case_sensitive": answers.case_sensitive,
-        "allow": listener.allow,
-        "deny": listener.deny,
+        "allow": None if listener.allow is None else Networks(listener.allow),
+        "deny": Networks(listener.deny) if listener.deny else None,
         "forwarding": forwarding,
         "decoy_delay": listener.delay if listener.decoy else None,
         "access_log": access_log,
         "clock": reactor,
     }
     if listening.is_proxied(listener.endpoint):
-        return ProxiedFactory(**settings, trusted_proxies=listener.trusted_proxies)
+        return ProxiedFactory(**settings, trusted_proxies=Networks(listener.trusted_proxies))
     return FingerFactory(**settings)
 
 
@@ -160,8 +166,8 @@ def _route(route: model.Route, chain: Chain, case_sensitive: bool) -> Route[Chai
     return Route(
         name=route.name,
         target=chain,
-        users=users if case_sensitive else tuple(user.lower() for user in users),
+        users=users if case_sensitive else tuple(map(fold_case, users)),
         match=match,
         index=route.index,
-        clients=route.clients,
+        clients=None if route.clients is None else Networks(route.clients),
     )

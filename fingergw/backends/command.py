@@ -191,6 +191,7 @@ class _Run(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
+        _reap_orphans()
         self.on_end()
         if not self.status.called:
             self.status.callback(reason.value)  # type: ignore[arg-type]  # it is one of the two
@@ -213,6 +214,17 @@ class _Run(ProcessProtocol):
     def _close_pipes(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()
+
+
+def _reap_orphans() -> None:
+    """Clear away what programs have left behind, where that falls to this process: as the first of a container."""
+    if os.getpid() != 1:
+        return
+    with suppress(ChildProcessError):  # there are no children
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid in process.reapProcessHandlers:
+                return  # a program, which Twisted waits for
+            os.waitpid(ended.si_pid, 0)
 
 
 @frozen

@@ -50,7 +50,7 @@ def layout(
     project: str = "",
     plan: str = "",
 ) -> str:
-    """Return a person's entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §3.3's example).
+    """Return a person's entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §4.2, §4.3).
 
     :param login: the name that was asked for.
     """

@@ -267,6 +267,8 @@ class Forwarding:
     """``[forwarding]``: the hosts that ``user@host`` queries may reach."""
 
     allow: dict[HostName, str] = Factory(dict)
+    listeners: tuple[str, ...] | None = None
+    clients: tuple[Network, ...] | None = None
     max_hops: Count = Count(3)
     timeout: Seconds = Seconds(5)
     max_bytes: Bytes = Bytes(65536)

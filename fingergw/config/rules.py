@@ -64,14 +64,19 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
         "listeners": [name for name in listeners if isinstance(name, str)],
         "backends": list(backends) if isinstance(backends, dict) else [],
     }
-    for index, route in _tables(raw, "routes"):
+    tables: list[tuple[KeyPath, dict[str, Any]]] = [
+        (("routes", index), route) for index, route in _tables(raw, "routes")
+    ]
+    if isinstance(forwarding := raw.get("forwarding"), dict):
+        tables.append((("forwarding",), {"listeners": forwarding.get("listeners")}))
+    for path, table in tables:
         for key, names in known.items():
-            given = route.get(key)
+            given = table.get(key)
             if given == []:
-                yield Problem(("routes", index, key), "expected at least one")
+                yield Problem((*path, key), "expected at least one")
             for place, name in enumerate(given if isinstance(given, list) else []):
                 if isinstance(name, str) and name not in names:
-                    yield Problem(("routes", index, key, place), unknown(name, names, key.removesuffix("s")))
+                    yield Problem((*path, key, place), unknown(name, names, key.removesuffix("s")))
 
 
 def _choices(raw: dict[str, Any]) -> Iterator[Problem]:
