@@ -16,12 +16,14 @@ from twisted.application.service import IService, IServiceMaker
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LegacyLogObserverWrapper,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     eventAsText,
 )
 from twisted.python.util import gidFromString, uidFromString
@@ -89,7 +91,7 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
         whole = unix.UnixAppLogger(own)._getLogObserver()  # noqa: SLF001  # what twistd would use
         if not ILogObserver.providedBy(whole):  # syslog's
             whole = LegacyLogObserverWrapper(whole)
-        return FilteringLogObserver(harmless(whole), [level])
+        return FilteringLogObserver(harmless(whole), [level, _Seldom()])
 
     own["logger"] = observer
     return own
@@ -121,6 +123,22 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     failure = getattr(service, "failure", None)
     if failure is not None:
         raise failure
+
+
+@implementer(ILogFilterPredicate)
+@attrs.define
+class _Seldom:
+    """Let a listening port's events through once a minute: without a descriptor left, each connection has three."""
+
+    _next_at: float = 0.0
+
+    def __call__(self, event: LogEvent) -> Any:
+        if event.get("log_namespace") != "twisted.internet.tcp.Port" or event["log_level"] is not LogLevel.info:
+            return PredicateResult.maybe
+        if event["log_time"] < self._next_at:
+            return PredicateResult.no
+        self._next_at = event["log_time"] + 60.0
+        return PredicateResult.maybe
 
 
 def harmless(observer: ILogObserver) -> ILogObserver:

@@ -80,6 +80,7 @@ class FingerFactory(ServerFactory):
     protocols: set[FingerProtocol] = field(init=False, factory=set)
     outcomes: Counter[str] = field(init=False, factory=Counter)
     waiting: int = field(init=False, default=0)
+    turned_away: int = field(init=False, default=0)
     draining: bool = field(init=False, default=False)
     _drained: Deferred[None] | None = field(init=False, default=None)
     noisy = False

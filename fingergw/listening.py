@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.address import UNIXAddress
@@ -24,6 +25,9 @@ _FILE_ARGUMENTS = {
 # Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
 _PROXIED = "haproxy:"
+_QUEUEING = ("tcp", "tcp6", "ssl", "tls", "unix")
+# Clients that find the queue full try again after a second, and then three. The kernel has a limit of its own.
+_BACKLOG = 4096
 _EXAMPLES = "tcp:79, tcp6:79, unix:PATH, ssl:PORT:privateKey=FILE"
 _CLIENT_EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
 
@@ -64,7 +68,7 @@ def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
     description = description.removeprefix(_PROXIED)
     kind, *arguments = _split(description)
     try:
-        endpoint = serverFromString(reactor, description)
+        endpoint = _with_backlog(kind, arguments, description, reactor) or serverFromString(reactor, description)
     except OSError as error:
         raise ListenError(f"{error.filename or kind}: {error.strerror or error}") from None
     except KeyError as error:
@@ -77,7 +81,17 @@ def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
         folder = next((argument[5:] for argument in arguments if argument.startswith("path=")), arguments[0])
         if not any(Path(_unquote(folder)).rglob("*.pem")):  # Twisted would notice at the first client
             raise ListenError(f"{_unquote(folder)}: expected a folder with certificates and their keys in *.pem files")
-    return endpoint  # type: ignore[no-any-return]
+    return endpoint
+
+
+def _with_backlog(
+    kind: str, arguments: list[str], description: str, reactor: IReactorCore
+) -> IStreamServerEndpoint | None:
+    """Return the endpoint with a longer queue than Twisted's 50, where the string leaves that open."""
+    if kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments):
+        with suppress(Exception):  # it may be given by its place; and what is wrong will be found without it too
+            return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")  # type: ignore[no-any-return]
+    return None
 
 
 def _reason(error: Exception, kind: str, examples: str) -> str:

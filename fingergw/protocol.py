@@ -70,6 +70,7 @@ class FingerProtocol(Protocol):
     _route = ""
     _missing: Refusal = "no_such_user"
     _counted_as: str | None = None
+    _is_turned_away = False
     _work: Deferred[Result] | None = None
     _may_send_more = False
     _has_closed = False  # the client, its side
@@ -90,10 +91,9 @@ class FingerProtocol(Protocol):
         self._asked_at = now = factory.seconds()
         self.due = now + factory.limits.query_timeout
         factory.deadlines.watch()
-        excess = len(factory.protocols) - factory.limits.max_connections
-        if excess > 0:
+        if len(factory.protocols) - factory.turned_away > factory.limits.max_connections:
             self._turn_away()
-            if excess > factory.limits.max_connections:
+            if factory.turned_away > factory.limits.max_connections:
                 self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
         else:
             self.admit()
@@ -109,6 +109,8 @@ class FingerProtocol(Protocol):
             self._abort()  # while it waits for a handshake it would take another client's place
 
     def _turn_away(self) -> None:
+        self._is_turned_away = True  # and takes nobody's place until it is gone
+        self.factory.turned_away += 1
         self._refuse("busy")
         self.due = self.factory.seconds() + LINGER_SECONDS
 
@@ -254,9 +256,6 @@ class FingerProtocol(Protocol):
     def readConnectionLost(self) -> None:
         """Note that the client has half-closed: with a query asked, it still waits for the answer."""
         self._has_closed = True
-        if self._state is _RECEIVING and self._received:
-            self._line = self._received
-            self._log_access("gone")
         if self._state is not _ANSWERING and self.transport is not None:
             self.transport.loseConnection()
 
@@ -266,13 +265,15 @@ class FingerProtocol(Protocol):
         self.due = self.factory.seconds() + LINGER_SECONDS
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._state is _ANSWERING:
+        factory = self.factory
+        if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
             self._state = _CLOSING
+            self._line = self._line or self._received
             self._log_access("gone")
             if self._work is not None:
                 self._work.cancel()
-        factory = self.factory
         factory.protocols.discard(self)
+        factory.turned_away -= self._is_turned_away
         if self._counted_as is not None:
             factory.connections.leave(self._counted_as)
         if factory.draining:

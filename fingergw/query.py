@@ -53,7 +53,7 @@ def take_line(received: bytes, max_query_bytes: int) -> bytes | None:
     :raises BadQuery: the line is longer than that, whether or not its end has come.
     """
     if _IAC in received:
-        match = _TELNET_LINE.match(received)
+        match = _TELNET_LINE.match(received[: max_query_bytes + 2])  # a line that ends later is too long
         size = match.end() - 1 if match else -1
     else:
         size = received.find(b"\n")

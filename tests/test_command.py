@@ -10,15 +10,18 @@ import re
 import signal
 import sys
 import termios
+import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import tomli_w
+from twisted.internet import process
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ConnectionLost, ProcessDone
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -31,7 +34,7 @@ from fingergw.outcome import Answered, Failed, Missing, Outcome
 from fingergw.placeholders import Template
 from fingergw.query import Query
 from tests.fakes import FakeSpawn
-from tests.support import GatewayCase, reactor, until
+from tests.support import DEADLINE_SECONDS, GatewayCase, reactor, until
 
 PRINT_ARGUMENTS = f"#!{sys.executable} -I\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 # as many processes as whoever runs the tests may have
@@ -278,6 +281,31 @@ class EndTests(CommandCase):
         """As much as max_bytes is an answer, and one byte more is not."""
         for size, outcome in ((1000, Answered("\0" * 1000)), (1001, Failed("killed: more than 1000 bytes of output"))):
             assert await self.asked(self.backend(f"head -c {size} /dev/zero")) == outcome
+
+    async def test_event_of_another_descriptor(self) -> None:
+        """What the reactor tells a pipe of, and was for what had its number before, loses nothing of the output."""
+        started: list[Any] = []
+        backend = self.backend("while [ ! -e go ]; do sleep 0.01; done; echo all")
+
+        def spawn(*arguments: Any) -> Any:
+            started.append(spawner(reactor, LIMITS)(*arguments))
+            return started[0]
+
+        asked = self.asked(attrs.evolve(backend, spawn=spawn))
+        reader = started[0].pipes[1]
+        reactor.removeReader(reader)  # so does a reactor to which a pipe's end is told
+        reader.connectionLost(Failure(ConnectionLost()))
+        (self.script_folder / "go").touch()
+        assert await asked == Answered("all\n")
+
+    async def test_stall_after_the_end(self) -> None:
+        """What a program has written is read whole although the gateway comes to it only when its time is over."""
+        asked = self.asked(self.backend("head -c 60000 /dev/zero | tr '\\0' y", max_bytes=60000))
+        ends = time.monotonic() + DEADLINE_SECONDS
+        while len(self.clock.getDelayedCalls()) < 2 and time.monotonic() < ends:  # the reactor does nothing meanwhile
+            process.reapAllProcesses()
+        self.clock.advance(1)
+        assert await asked == Answered("y" * 60000)
 
     async def test_errors_are_logged(self) -> None:
         """What the program says on stderr goes to the log, escaped, and not to the client."""

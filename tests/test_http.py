@@ -82,6 +82,7 @@ class HttpCase(GatewayCase):
         return tomli_w.dumps(
             {
                 "listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}],
+                "limits": {"max_connections_per_client": 1000},
                 "routes": [{"backends": ["web"], **(match or {"pattern": "*"})}],
                 "backends": {"web": {"type": "http", "url": url, **settings}},
                 "log": {"access": "off"},
@@ -404,6 +405,28 @@ class MisbehaviourTests(HttpCase):
         outcome = await self.outcome(self.gateway(upstream.url.replace("http:", "https:"), timeout=0.2))
         assert outcome == Failed("not done within 0.2 s")
         await until(lambda: upstream.connections[0].lost.called)
+
+    async def test_max_running(self) -> None:
+        """So many requests run at once; more wait, and begin as these end, well or not."""
+        upstream = self.upstream(lambda server, head: None)
+        gateway = self.gateway(upstream.url + "/{user}", max_running=2)
+        asking = [Deferred.fromCoroutine(self.outcome(gateway, user)) for user in "abcd"]
+        for ended in range(4):
+            await until(partial(lambda count: len(upstream.requests) == count, min(ended + 2, 4)), "the next request")
+            assert [asked.called for asked in asking] == [True] * ended + [False] * (4 - ended)
+            if ended:
+                upstream.connections[ended].send(response(b"hi", extra="Connection: close\r\n"))
+            upstream.connections[ended].close()
+            await until(partial(lambda count: asking[count].called, ended), "the end of the request")
+        assert [await asked for asked in asking[1:]] == [Answered("hi")] * 3
+
+    async def test_waiting_is_within_the_timeout(self) -> None:
+        """The time for which a request has waited counts, and nothing is asked for one that waited too long."""
+        upstream = self.upstream(lambda server, head: None)
+        gateway = self.gateway(upstream.url + "/{user}", max_running=1, timeout=0.3)
+        asking = [Deferred.fromCoroutine(self.outcome(gateway, user)) for user in "ab"]
+        assert [await asked for asked in asking] == [Failed("not done within 0.3 s")] * 2
+        assert len(upstream.requests) == 1
 
     async def test_redirects_share_the_deadline(self) -> None:
         """The time that redirects take counts."""

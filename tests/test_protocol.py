@@ -748,6 +748,17 @@ class AccessLogTests(TestCase):
         entry = self._entry(None, act)
         assert (entry["query"], entry["outcome"], entry["bytes"]) == ("hal", "gone", 0)
 
+    def test_reset_in_the_middle(self) -> None:
+        """So has one whose connection breaks off there; one that came and went without a byte has none."""
+
+        def act(transport: FakeTransport, _: Clock) -> None:
+            transport.protocol.dataReceived(b"hal")
+            transport.abortConnection()
+            connect(transport.protocol.factory).abortConnection()
+
+        entry = self._entry(None, act)
+        assert (entry["query"], entry["outcome"], entry["bytes"]) == ("hal", "gone", 0)
+
     def test_answered(self) -> None:
         """An answer's line has the listener, the client, the route, the backend and the size."""
         self._check(

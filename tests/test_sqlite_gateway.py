@@ -241,7 +241,7 @@ class RestartTests(SqliteCase):
         """Nor for one that asks with another token, which may be somebody else's."""
         upstream = self.upstream(lambda server, head: server.send(response(head.partition(b"Bearer ")[2].split()[0])))
         for name in ("first", "second"):
-            self.write(name, f"of-the-{name}")
+            self.write(name, f"of-the-{name}").chmod(0o600)
             text = self.configured(upstream.url, bearer_token_file=name)
             assert await self.stored(text) == f"of-the-{name}\r\n".encode()
 

@@ -27,6 +27,8 @@ from fingergw.query import Query, escape
 _log = Logger()
 _MAX_STDERR_BYTES = 4096
 _LINGER_SECONDS = 1.0
+_READ_BYTES = 8192
+_PIPE_BYTES = 65536
 _REPORT = 3
 """The file descriptor through which a process tells why it cannot become the program."""
 _SIGNALS = {
@@ -73,6 +75,29 @@ def _lower(*limits: int) -> int:
     return min(limits, key=lambda limit: math.inf if limit == resource.RLIM_INFINITY else limit)
 
 
+class _Reader(process.ProcessReader):
+    """The gateway's end of a pipe, of which nothing gets lost.
+
+    A reactor can tell it of the end of what had its descriptor's number a moment ago. And after a stall it may be
+    closed, as nothing more is expected, before it has been read.
+    """
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._is_at_end() or self.disconnecting:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        else:
+            self.startReading()
+
+    def _is_at_end(self) -> bool:
+        with suppress(BlockingIOError):
+            for _ in range(_PIPE_BYTES // _READ_BYTES):
+                data = os.read(self.fd, _READ_BYTES)
+                if not data:
+                    return True
+                self.dataReceived(data)
+        return False
+
+
 class _Program(process.Process):
     """A process that leads its own session, so that it has no terminal and can be killed with all that it starts.
 
@@ -80,6 +105,8 @@ class _Program(process.Process):
     would race with the program, and what would set them and then become the program need not be there in a chroot.
     What keeps it from becoming the program is told through a pipe that the program does not get.
     """
+
+    processReaderFactory = _Reader
 
     def __init__(self, limits: ProgramLimits, *arguments: Any, **options: Any) -> None:
         self._limits = limits
