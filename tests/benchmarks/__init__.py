@@ -1,6 +1,7 @@
 """What the benchmarks share: servers in processes of their own, and many clients at once from this one.
 
-    python -m tests.benchmarks [speed|cache]
+    python -m tests.benchmarks [speed|cache]...
+    python -m tests.benchmarks soak [QUERIES]
 
 A server's user and system time, and its memory, are read from the system's accounting (/proc).
 """

@@ -1,0 +1,131 @@
+"""A gateway for a soak: it logs to a file, and tells what it holds for each line on its standard input.
+
+python -m tests.benchmarks.soak.gateway CONFIG LOG
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet import stdio
+from twisted.internet.protocol import connectionDone
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+import fingergw
+from fingergw.backends.command import CommandBackend
+from fingergw.backends.finger import FingerBackend
+from fingergw.backends.http import HttpBackend
+from fingergw.cache.backend import CachedBackend
+from fingergw.chain import Chain
+from fingergw.gateway import Gateway
+
+reactor: Any = _reactor
+
+
+class Teller(LineReceiver):
+    """Tell what the gateway holds, or how many objects it has, for each line that asks for it."""
+
+    delimiter = b"\n"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def connectionMade(self) -> None:
+        self.sendLine(json.dumps(addresses(self._gateway)).encode())
+
+    def lineReceived(self, line: bytes) -> None:
+        told = held(self._gateway) if line == b"held" else objects()
+        self.sendLine(json.dumps(told).encode())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        reactor.stop()
+
+
+def addresses(gateway: Gateway) -> dict[str, str | list[Any]]:
+    """Return where each listener is bound: a path, or host and port."""
+    bound: dict[str, str | list[Any]] = {}
+    for listener in gateway.listeners:
+        assert listener.port is not None
+        address: Any = listener.port.getHost()
+        bound[listener.factory.listener] = (
+            [address.host, address.port] if hasattr(address, "port") else address.name.decode()
+        )
+    return bound
+
+
+def held(gateway: Gateway) -> dict[str, Any]:
+    """Return the counters, which are to be zero when all clients are gone, and what else there is.
+
+    ``counters`` are connections, queries that wait, clients with connections, queries that backends work on or have
+    in a queue, questions of caches, and timers; ``outcomes`` are how often each listener has noted what.
+    """
+    # twisted.web keeps a timer, and what is left of a connection, for each that it could have used again
+    timers = [call for call in reactor.getDelayedCalls() if getattr(call.func, "__name__", "") != "_removeConnection"]
+    counters: dict[str, int] = {"timers": len(timers), "writers": len(reactor.getWriters())}
+    outcomes: dict[str, dict[str, int]] = {}
+    chains: list[Chain] = []
+    for listener in gateway.listeners:
+        factory = listener.factory
+        name = factory.listener
+        counters[f"connections at {name}"] = len(factory.protocols)
+        counters[f"queries that wait at {name}"] = factory.waiting
+        counters[f"clients at {name}"] = len(factory.connections)
+        outcomes[name] = dict(factory.outcomes)
+        chains += [route.target for route in factory.router.routes]
+        chains += factory.forwarding.targets.values()
+    for name, backend in dict(each for chain in chains for each in chain.backends).items():
+        asked = backend.backend if isinstance(backend, CachedBackend) else backend
+        if isinstance(asked, CommandBackend | FingerBackend | HttpBackend):
+            places = asked._places
+            counters[f"busy places of {name}"] = places.limit - places.tokens
+            counters[f"queue of {name}"] = len(places.waiting)
+        if isinstance(backend, CachedBackend):
+            counters[f"flights of {name}"] = len(backend._flights)
+            counters[f"refreshes of {name}"] = backend._refreshes
+    return {"counters": counters, "outcomes": outcomes}
+
+
+def objects() -> Counter[str]:
+    """Count the objects of each of the gateway's classes, and of Twisted's."""
+    gc.collect()
+    found: Counter[str] = Counter()
+    for each in gc.get_objects():
+        kind = type(each)
+        if str(kind.__module__).startswith(("fingergw.", "twisted.")):
+            found[f"{kind.__module__}.{kind.__qualname__}"] += 1
+    return found
+
+
+def main(config: Path, log: Path) -> None:
+    """Run a gateway until its standard input ends."""
+    with log.open("w") as file:
+        level = LogLevelFilterPredicate(LogLevel.info)
+        # as the daemon does
+        level.setLogLevelForNamespace("twisted.web.client._HTTP11ClientFactory", LogLevel.warn)
+        observer = FilteringLogObserver(textFileLogObserver(file), [level])
+        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+        gateway = fingergw.make_service(fingergw.load(config), reactor)
+        assert isinstance(gateway, Gateway)
+        gateway.privilegedStartService()
+        gateway.startService()
+        stdio.StandardIO(Teller(gateway))
+        reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)
+        reactor.run()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
