@@ -1038,7 +1038,7 @@ class LeavingTests(CacheCase):
         """The listener's answer_timeout ends the waiting and the request, if nobody else waits."""
         upstream = self.upstream(says())
         text = self.configuration(upstream.url, cache={"ttl": LONG}, timeout=LONG)
-        gateway = self.start(f"{text}[limits]\nanswer_timeout = 1\n")
+        gateway = self.start(text.replace("[limits]\n", "[limits]\nanswer_timeout = 1\n"))
         client = await self.sent(gateway)
         await until(partial(len, upstream.requests), "the request")
         assert await client.closed == INTERNAL_ERROR
