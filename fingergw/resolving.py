@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from attrs import define, field, frozen
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
@@ -34,6 +34,10 @@ _log = Logger()
 # thread that is lost does not lose its host, and a year of that takes 21 threads.
 _PATIENCE_SECONDS = 30.0
 _TYPES: dict[int, Callable[..., IAddress]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
+_ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
+    AF_INET: TCP4ClientEndpoint,
+    AF_INET6: TCP6ClientEndpoint,
+}
 
 _Found: TypeAlias = Sequence[tuple[int, int, int, str, Sequence[Any]]]
 """What getaddrinfo returns; empty if there is no such host, or nobody knows."""
@@ -142,6 +146,9 @@ class _Endpoint:
         if not found:
             raise DNSLookupError(f"no address is known of {self.host}")
         reactor, address = _Reactor(self.resolver.reactor, lambda _: succeed(found)), found[0][4][0]
+        if len(found) == 1:  # HostnameEndpoint would notice a refusal only when it is time to try another address
+            endpoint = _ENDPOINTS[found[0][0]](self.resolver.reactor, address, self.port, timeout=self.timeout)
+            return endpoint.connect(factory)
         # not by its name: HostnameEndpoint refuses some that the system knows, such as those with a _
         return HostnameEndpoint(reactor, address, self.port, timeout=self.timeout).connect(factory)
 

@@ -20,10 +20,12 @@ from attrs import define, field
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -226,6 +228,19 @@ class Told:
 
     def resolutionComplete(self) -> None:
         self.said.append(None)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_refused(host: str) -> None:
+    """Where a host has one address, a refusal there is known at once, without waiting for another to be tried."""
+    memory = MemoryReactorClock()
+    asking = Resolver(memory).endpoint(host, 79, timeout=5).connect(Factory.forProtocol(Protocol))
+    errors: list[Failure] = []
+    asking.addErrback(errors.append)
+    ((address, port, factory, *_),) = memory.tcpClients
+    assert (address, port) == (host, 79)
+    factory.clientConnectionFailed(None, Failure(ConnectError()))  # type: ignore[arg-type]
+    assert [error.type for error in errors] == [ConnectError]
 
 
 class Connect(TestCase):
