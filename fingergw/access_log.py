@@ -99,7 +99,8 @@ class AccessLog:
         :param query: as the client sent it; it is escaped here.
         :param route: the name of the route it took; empty if it took none.
         :param backend: the name of the backend that answered; empty if none did.
-        :param outcome: ``answered``, a refusal's name in ``[answers]``, ``timeout`` or ``gone``.
+        :param outcome: ``answered``, a refusal's name in ``[answers]``, ``timeout``, ``gone``, ``denied``,
+            ``untrusted_proxy`` or ``bad_proxy_header``.
         :param size: bytes of the answer.
         :param seconds: from the line to the answer.
         """

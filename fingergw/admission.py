@@ -41,7 +41,8 @@ class RateLimit:
         :param now: in seconds, on a clock that is never set back.
         """
         table, interval = self._paid_at, self.rate.per / self.rate.queries
-        paid_at = max(table.pop(client, now), now)
+        # no later than a full burst takes: should the clock be set back all the same, nobody waits for it to catch up
+        paid_at = min(max(table.pop(client, now), now), now + interval * self.rate.burst)
         # a hair's breadth for the rounding of times that lie just an interval apart
         is_allowed = paid_at - now <= interval * (self.rate.burst - 1 + 1e-6)
         table[client] = paid_at + interval if is_allowed else paid_at

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import attrs
 from twisted.application import app
@@ -211,6 +212,9 @@ class RunOptions(_Options, app.ReactorSelectionMixin):
         """Run the gateway until it is told to stop."""
         from twisted.internet import reactor
 
+        # Twisted's is the time of day: set back, it would stop all deadlines for as long, and set forward, expire them.
+        # From here on, as others keep what tells the time.
+        cast(Any, reactor).seconds = time.monotonic
         configuration, problems = _read(self["config"])
         if problems:
             raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)

@@ -41,7 +41,7 @@ def parse_target(text: str, *, verbose: bool = False) -> Target:
     host, colon, port = address.rpartition(":")
     if not colon or "]" in port or (":" in host and not host.endswith("]")):
         host, port = address, str(_PORT)
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f'expected a port from 1 to 65535 after the host, not "{port}"')
     words = ["/W"] if verbose else []
     return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])))

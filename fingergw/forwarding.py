@@ -59,13 +59,13 @@ class Forwarding(Generic[T]):
     own_names: frozenset[str]
     max_hops: int
     clients: Networks | None = None
-    _targets: dict[str, tuple[str, T]] = field(init=False, repr=False)
+    _targets: dict[str, T] = field(init=False, repr=False)
     _own_names: frozenset[str] = field(init=False, repr=False)
     _own_addresses: frozenset[_Address] = field(init=False, repr=False)
 
     @_targets.default
-    def _find_targets(self) -> dict[str, tuple[str, T]]:
-        return {normal_host(host): (host, target) for host, target in self.targets.items()}
+    def _find_targets(self) -> dict[str, T]:
+        return {normal_host(host): target for host, target in self.targets.items()}
 
     @_own_names.default
     def _find_own_names(self) -> frozenset[str]:
@@ -75,11 +75,11 @@ class Forwarding(Generic[T]):
     def _find_own_addresses(self) -> frozenset[_Address]:
         return frozenset[_Address]().union(*(_addresses(name) for name in self._own_names))
 
-    def find(self, query: Query, own_address: str) -> tuple[str, T] | None:
+    def find(self, query: Query, own_address: str) -> T | None:
         """Return whom a query of its client's is passed on to.
 
         :param own_address: the address at which the query came in; empty or any other text where there is none.
-        :return: the target of the last host, with that host as ``targets`` has it. None if nobody may have it: the last
+        :return: the target of the last host; None if nobody may have it: the last
             host is not among them, there are too many, or one is not a plain name or address, or is this gateway or a
             loopback. A client is not told which of these.
         """

@@ -206,7 +206,10 @@ class Gateway(MultiService):
         if soft == resource.RLIM_INFINITY or soft >= needed:
             return
         provided = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (provided, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (provided, hard))
+        except (OSError, ValueError):  # a sandbox, or a kernel's own limit
+            provided = soft
         if provided < needed:
             _log.warn(
                 "{needed} file descriptors may be needed, and there may be {provided}: raise the limit (ulimit -n, or "

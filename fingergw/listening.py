@@ -67,6 +67,8 @@ def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
     """
     description = description.removeprefix(_PROXIED)
     kind, *arguments = _split(description)
+    if _unquote(kind) == _PROXIED[:-1]:  # Twisted's own would believe anybody
+        raise ListenError("expected haproxy: once, and as plainly as that")
     try:
         endpoint = _with_backlog(kind, arguments, description, reactor) or serverFromString(reactor, description)
     except OSError as error:
@@ -109,6 +111,8 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
     :raises ListenError: it describes none; the message says why.
     """
     kind, *arguments = _split(description)
+    if kind == "ssl":
+        raise ListenError("expected tls:HOST:PORT in the place of ssl:, which does not verify the server")
     try:
         endpoint: IStreamClientEndpoint = clientFromString(
             resolver.as_reactor(), anchor(description, base) if kind == "unix" else description
@@ -116,11 +120,15 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
     except Exception as error:  # plug-ins raise what they like
         raise ListenError(_reason(error, kind, _CLIENT_EXAMPLES)) from None
     named = {key: _unquote(value) for key, equals, value in (each.partition("=") for each in arguments) if equals}
-    if kind != "tcp" or "bindAddress" in named:
+    if kind not in ("tcp", "tls"):
         return endpoint
-    # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
     unnamed = [_unquote(argument) for argument in arguments if "=" not in argument]
     named.update(zip(("port",) if "host" in named else ("host", "port"), unnamed, strict=False))
+    if not (named["host"] and named["port"].isdecimal() and 0 < int(named["port"]) < 65536):
+        raise ListenError(f"expected a host, and a port from 1 to 65535, as in {kind}:old.example.org:79")
+    if kind == "tls" or "bindAddress" in named:
+        return endpoint
+    # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
     return resolver.endpoint(named["host"], int(named["port"]), timeout=int(named.get("timeout", 30)))
 
 
@@ -146,7 +154,7 @@ def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
         return False
     peer_host, own_host, bound_host = (parse_address(getattr(address, "host", "")) for address in (peer, own, bound))
     if bound_host is not None and bound_host.is_unspecified:  # it is bound to all that this machine has
-        return peer_host == own_host
+        return peer_host == own_host or (peer_host is not None and peer_host.is_loopback)
     return peer_host == bound_host
 
 

@@ -147,9 +147,10 @@ class FingerProtocol(Protocol):
 
     def _deceive(self, due: float) -> None:
         """Answer as if nobody were here, whatever is asked, once it is time."""
-        self._state, self.due = _ANSWERING, due
         if due <= self._asked_at:
             self._refuse("no_such_user")
+        else:
+            self._state, self.due = _ANSWERING, due
 
     def _refuse_invalid(self, invalid: BadQuery) -> None:
         self._may_send_more = True
@@ -166,11 +167,11 @@ class FingerProtocol(Protocol):
             return
         if query.hosts:
             assert self.transport is not None
-            forwarded = factory.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
-            if forwarded is None:
+            chain = factory.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
+            if chain is None:
                 self._refuse("forward_denied")
             else:
-                self._route, chain = FORWARDING, forwarded[1]
+                self._route = FORWARDING
                 self._ask(chain.answer(query))
             return
         if not query.user:
@@ -194,7 +195,7 @@ class FingerProtocol(Protocol):
             self._crashed(Failure())
         else:
             self._work = Deferred.fromCoroutine(_go_on(asking, waiting))
-            self._work.addCallbacks(self._resulted, self._crashed)
+            self._work.addCallback(self._resulted).addErrback(self._crashed)
             if not self.factory.may_wait(self._work) and self._state is _ANSWERING:
                 self._refuse("busy")
                 self._work.cancel()
@@ -266,16 +267,16 @@ class FingerProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         factory = self.factory
+        factory.protocols.discard(self)
+        factory.turned_away -= self._is_turned_away
+        if self._counted_as is not None:
+            factory.connections.leave(self._counted_as)
         if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
             self._state = _CLOSING
             self._line = self._line or self._received
             self._log_access("gone")
             if self._work is not None:
                 self._work.cancel()
-        factory.protocols.discard(self)
-        factory.turned_away -= self._is_turned_away
-        if self._counted_as is not None:
-            factory.connections.leave(self._counted_as)
         if factory.draining:
             factory.drained()
 
@@ -307,6 +308,7 @@ class FingerProtocol(Protocol):
         if self._state is _RECEIVING:
             self._abort()
         elif self._state is _ANSWERING and self.factory.decoy_delay is not None:
+            self.due = self.factory.seconds() + LINGER_SECONDS
             self._refuse("no_such_user")
 
     def _abort(self) -> None:

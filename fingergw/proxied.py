@@ -57,7 +57,7 @@ class ProxiedFactory(FingerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for a proxy's connection."""
-        proxy = getattr(addr, "host", "").removeprefix("::ffff:")
+        proxy = getattr(addr, "host", "unix").removeprefix("::ffff:")
         if proxy not in self.trusted_proxies:
             self.note("untrusted_proxy", proxy)
             return Closed()

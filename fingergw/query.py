@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -165,7 +164,6 @@ def truncate(wire: bytes, max_bytes: int) -> bytes:
     return kept.encode() + b"\r\n"
 
 
-@lru_cache(maxsize=1024)  # a log line's names are the same few
 def escape(text: str) -> str:
     """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:

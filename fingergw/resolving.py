@@ -102,7 +102,8 @@ class Resolver:
                 Thread(target=self._run, args=(host, began), name="getaddrinfo", daemon=True).start()
             except RuntimeError as error:
                 _log.error("cannot look up hosts: {why}; let the process have more threads", why=str(error))
-                self._ended(host, began, ())
+                # in a turn of its own: who is told may look the next one up, which would be a call within this one
+                self.reactor.callLater(0, self._ended, host, began, ())
         return waiting
 
     def _run(self, host: str, began: float) -> None:

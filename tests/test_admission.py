@@ -42,6 +42,14 @@ def test_what_is_refused_costs_nothing() -> None:
     assert limit.allows("a", 10.0)
 
 
+def test_a_clock_that_is_set_back() -> None:
+    """Who has asked before the clock was set back by an hour has to wait no longer than after a full burst."""
+    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    limit.allows("a", 10_000.0)
+    limit.allows("a", 6_400.0)
+    assert limit.allows("a", 6_402.0)
+
+
 def test_clients_do_not_concern_each_other() -> None:
     """One that asks too often leaves the others what they have."""
     limit = RateLimit(Rate(queries=1, per=10, burst=1))

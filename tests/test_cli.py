@@ -20,6 +20,7 @@ from fingergw.cli import main
 from fingergw.client import Target, parse_target
 from tests.support import (
     COMMAND,
+    DEADLINE_SECONDS,
     HELLO,
     ROOT,
     finger,
@@ -591,6 +592,34 @@ def test_tac(tmp_path: Path) -> None:
     finally:
         running.terminate()
         running.communicate(timeout=20)
+
+
+SET_BACK = """
+import sys, time
+from pathlib import Path
+
+time_of_day, flag = time.time, Path(sys.argv.pop(1))
+time.time = lambda: time_of_day() - 3600 * flag.exists()
+from fingergw.cli import main
+
+sys.exit(main())
+"""
+
+
+def test_clock_that_is_set_back(tmp_path: Path) -> None:
+    """Deadlines come although the time of day is set back by an hour while the gateway runs."""
+    port, flag = free_port(), tmp_path / "set back"
+    write(tmp_path, port, more="[limits]\nquery_timeout = 0.5\n")
+    arguments = [sys.executable, "-c", SET_BACK, str(flag), "--config", "fingergw.toml"]
+    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL) as running:
+        try:
+            wait_until(lambda: running.poll() is not None or listens(port), "the listener")
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as silent:
+                assert finger(port, b"hello\r\n") == b"Hello\r\n"  # so the other has been seen
+                flag.touch()
+                assert silent.recv(1) == b""
+        finally:
+            running.kill()
 
 
 def test_installed_command() -> None:

@@ -473,12 +473,28 @@ class FakeProcessTests(TestCase):
         for _ in range(3):
             outcome = self.successResultOf(self.asked(backend))
             assert outcome == Failed("cannot be started: Resource temporarily unavailable")
+            self.clock.advance(0)
+
+    def test_system_refuses_many(self) -> None:
+        """Where many wait, and the system starts none of them for a moment, no place is lost, and nobody's answer."""
+        spawn = FakeSpawn()
+        backend = self.backend(spawn)
+        askings = [self.asked(backend) for _ in range(500)]
+        spawn.error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        spawn.processes[0].end()
+        self.clock.pump([0] * 500)
+        refused = Failed("cannot be started: Resource temporarily unavailable")
+        assert [self.successResultOf(asked) for asked in askings[1:]] == [refused] * 499
+        spawn.error = None
+        self.asked(backend)
+        assert len(spawn.processes) == 2
 
     def test_unforeseen_error(self) -> None:
         """Whatever else goes wrong at the start, the place is given back."""
         backend = self.backend(FakeSpawn(error=RuntimeError("unforeseen")))
         for _ in range(3):
             self.failureResultOf(self.asked(backend)).trap(RuntimeError)
+            self.clock.advance(0)
 
     def test_kill_that_is_not_permitted(self) -> None:
         """A program that has become another user's cannot be killed, but its pipes are closed."""

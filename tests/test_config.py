@@ -373,6 +373,10 @@ endpoint = "haproxy:tcp:1"
 [[listeners]]
 endpoint = "haproxy:unix:x"  #! listeners[1].endpoint: a proxy is told by its address, which a unix socket has not; $TCP
 trusted_proxies = ["10.0.0.0/8"]
+--- haproxy-over-tls
+[[listeners]]
+endpoint = "haproxy:ssl:1"  #! listeners[1].endpoint: a proxy sends its header before TLS begins; $PLAIN
+trusted_proxies = ["10.0.0.0/8"]
 --- per-client
 [limits]
 max_connections_per_client = 0  #! limits.max_connections_per_client: expected 1 or more
@@ -392,7 +396,16 @@ rate = { queries = 60, per = 60 }  #! limits.rate: expected a key "burst"
 type = "finger"
 host = "a b"  #! backends.x.host: $HOST
 port = 65536  #! backends.x.port: expected 1 to 65535
-max_running = 0  #! backends.x.max_running: expected 1 or more
+[backends.y]
+type = "finger"
+host = "old.example.org:79"  #! backends.y.host: $HOST
+[backends.z]
+type = "finger"
+host = "..."  #! backends.z.host: $HOST
+[backends.six]
+type = "finger"
+host = "2001:db8::1"
+max_running = 0  #! backends.six.max_running: expected 1 or more
 --- command-limits
 [backends.x]
 type = "command"
@@ -569,8 +582,9 @@ MEANINGS = {
     "$BRACE": "write {{ or }} for a brace that is meant as such",
     "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: over TLS)',
     "$PASSWORD": "expected no password in it: put it into a file, and name that in password_file",
-    "$HOST": 'expected a host\'s name or address such as "old.example.org"',
+    "$HOST": 'expected a host\'s name or address, such as "old.example.org", and no port',
     "$TCP": "use haproxy:tcp:",
+    "$PLAIN": "let TLS end at the proxy, and use haproxy:tcp:",
     "$LATER": "not supported yet; remove it",
     "$SECONDS": "expected a number of seconds above 0",
     "$PERSON": "expected a text, or a table such as { name, directory, shell, office, phone, project, plan }",

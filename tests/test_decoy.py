@@ -66,6 +66,28 @@ class DelayTests(TestCase):
             clock.pump([0.1] * 22)
             assert (transport.sent(), transport.closed) == (NOBODY, "clean")
 
+    def test_client_that_does_not_say_goodbye(self) -> None:
+        """Also without a delay a client under TLS has the time for its goodbye that one of any other listener has."""
+        clock = Clock()
+        listener, _ = decoy(0.0, clock)
+        transport = connect(listener, reads=False)
+        transport.protocol.dataReceived(b"x\r\n")
+        clock.pump([0.5] * 29)
+        assert transport.closed == ""
+        clock.pump([0.5] * 6)
+        assert transport.closed == "aborted"
+
+    def test_stop_for_such_a_client(self) -> None:
+        """A stop waits for it no longer than for any other whose answer is on its way."""
+        clock = Clock()
+        listener, _ = decoy(60.0, clock)
+        transport = connect(listener, reads=False)
+        transport.protocol.dataReceived(b"x\r\n")
+        drained = listener.drain()
+        clock.pump([0.5] * 9)
+        assert transport.closed == "aborted"
+        assert drained.called
+
     def test_half_close(self) -> None:
         """A client that has closed its side waits like any other."""
         transport, clock = self._asked(5)

@@ -31,7 +31,7 @@ FORWARDING = Forwarding(
 )
 
 
-def find(*hosts: str, own_address: str = OWN_ADDRESS) -> tuple[str, str] | None:
+def find(*hosts: str, own_address: str = OWN_ADDRESS) -> str | None:
     """Look for the target of a chain."""
     return FORWARDING.find(Query("x", hosts), own_address)
 
@@ -39,26 +39,26 @@ def find(*hosts: str, own_address: str = OWN_ADDRESS) -> tuple[str, str] | None:
 @pytest.mark.parametrize(
     ("hosts", "found"),
     [
-        (("old.example.org",), ("old.example.org", "old")),
-        (("OLD.example.ORG",), ("old.example.org", "old")),
-        (("old.example.org.",), ("old.example.org", "old")),
-        (("new.example.org",), ("New.Example.Org", "new")),
-        (("dotted.example",), ("dotted.example.", "dotted")),
-        (("dotted.example.",), ("dotted.example.", "dotted")),
-        (("192.0.2.9",), ("192.0.2.9", "nine")),
-        (("a",), ("a", "a")),
+        (("old.example.org",), "old"),
+        (("OLD.example.ORG",), "old"),
+        (("old.example.org.",), "old"),
+        (("new.example.org",), "new"),
+        (("dotted.example",), "dotted"),
+        (("dotted.example.",), "dotted"),
+        (("192.0.2.9",), "nine"),
+        (("a",), "a"),
         # only the last host is asked; what that does with the others is its own matter
-        (("anybody.example", "old.example.org"), ("old.example.org", "old")),
-        (("h1", "h2", "old.example.org"), ("old.example.org", "old")),
-        (("old.example.org", "old.example.org", "old.example.org"), ("old.example.org", "old")),
-        (("203.0.113.5", "2001:db8::5", "a"), ("a", "a")),
-        (("[2001:db8::5]", "a"), ("a", "a")),
-        (("2130706433.example", "a"), ("a", "a")),
-        (("fingergw.example.org", "a"), ("a", "a")),
-        (("localhost.example.org", "a"), ("a", "a")),
+        (("anybody.example", "old.example.org"), "old"),
+        (("h1", "h2", "old.example.org"), "old"),
+        (("old.example.org", "old.example.org", "old.example.org"), "old"),
+        (("203.0.113.5", "2001:db8::5", "a"), "a"),
+        (("[2001:db8::5]", "a"), "a"),
+        (("2130706433.example", "a"), "a"),
+        (("fingergw.example.org", "a"), "a"),
+        (("localhost.example.org", "a"), "a"),
     ],
 )
-def test_found(hosts: tuple[str, ...], found: tuple[str, str]) -> None:
+def test_found(hosts: tuple[str, ...], found: str) -> None:
     """The last host's target is found, without regard to case and one dot at the end."""
     assert find(*hosts) == found
 
@@ -215,9 +215,8 @@ def test_nobody_else(hosts: list[str], case_sensitive: bool) -> None:
     found = FORWARDING.find(query, OWN_ADDRESS)
     if found is None:
         return
-    name, target = found
-    assert FORWARDING.targets[name] == target
-    assert target in {"old", "new", "dotted", "nine", "a"}
+    assert found in {"old", "new", "dotted", "nine", "a"}
+    (name,) = [name for name, target in FORWARDING.targets.items() if target == found]
     assert name.lower().rstrip(".") == query.hosts[-1].lower().removesuffix(".")
     assert len(query.hosts) <= 3
     assert [host for host in query.hosts if host in SELVES] == []
@@ -233,4 +232,4 @@ def test_any_own_address(address: IPv4Address | IPv6Address, brackets: bool) -> 
 @given(st.ip_addresses(network="203.0.113.0/24") | st.ip_addresses(network="2001:db8:1::/48"), st.booleans())
 def test_any_other_address(address: IPv4Address | IPv6Address, brackets: bool) -> None:
     """Any other may stand in the chain."""
-    assert find(f"[{address}]" if brackets else str(address), "a") == ("a", "a")
+    assert find(f"[{address}]" if brackets else str(address), "a") == "a"

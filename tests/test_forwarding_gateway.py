@@ -22,7 +22,8 @@ from tests.support import Client, GatewayCase, free_port, reactor
 
 DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"
-OWN = "expected another host: this is the gateway itself, a loopback, or no plain name or address"
+OWN = "expected another host: this is a loopback, or no plain name or address"
+PORT = "expected a host, and a port from 1 to 65535, as in %s:old.example.org:79"
 LISTENER = '[[listeners]]\nname = "front"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
 
@@ -151,9 +152,13 @@ class BackendTests(GatewayCase):
         ('"h" = "tcp:h"', "not what a tcp: endpoint takes: missing 1 required positional argument: 'port'"),
         ('"h" = "h:79"', 'unknown endpoint type "h"; expected one such as tcp:HOST:79, tls:HOST:79, unix:PATH'),
         ('"h" = ""', 'unknown endpoint type ""; expected one such as tcp:HOST:79, tls:HOST:79, unix:PATH'),
+        ('"h" = "tcp:h:65536"', PORT % "tcp"),
+        ('"h" = "tls:port=0:host=h"', PORT % "tls"),
+        ('"h" = "tcp:h:-1"', PORT % "tcp"),
+        ('"h" = "tcp::79"', PORT % "tcp"),
+        ('"h" = "ssl:h:79"', "expected tls:HOST:PORT in the place of ssl:, which does not verify the server"),
         ('"127.0.0.1" = "tcp:h:79"', OWN),
         ('"LOCALHOST" = "tcp:h:79"', OWN),
-        ('"front" = "tcp:h:79"', OWN),
         ('"h" = "tcp:h:79", "H." = "tcp:h:79"', "this host is there twice, but for case"),
     ],
 )
@@ -190,6 +195,8 @@ def tcp(host: str, port: int = 79) -> IPv4Address | IPv6Address:
         (tcp("192.0.2.1"), tcp("192.0.2.1", 5), tcp("::"), True),
         (tcp("2001:db8::1"), tcp("2001:db8:0::1", 5), tcp("::"), True),
         (tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("0.0.0.0"), False),
+        (tcp("127.0.1.1"), tcp("127.0.0.1", 5), tcp("0.0.0.0"), True),
+        (tcp("127.0.1.1"), tcp("127.0.0.1", 5), tcp("127.0.0.1"), False),
         (tcp("192.0.2.1"), tcp("192.0.2.1", 5), tcp("127.0.0.1"), False),
         (tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("192.0.2.1"), True),
         (tcp("::ffff:192.0.2.1"), tcp("192.0.2.1", 5), tcp("192.0.2.1"), True),

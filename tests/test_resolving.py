@@ -195,7 +195,7 @@ class Find(TestCase):
     async def test_no_thread(self) -> None:
         """Where no thread can be had the host has no address, and the next time it is tried again."""
         with mock.patch("fingergw.resolving.Thread.start", side_effect=RuntimeError("can't start new thread")):
-            assert self.successResultOf(self.resolver.find("a.example")) == ()
+            assert await self.resolver.find("a.example") == ()
         asking = self.resolver.find("a.example")
         (await self.calls(1))[0].end(ONE)
         assert await asking == ONE

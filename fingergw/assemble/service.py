@@ -119,8 +119,9 @@ def _forwarding(configuration: model.Config, builder: Backends, machine: Machine
         clients=None if settings.clients is None else Networks(settings.clients),
     )
     for host in forwarding.targets:
-        if attrs.evolve(forwarding, clients=None).find(Query("", (host,)), "") is None:
-            why = "expected another host: this is the gateway itself, a loopback, or no plain name or address"
+        # that it is this very machine is no mistake in a file for many
+        if attrs.evolve(forwarding, own_names=frozenset(), clients=None).find(Query("", (host,)), "") is None:
+            why = "expected another host: this is a loopback, or no plain name or address"
             machine.problems.append(Problem(("forwarding", "allow", host), why))
     return forwarding
 

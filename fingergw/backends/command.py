@@ -313,7 +313,8 @@ class CommandBackend:
         try:
             self.spawn(run, self.executable, argv, env)
         except Exception as error:
-            self._places.release()
+            # In a turn of its own: whoever is next may fail likewise, and each would be a call within the one before.
+            self.clock.callLater(0, self._places.release)
             if isinstance(error, (OSError, ValueError)):  # ValueError: a name that the locale cannot encode
                 return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
             raise

@@ -145,6 +145,9 @@ def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
         if kinds[1:2] == ["unix"]:
             why = "a proxy is told by its address, which a unix socket has not; use haproxy:tcp:"
             yield Problem(("listeners", index, "endpoint"), why)
+        elif kinds[1:2] in (["ssl"], ["tls"]):
+            why = "a proxy sends its header before TLS begins; let TLS end at the proxy, and use haproxy:tcp:"
+            yield Problem(("listeners", index, "endpoint"), why)
         if not listener.get("trusted_proxies"):
             why = "expected trusted_proxies, the networks of those who may send a PROXY header"
             yield Problem(("listeners", index), why)

@@ -16,7 +16,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
-from fingergw.addresses import Network
+from fingergw.addresses import Network, parse_address
 from fingergw.config import model
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, unknown
@@ -165,8 +165,8 @@ def _store(value: object, _: object) -> str:
 
 def _host_name(value: object, _: object) -> str:
     name = _plain(str, value)
-    if not re.fullmatch(r"[A-Za-z0-9.:-]+", name):
-        raise _ExpectedError('expected a host\'s name or address such as "old.example.org"')
+    if not re.fullmatch(r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?", name) and ("%" in name or parse_address(name) is None):
+        raise _ExpectedError('expected a host\'s name or address, such as "old.example.org", and no port')
     return name
 
 
