@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -213,10 +214,13 @@ class Upstream:
 
 
 def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    """Return a TCP port of the loopback that was free a moment ago."""
-    with socket.socket(family) as probe:
-        probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free a moment ago, and that no client's own end can have."""
+    chances = random.SystemRandom()
+    while True:
+        port = chances.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            probe.bind(("", port))
+            return port
 
 
 def finger(port: int, query: bytes, *, timeout: float = DEADLINE_SECONDS) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 from tests.test_hostile import (
     HELLO_WIRE,
     Figures,
@@ -18,7 +18,6 @@ from tests.test_hostile import (
     Target,
     configuration,
     drop,
-    low_port,
     rest,
     target,
 )
@@ -83,7 +82,7 @@ class TestNoneLeft:
 
     def test_clients_come_and_go(self, tmp_path: Path, record_property: Note) -> None:
         """Those inside are answered, those outside closed on at once, and served as soon as others have left."""
-        port = low_port()
+        port = free_port()
         text = configuration(port, limits=LIMITS)
         with (
             target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
@@ -104,7 +103,7 @@ class TestNoneLeft:
 
     def test_no_busy_loop(self, tmp_path: Path, record_property: Note) -> None:
         """While there are none, and nobody asks for one, it rests."""
-        port = low_port()
+        port = free_port()
         text = configuration(port, limits=LIMITS)
         with (
             target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
@@ -128,7 +127,7 @@ class TestNoneLeft:
 
     def test_few_log_lines(self, tmp_path: Path, record_property: Note) -> None:
         """Those who are closed on do not fill the log."""
-        port = low_port()
+        port = free_port()
         text = configuration(port, limits=LIMITS)
         with (
             target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
@@ -154,7 +153,7 @@ class TestNoneLeft:
     )
     def test_backends(self, query: bytes, answers: set[bytes], tmp_path: Path, record_property: Note) -> None:
         """A backend that needs one fails, and the next in the chain is asked; all is well when there are some again."""
-        port = low_port()
+        port = free_port()
         with (
             socket.create_server(("127.0.0.1", 0)) as upstream,
             target(
@@ -180,7 +179,7 @@ class TestNoneLeft:
 
     def test_programs_that_get_some_of_theirs(self, tmp_path: Path, record_property: Note) -> None:
         """However many of the pipes that a program needs can be made, none of them is left."""
-        port = low_port()
+        port = free_port()
         text = configuration(port, limits=LIMITS, more=NEEDING.format(port=1))
         chatter = ["EMFILE ", "failed, asked by route"]
         with (
@@ -217,7 +216,7 @@ WARNING = "file descriptors may be needed"
 )
 def test_limit(soft: int, hard: int, limit: int, warnings: int, tmp_path: Path) -> None:
     """At its start it raises its limit to what it may need, never lowers it, and says once when it cannot."""
-    port = low_port()
+    port = free_port()
     text = configuration(port, limits="max_connections = 150\nmax_waiting = 50")
     with target(tmp_path, text, port, before=limited(soft, hard)) as gateway:
         assert soft_limit(gateway) == limit

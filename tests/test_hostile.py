@@ -25,7 +25,7 @@ import pytest
 import trustme
 from attrs import define, field
 
-from tests.support import COMMAND, DEADLINE_SECONDS, ROOT, receive_all, serves, wait_until
+from tests.support import COMMAND, DEADLINE_SECONDS, ROOT, free_port, receive_all, serves, wait_until
 
 # Whole loopback network, so clients can have addresses of their own.
 ATTACKER = "127.0.0.1"
@@ -145,16 +145,6 @@ class Target:
         with self.connect(source) as client:
             client.sendall(query)
             return receive_all(client)
-
-
-def low_port() -> int:
-    """Return a free TCP port that no client's own end can have, of which there are many here."""
-    chances = random.SystemRandom()
-    while True:
-        port = chances.randrange(10_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def configuration(port: int, listener: str = "", limits: str = "", more: str = "", endpoint: str = "") -> str:
@@ -373,7 +363,7 @@ class TestSlowClients:
 
     def test_slow_loris(self, tmp_path: Path, record_property: Note) -> None:
         """Two hundred clients that send a byte now and then are closed on in time, counted from connecting."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway) as service:
             figures = Figures(gateway, record_property)
             with contextlib.ExitStack() as stack:
@@ -396,7 +386,7 @@ class TestSlowClients:
 
     def test_half_close(self, tmp_path: Path) -> None:
         """Who closes his side after asking is answered; who does so before that is closed on without a word."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, configuration(port), port) as gateway:
             for query, answer in ((b"hello\r\n", HELLO_WIRE), (b"big\r\n", None), (b"", b""), (b"hel", b"")):
                 with gateway.connect() as client:
@@ -409,7 +399,7 @@ class TestSlowClients:
 
     def test_reset_while_a_backend_works(self, tmp_path: Path, record_property: Note) -> None:
         """When clients reset, what works for them is ended at once, and all they held is given back."""
-        port = low_port()
+        port = free_port()
         more = SLOW_COMMAND + "max_running = 8\n"
         with target(tmp_path, configuration(port, more=more), port) as gateway, served_all_along(gateway):
             figures = Figures(gateway, record_property)
@@ -426,7 +416,7 @@ class TestSlowClients:
 
     def test_reset_while_an_answer_is_sent(self, tmp_path: Path, record_property: Note) -> None:
         """Clients that reset in the middle of a big answer cost nothing but its making."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway):
             gateway.ask(b"big\r\n")
             figures = Figures(gateway, record_property)
@@ -439,7 +429,7 @@ class TestSlowClients:
 
     def test_client_that_never_reads(self, tmp_path: Path, record_property: Note) -> None:
         """Fifty clients that ask for a big answer and do not read it are gone at the deadline, with their memory."""
-        port, number = low_port(), 50
+        port, number = free_port(), 50
         text = configuration(port, limits="query_timeout = 10\nanswer_timeout = 1")
         with target(tmp_path, text, port) as gateway, served_all_along(gateway) as service:
             figures = Figures(gateway, record_property)
@@ -483,7 +473,7 @@ class TestFloods:
 
     def test_ten_thousand_connections(self, tmp_path: Path, record_property: Note) -> None:
         """Ten thousand connections, dropped in every way, leave nothing behind, and others are served meanwhile."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway) as service:
             _open_and_drop(gateway, 1000)  # what the first need, of pools and of tables, stays
             wait_until(lambda: gateway.descriptors < 20, "the end of all connections")
@@ -495,7 +485,7 @@ class TestFloods:
     @pytest.mark.parametrize("start", [b"", b"hello\r\n", b"\xff\xfa"], ids=["line", "after-a-query", "telnet"])
     def test_endless(self, start: bytes, tmp_path: Path, record_property: Note) -> None:
         """Of a gigabyte, in one line or behind one, no more is taken than sockets hold; then it is closed."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway):
             figures = Figures(gateway, record_property)
             client, sent = gateway.connect(), 0
@@ -510,7 +500,7 @@ class TestFloods:
 
     def test_connections_of_one_client(self, tmp_path: Path, record_property: Note) -> None:
         """Of one address's connections only so many are taken; the rest are told so, and others are served."""
-        port = low_port()
+        port = free_port()
         limits = "max_connections = 100\nmax_connections_per_client = 20\nquery_timeout = 20"
         with target(tmp_path, configuration(port, limits=limits), port) as gateway:
             with served_all_along(gateway) as service, many(gateway.connect() for _ in range(20)) as clients:
@@ -528,7 +518,7 @@ class TestFloods:
 
     def test_burst_of_one_client(self, tmp_path: Path) -> None:
         """Connections that are refused to one client take no place from another, however many come at a time."""
-        port = low_port()
+        port = free_port()
         limits = "max_connections = 100\nmax_connections_per_client = 20\nquery_timeout = 20"
         with (
             target(tmp_path, configuration(port, limits=limits), port) as gateway,
@@ -542,7 +532,7 @@ class TestFloods:
 
     def test_queue_of_connections(self, tmp_path: Path) -> None:
         """A burst of connections finds room to wait in: who finds none tries again after a second, and then three."""
-        port = low_port()
+        port = free_port()
         text = configuration(port, endpoint=f"tcp:{port}:interface=127.0.0.1")
         with target(tmp_path, text, port) as gateway:
             try:
@@ -553,7 +543,7 @@ class TestFloods:
 
     def test_connections_of_many_clients(self, tmp_path: Path, record_property: Note) -> None:
         """Beyond the limit for all together everyone is told so; when the flood is timed out, all are served again."""
-        port = low_port()
+        port = free_port()
         limits = "max_connections = 100\nmax_connections_per_client = 20\nquery_timeout = 3"
         with target(tmp_path, configuration(port, limits=limits), port) as gateway:
             figures = Figures(gateway, record_property)
@@ -573,7 +563,7 @@ class TestFloods:
 
     def test_rate(self, tmp_path: Path) -> None:
         """Who asks too often is told so, and nobody else is."""
-        port = low_port()
+        port = free_port()
         limits = "rate = { queries = 1, per = 3600, burst = 3 }"
         with target(tmp_path, configuration(port, limits=limits), port) as gateway:
             said = [gateway.ask(b"hello\r\n") for _ in range(10)]
@@ -584,7 +574,7 @@ class TestFloods:
 
     def test_slow_names(self, tmp_path: Path, record_property: Note) -> None:
         """When so many wait for a backend as may, more are told so; what is known at once is answered on and on."""
-        port = low_port()
+        port = free_port()
         with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
             more = SLOW_URL.format(port=silent.getsockname()[1])
             text = configuration(port, limits="max_waiting = 20\nanswer_timeout = 60", more=more)
@@ -678,7 +668,7 @@ GARBAGE = {
 
 def test_garbage(tmp_path: Path, record_property: Note) -> None:
     """Whatever is sent, and however much of it, there is one answer of one line or none, and then the end."""
-    port = low_port()
+    port = free_port()
     answers = {*(b"", HELLO_WIRE, NOBODY_WIRE), b"Invalid query\r\n", b"Finger forwarding service denied\r\n"}
     answers.add(b"Finger online user list denied\r\n")
     with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway):
@@ -717,7 +707,7 @@ class TestTls:
     @pytest.mark.parametrize("source", [ATTACKER, DENIED], ids=["allowed", "denied"])
     def test_handshake_without_end(self, source: str, tmp_path: Path, record_property: Note) -> None:
         """Clients that never begin the handshake, or stop in it, are gone at the deadline, the denied at once."""
-        port = low_port()
+        port = free_port()
         text, trusting = self._configuration(tmp_path, port, "max_connections = 100\nmax_connections_per_client = 60")
         hello = _client_hello()
         with target(tmp_path, text, port, hello=lambda gateway: self._hello(gateway, trusting)) as gateway:
@@ -739,7 +729,7 @@ class TestTls:
 
     def test_too_many(self, tmp_path: Path, record_property: Note) -> None:
         """Clients beyond the limit that wait in the handshake are soon gone, and the places are free again."""
-        port = low_port()
+        port = free_port()
         text, trusting = self._configuration(tmp_path, port, "max_connections = 10\nmax_connections_per_client = 5")
         with target(tmp_path, text, port, hello=lambda gateway: self._hello(gateway, trusting)) as gateway:
             assert self._hello(gateway, trusting) == HELLO_WIRE
@@ -751,7 +741,7 @@ class TestTls:
 
     def test_handshake_a_byte_at_a_time(self, tmp_path: Path) -> None:
         """A handshake sent by single bytes is no way to stay longer."""
-        port = low_port()
+        port = free_port()
         text, trusting = self._configuration(tmp_path, port, "")
         with target(tmp_path, text, port, hello=lambda gateway: self._hello(gateway, trusting)) as gateway:
             began = time.monotonic()
@@ -781,7 +771,7 @@ class TestProxied:
 
     def test_header_that_never_comes(self, tmp_path: Path, record_property: Note) -> None:
         """A proxy that sends no header, half of one, or one by single bytes is closed on at the deadline."""
-        port = low_port()
+        port = free_port()
         starts = (b"", b"PRO", b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 79\r", _v2(b"")[:12], _v2(b"")[:20])
         with target(tmp_path, self._configuration(port), port, hello=self._hello) as gateway:
             figures = Figures(gateway, record_property)
@@ -803,7 +793,7 @@ class TestProxied:
 
     def test_no_header(self, tmp_path: Path) -> None:
         """A proxy that sends something else is closed on at once, without an answer."""
-        port = low_port()
+        port = free_port()
         nonsense = [each for each in GARBAGE.values() if not each.startswith(b"PROXY")]
         nonsense += [b"PROXY TCP4 10.0.0.1\r\nhello\r\n", b"PROXY " + b"x" * 200, _v2(b"")[:12] + b"\x31\x11\x00\x0c"]
         noise = ["closed on:"] * len(nonsense)
@@ -817,7 +807,7 @@ class TestProxied:
 
     def test_untrusted(self, tmp_path: Path, record_property: Note) -> None:
         """Who is no proxy is closed on at once, whatever is sent, and is in the access log by the true address."""
-        port = low_port()
+        port = free_port()
         with target(tmp_path, self._configuration(port), port, hello=self._hello) as gateway:
             figures = Figures(gateway, record_property)
             for start in (b"", b"hello\r\n", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 79\r\nhello\r\n", _v2(b"hello\r\n")) * 25:
@@ -831,7 +821,7 @@ class TestProxied:
 
     def test_address(self, tmp_path: Path) -> None:
         """The address in the header counts: in the access log, for deny, and for what one client may have."""
-        port = low_port()
+        port = free_port()
         text = self._configuration(port, "max_connections_per_client = 2\nquery_timeout = 20")
         with target(tmp_path, text, port, hello=self._hello) as gateway:
             assert self._hello(gateway) == HELLO_WIRE
@@ -869,7 +859,7 @@ def _first_told(clients: Sequence[socket.socket]) -> bytes:
 
 def test_decoy(tmp_path: Path, record_property: Note) -> None:
     """A decoy that takes its time holds a connection for each who asks, and nothing else; it ends at once."""
-    port, number = low_port(), 500
+    port, number = free_port(), 500
     text = configuration(port, "decoy = true\ndelay = 300")
     with target(tmp_path, text, port, is_ended=True) as gateway:
         figures = Figures(gateway, record_property)

@@ -11,7 +11,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import ask_many, cpu_seconds, free_port, gateway, server
+from tests.benchmarks import ask_many, cpu_seconds, gateway, server
+from tests.support import free_port
 
 CLIENTS = 1000
 TEXT = "Ada is on call until Friday, 18:00."

@@ -6,8 +6,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import ask_many, cpu_seconds, free_port, gateway, server
-from tests.support import ROOT
+from tests.benchmarks import ask_many, cpu_seconds, gateway, server
+from tests.support import ROOT, free_port
 
 QUERY = b"moshez\r\n"
 ANSWER = b"Happy and well\r\n"
