@@ -27,11 +27,12 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from fingergw.backends.command import CommandBackend, ProgramLimits, Spawn, spawner
+from fingergw.backends.command import CommandBackend
 from fingergw.errors import ConfigError
 from fingergw.gateway import Gateway
 from fingergw.outcome import Answered, Failed, Missing, Outcome
 from fingergw.placeholders import Template
+from fingergw.programs import ProgramLimits, Spawn, spawner
 from fingergw.query import Query
 from tests.fakes import FakeSpawn
 from tests.support import DEADLINE_SECONDS, GatewayCase, reactor, until

@@ -20,8 +20,8 @@ import attrs
 import pytest
 from twisted.internet import process
 
-from fingergw.backends.command import ProgramLimits
 from fingergw.outcome import Answered, Failed, Outcome
+from fingergw.programs import ProgramLimits
 from tests.support import COMMAND, ROOT, finger, free_port, serves, until, wait_until
 from tests.test_command import LIMITS, CommandCase, is_running
 
@@ -39,8 +39,9 @@ ALONE = """
 import json, os, resource, signal, sys, threading
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from fingergw.backends.command import CommandBackend, ProgramLimits, spawner
+from fingergw.backends.command import CommandBackend
 from fingergw.placeholders import Template
+from fingergw.programs import ProgramLimits, spawner
 from fingergw.query import Query
 
 argv = json.loads(sys.argv[1])

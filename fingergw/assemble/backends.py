@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 
 from fingergw import __version__, config, listening
 from fingergw.assemble.machine import Machine
-from fingergw.backends.command import CommandBackend, ProgramLimits, spawner
+from fingergw.backends.command import CommandBackend
 from fingergw.backends.finger import FingerBackend
 from fingergw.backends.http import BodyTemplate, HttpBackend
 from fingergw.backends.menu import MenuBackend
@@ -28,6 +28,7 @@ from fingergw.errors import ConfigError, ListenError
 from fingergw.forwarding import normal_host
 from fingergw.outcome import Answered, Backend
 from fingergw.placeholders import Template
+from fingergw.programs import ProgramLimits, spawner
 from fingergw.query import Query, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
