@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 
 from attrs import define, field
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IProtocol, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+
+from fingergw.upstream import tls_reason
 
 
 class NoAnswer(Exception):
@@ -173,7 +174,5 @@ async def exchange(
 
 def _describe(error: BaseException | None) -> str:
     """Return a reason for the log: what TLS or the system says, or else the error's name, as its text could be any."""
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        return "TLS: " + ", ".join(str(details[-1]) for details in error.args[0])
     number = getattr(error, "osError", None)
-    return os.strerror(number) if isinstance(number, int) else type(error).__name__
+    return tls_reason(error) or (os.strerror(number) if isinstance(number, int) else type(error).__name__)

@@ -41,6 +41,12 @@ class Limits:
     rate: Rate | None
 
 
+def client_text(addr: IAddress | None) -> str:
+    """Return a client's address in its usual text form; ``"unix"`` for a client on a unix socket."""
+    host: str = getattr(addr, "host", "unix")
+    return host.removeprefix("::ffff:")
+
+
 class Closed(Protocol):
     """The connection of one who may not ask. Under TLS a protocol is needed even for that."""
 
@@ -111,9 +117,8 @@ class FingerFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for a client; one that may not ask is closed on."""
-        host = getattr(addr, "host", None)
-        client = "unix" if host is None else host.removeprefix("::ffff:")
-        if host is not None and not self.lets_in(client):
+        client = client_text(addr)
+        if client != "unix" and not self.lets_in(client):
             self.note("denied", client)
             return Closed()
         return FingerProtocol(self, client)

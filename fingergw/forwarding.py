@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from fingergw.addresses import Networks
+from fingergw.addresses import Networks, parse_address
 from fingergw.query import Query
 
 T = TypeVar("T")
@@ -23,8 +23,8 @@ _LOOPBACK_NAMES = frozenset(
     {"localhost", "localhost4", "localhost6", "localdomain", "localdomain4", "localdomain6"}
     | {"ip6-localhost", "ip6-loopback", "loopback"}
 )
-# IPv6 addresses that are IPv4 ones: mapped, compatible (RFC 4291 §2.5.5), translated (RFC 6052 §2.1)
-_EMBEDDING = tuple(IPv6Network(prefix) for prefix in ("::ffff:0:0/96", "::/96", "64:ff9b::/96"))
+# IPv6 addresses that are IPv4 ones, beside the mapped: compatible (RFC 4291 §2.5.5.1), translated (RFC 6052 §2.1)
+_EMBEDDING = tuple(IPv6Network(prefix) for prefix in ("::/96", "64:ff9b::/96"))
 
 
 def normal_host(host: str) -> str:
@@ -36,9 +36,8 @@ def _addresses(host: str) -> frozenset[_Address]:
     """Return the address that a host is, and the IPv4 address that is in an IPv6 one; empty for a name."""
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
+    address = parse_address(host)
+    if address is None:
         return frozenset()
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
         return frozenset({address, IPv4Address(int(address) & 0xFFFFFFFF)})

@@ -112,7 +112,7 @@ class FingerProtocol(Protocol):
         self._is_turned_away = True  # and takes nobody's place until it is gone
         self.factory.turned_away += 1
         self._refuse("busy")
-        self.due = self.factory.seconds() + LINGER_SECONDS
+        self._linger()
 
     def dataReceived(self, data: bytes) -> None:
         if self._state is not _RECEIVING:
@@ -263,7 +263,7 @@ class FingerProtocol(Protocol):
     def writeConnectionLost(self) -> None:
         """Note that the answer is sent and this side closed; what the client still sends is thrown away."""
         self._handed_over = True
-        self.due = self.factory.seconds() + LINGER_SECONDS
+        self._linger()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         factory = self.factory
@@ -283,7 +283,7 @@ class FingerProtocol(Protocol):
     def expired(self) -> None:
         """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""
         assert self.transport is not None
-        self.due = self.factory.seconds() + LINGER_SECONDS
+        self._linger()
         if self._handed_over:
             self.transport.loseConnection()  # the kernel goes on sending to a client that reads slowly
         elif self._state is _CLOSING:
@@ -303,12 +303,16 @@ class FingerProtocol(Protocol):
             if self._work is not None:
                 self._work.cancel()
 
+    def _linger(self) -> None:
+        """Give the client a moment yet to take its answer, and to close."""
+        self.due = self.factory.seconds() + LINGER_SECONDS
+
     def drain(self) -> None:
         """Close, unless an answer is awaited or on its way; a decoy's waits no longer."""
         if self._state is _RECEIVING:
             self._abort()
         elif self._state is _ANSWERING and self.factory.decoy_delay is not None:
-            self.due = self.factory.seconds() + LINGER_SECONDS
+            self._linger()
             self._refuse("no_such_user")
 
     def _abort(self) -> None:

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from fingergw.addresses import Networks
 from fingergw.errors import BadProxyHeader
-from fingergw.factory import Closed, FingerFactory
+from fingergw.factory import Closed, FingerFactory, client_text
 from fingergw.protocol import FingerProtocol
 from fingergw.proxy_header import take_header
 
@@ -57,7 +57,7 @@ class ProxiedFactory(FingerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for a proxy's connection."""
-        proxy = getattr(addr, "host", "unix").removeprefix("::ffff:")
+        proxy = client_text(addr)
         if proxy not in self.trusted_proxies:
             self.note("untrusted_proxy", proxy)
             return Closed()

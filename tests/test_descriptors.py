@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,18 +78,24 @@ def soft_limit(gateway: Target) -> int:
     return int(next(line for line in lines if line.startswith("Max open files")).split()[3])
 
 
+@contextlib.contextmanager
+def short_of_descriptors(folder: Path, note: Note) -> Iterator[tuple[Target, contextlib.ExitStack, Figures]]:
+    """Run a gateway that has few file descriptors; clients that are entered into the stack leave with it."""
+    port = free_port()
+    text = configuration(port, limits=LIMITS)
+    with (
+        target(folder, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
+        contextlib.ExitStack() as clients,
+    ):
+        yield gateway, clients, Figures(gateway, note)
+
+
 class TestNoneLeft:
     """Clients connect until there are none."""
 
     def test_clients_come_and_go(self, tmp_path: Path, record_property: Note) -> None:
         """Those inside are answered, those outside closed on at once, and served as soon as others have left."""
-        port = free_port()
-        text = configuration(port, limits=LIMITS)
-        with (
-            target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
-            contextlib.ExitStack() as clients,
-        ):
-            figures = Figures(gateway, record_property)
+        with short_of_descriptors(tmp_path, record_property) as (gateway, clients, figures):
             inside = [clients.enter_context(gateway.connect()) for _ in range(10)]
             for round_ in range(5):
                 fill(gateway, clients)
@@ -103,13 +110,7 @@ class TestNoneLeft:
 
     def test_no_busy_loop(self, tmp_path: Path, record_property: Note) -> None:
         """While there are none, and nobody asks for one, it rests."""
-        port = free_port()
-        text = configuration(port, limits=LIMITS)
-        with (
-            target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
-            contextlib.ExitStack() as clients,
-        ):
-            figures = Figures(gateway, record_property)
+        with short_of_descriptors(tmp_path, record_property) as (gateway, clients, figures):
             fill(gateway, clients)
             assert rest(gateway.connect()) == b""
             used, lines = gateway.cpu, len(gateway.logged)
@@ -127,13 +128,7 @@ class TestNoneLeft:
 
     def test_few_log_lines(self, tmp_path: Path, record_property: Note) -> None:
         """Those who are closed on do not fill the log."""
-        port = free_port()
-        text = configuration(port, limits=LIMITS)
-        with (
-            target(tmp_path, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
-            contextlib.ExitStack() as clients,
-        ):
-            figures = Figures(gateway, record_property)
+        with short_of_descriptors(tmp_path, record_property) as (gateway, clients, figures):
             fill(gateway, clients)
             for _ in range(300):
                 rest(gateway.connect())

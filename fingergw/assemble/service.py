@@ -118,9 +118,10 @@ def _forwarding(configuration: model.Config, builder: Backends, machine: Machine
         max_hops=settings.max_hops,
         clients=None if settings.clients is None else Networks(settings.clients),
     )
+    # that a host is this very machine is no mistake in a file for many
+    anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)
     for host in forwarding.targets:
-        # that it is this very machine is no mistake in a file for many
-        if attrs.evolve(forwarding, own_names=frozenset(), clients=None).find(Query("", (host,)), "") is None:
+        if anywhere.find(Query("", (host,)), "") is None:
             why = "expected another host: this is a loopback, or no plain name or address"
             machine.problems.append(Problem(("forwarding", "allow", host), why))
     return forwarding

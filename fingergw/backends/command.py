@@ -19,6 +19,7 @@ from fingergw.outcome import Answered, Failed, Inputs, Missing, Outcome
 from fingergw.placeholders import Template
 from fingergw.programs import REPORT, Spawn, reap_orphans
 from fingergw.query import Query, escape
+from fingergw.upstream import within
 
 _log = Logger()
 _MAX_STDERR_BYTES = 4096
@@ -143,9 +144,7 @@ class CommandBackend:
             filled.startswith("-") and argument.begins_open for filled, argument in zip(argv, self.argv, strict=True)
         ):
             return Missing()  # no program shall take a name for an option
-        work: Deferred[Outcome] = Deferred.fromCoroutine(self._run(argv, query))
-        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
-        return await work
+        return await within(self.timeout, self.clock, self._run(argv, query))
 
     async def _run(self, argv: list[str], query: Query) -> Outcome:
         if not os.access(self.executable, os.X_OK):

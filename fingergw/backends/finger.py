@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import Factory, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
 
 from fingergw.errors import BadQuery
 from fingergw.exchange import NoAnswer, NotSent, exchange
 from fingergw.outcome import Answered, Failed, Inputs, Missing, Outcome
 from fingergw.query import Query, parse
+from fingergw.upstream import within
 
 
 def line_for(query: Query) -> str | None:
@@ -61,20 +62,16 @@ class FingerBackend:
         line = line_for(query)
         if line is None:
             return Missing()
-        work: Deferred[Outcome] = Deferred.fromCoroutine(self._ask(line))
-        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
-        return await work
+        return await within(self.timeout, self.clock, self._ask(line))
 
     async def _ask(self, line: str) -> Outcome:
-        await self._places.acquire()
         try:
-            received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
+            async with self._places:
+                received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
         except NotSent:
             return Failed("it is this gateway itself, which would go round in circles")
         except NoAnswer as error:
             return Failed(str(error))
-        finally:
-            self._places.release()
         return Answered(received.decode(errors="replace")) if received else Failed("closed without an answer")
 
     def _may_send(self, transport: ITransport) -> bool:

@@ -15,9 +15,8 @@ from attrs import Factory, evolve, field, frozen
 from hyperlink import EncodedURL
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from justhtml import JustHTML
-from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -34,6 +33,7 @@ from fingergw.freshness import FIELDS, conditions, freshness, redirected, revali
 from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
 from fingergw.placeholders import Template
 from fingergw.query import Query, clean
+from fingergw.upstream import tls_reason, within
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -155,9 +155,7 @@ class HttpBackend:
         if any(values[name] in (".", "..") for name in self.url.names):
             return Missing()  # percent-encoding leaves them as they are, and the server would leave its path
         url = self.url.fill({name: quote(value, safe="") for name, value in values.items()})
-        work: Deferred[Outcome | Unchanged] = Deferred.fromCoroutine(self._get_in_turn(url, values, validators))
-        work.addTimeout(self.timeout, self.clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
-        return await work
+        return await within(self.timeout, self.clock, self._get_in_turn(url, values, validators))
 
     async def _get_in_turn(
         self, url: str, values: Mapping[str, str], validators: Mapping[str, str]
@@ -283,8 +281,6 @@ def _cause(error: BaseException) -> BaseException:
 
 def _describe(error: BaseException) -> str:
     """Return a reason for the log: what TLS says, or else the error's name; its text could hold the URL."""
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        return "TLS: " + ", ".join(str(details[-1]) for details in error.args[0])
     if isinstance(error, ConnectionAborted):  # which the agent does to such
         return "broken off: the response is larger than it may be"
-    return type(error).__name__
+    return tls_reason(error) or type(error).__name__
