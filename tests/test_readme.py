@@ -12,7 +12,7 @@ import pytest
 
 import fingergw
 from fingergw.assemble import problems
-from fingergw.cli import RunOptions
+from fingergw.cli.main import RunOptions
 from fingergw.config import model
 from tests.support import ROOT, GatewayCase, Upstream, reactor, response
 

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from fingergw.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,28 @@
+"""``fingergw check``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fingergw import assemble
+from fingergw.cli.options import BASE_DIR, CONFIG, Options, read
+from fingergw.config.problems import to_error
+
+
+class CheckOptions(Options):
+    """Options of ``fingergw check``."""
+
+    synopsis = "Usage: fingergw check [--config FILE] [--base-dir DIR]"
+    longdesc = "Report every mistake in a configuration. Binds nothing, contacts nobody. Exits with 0 or 78."
+    optParameters: ClassVar = [CONFIG, BASE_DIR]
+
+    def run(self) -> int:
+        """Check, and say so."""
+        from twisted.internet import reactor
+
+        configuration, problems = read(self["config"], self["base-dir"])
+        problems += assemble.problems(configuration, reactor)
+        if problems:
+            raise to_error(problems, configuration.source)
+        print(f"{configuration.source.path if configuration.source else ''}: no mistakes found")
+        return 0

@@ -1,0 +1,58 @@
+"""What several commands have in common."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from twisted.python import usage
+
+from fingergw import __version__, config
+from fingergw.config import model
+from fingergw.config.problems import Problem
+from fingergw.query import printable
+
+DEFAULT: Final = resources.files("fingergw") / "fingergw.toml"
+"""The configuration that comes with fingergw."""
+CONFIG: Final = ["config", "c", None, "The configuration file [default: the one that comes with fingergw]"]
+BASE_DIR: Final = ["base-dir", None, None, "What relative paths are relative to [default: the file's folder]"]
+
+
+class Options(usage.Options):
+    """The options that every command has."""
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"fingergw {__version__}")
+        sys.exit(0)
+
+
+def complain(*lines: str) -> None:
+    """Tell the operator what is wrong, on standard error."""
+    # twistd has put its log in the place of sys.stderr by the time that most things go wrong
+    print("fingergw: " + printable("\n".join(lines), kept="\n"), file=sys.__stderr__)
+
+
+def read(path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
+    """Read a configuration; without a path the default one, which counts as standing in the working folder.
+
+    :return: likewise :func:`fingergw.config.read`.
+    :raises ConfigError: it cannot be read or is not TOML.
+    """
+    if path is not None:
+        return config.read(Path(path), base=None if base is None else Path(base))
+    with resources.as_file(DEFAULT) as default:
+        return config.read(default, base=Path(base or "."))
+
+
+def seconds(text: str) -> float:
+    """Return an option's number of seconds.
+
+    :raises ValueError: it is none, or not above 0.
+    """
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(f'expected a number of seconds above 0, not "{text}"')
+    return number

@@ -1,0 +1,43 @@
+"""What is counted and timed, for whoever watches the gateway."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+from attrs import Factory, define
+
+BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The upper bounds of the histograms' buckets; one more has what took longer."""
+
+
+@define(eq=False)
+class Times:
+    """How long something took each time, as a histogram.
+
+    :param counts: by bucket, each without those below it; the last one's bound is infinite.
+    :param total_seconds: of all together.
+    """
+
+    counts: list[int] = Factory(lambda: [0] * (len(BUCKETS_SECONDS) + 1))
+    total_seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Note that it took so long."""
+        self.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        self.total_seconds += seconds
+
+
+@define(eq=False)
+class BackendMeter:
+    """What came of asking a backend. It outlives the backend where a reload changes that.
+
+    :param outcomes: how often it ``answered``, was ``missing`` a name, ``failed``, or was ``given_up`` as nobody waited.
+    :param times: how long it took.
+    :param cache: for one whose answers are kept, how many queries found what: ``fresh``, ``stale``, ``expired`` or
+        ``absent``; and how many of these were ``rescued``, as it failed and there was something to serve.
+    """
+
+    outcomes: Counter[str] = Factory(Counter)
+    times: Times = Factory(Times)
+    cache: Counter[str] = Factory(Counter)
