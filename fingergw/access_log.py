@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import sys
 from collections.abc import Callable
-from functools import partial
-from io import FileIO
-from pathlib import Path
 from time import gmtime, strftime
 from typing import Literal, TypeAlias
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
+from fingergw.log_output import Output, is_null, standard_output
 from fingergw.query import escape
 
-_log = Logger()
 _FLUSH_SECONDS = 0.2
 _FLUSH_ENTRIES = 1000
+_JOURNAL_PRIORITY = "<6>"  # an information: sd-daemon(3)
 
 
-Entry: TypeAlias = tuple[float, str, str, str, str, str, str, int, float]
-"""Time of day, listener, client, query, route, backend, outcome, bytes, seconds."""
+Entry: TypeAlias = tuple[float, str, str, str, str, str, str, int, float, str]
+"""Time of day, listener, client, query, route, backend, outcome, bytes, seconds, cache state."""
 
 
 def text_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as words; what may hold blanks is in double quotes. The outcome is a word of our own."""
-    _, listener, client, query, route, backend, outcome, size, seconds = entry
+    """Return a query's line as words; what may hold blanks is in double quotes. Outcome and cache state are our own."""
+    _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
     return (
         f'{stamp} "{escape(listener)}" {escape(client)} "{escape(query)}" "{escape(route)}" "{escape(backend)}" '
-        f"{outcome} {size} {seconds * 1000:.3f}\n"
+        f"{outcome} {size} {seconds * 1000:.3f} {cache or '-'}\n"
     )
 
 
 def json_line(stamp: str, entry: Entry) -> str:
     """Return a query's line as a JSON object, printable ASCII alone."""
-    keys = ("time", "listener", "client", "query", "route", "backend", "outcome", "bytes", "milliseconds")
-    return json.dumps(dict(zip(keys, (stamp, *entry[1:8], round(entry[8] * 1000, 3)), strict=True))) + "\n"
+    keys = ("time", "listener", "client", "query", "route", "backend", "outcome", "bytes", "milliseconds", "cache")
+    return json.dumps(dict(zip(keys, (stamp, *entry[1:8], round(entry[8] * 1000, 3), entry[9]), strict=True))) + "\n"
 
 
 _LINES = {"text": text_line, "json": json_line}
@@ -50,7 +45,7 @@ _LINES = {"text": text_line, "json": json_line}
 class AccessLog:
     """Write a line a query, in bunches so that they cost little; none waits longer than a fifth of a second.
 
-    What cannot be written, to a full disk say, costs lines and never an answer. A pipe that nobody reads blocks.
+    What cannot be written costs lines and never an answer.
 
     :param path: a file, ``-`` for standard output, or ``off``.
     :param clock: for the bunches.
@@ -61,27 +56,42 @@ class AccessLog:
     form: Literal["text", "json"]
     clock: IReactorTime
     now: Callable[[], float]
-    lost: int = field(init=False, default=0)
+    _output: Output | None = field(init=False, default=None)
     _write: Callable[[str], object] | None = field(init=False, default=None)
-    _close: Callable[[], object] | None = field(init=False, default=None)
     _entries: list[Entry] = field(init=False, factory=list)
     _timer: IDelayedCall | None = field(init=False, default=None)
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written; on standard output those of the other log count, too."""
+        return 0 if self._output is None else self._output.lost
 
     def open(self) -> None:
         """Open the file.
 
-        :raises OSError: it cannot be opened for appending.
+        :raises OSError: it cannot be opened for appending; the message says what to do.
         """
-        if self.path == "off":
+        if self.path == "off" or self._write is not None:
             return
-        if self.path != "-":
-            file = FileIO(self.path, "ab")
-            self._write, self._close = partial(_write_all, file.fileno()), file.close
-        elif _is_null(1):
+        if self.path == "-" and is_null(1):
             # A daemon's standard output leads nowhere. Twisted has put its log in the place of sys.stdout.
             self._write = lambda lines: sys.stdout.write(lines)
-        else:
-            self._write = partial(_write_all, 1)
+            return
+        if self._output is None:
+            is_file = self.path != "-"
+            name = f"access log {self.path}"
+            self._output = Output(self.path, name, self.clock) if is_file else standard_output(self.clock)
+        self._output.open()
+        self._write = self._output_lines
+
+    def reopen(self) -> None:
+        """Write what has been noted, and go on in a new file of that name, as the old one has been given another.
+
+        Where there can be none, that is logged, and the old one is written to.
+        """
+        self.flush()
+        if self._output is not None:
+            self._output.reopen()
 
     def add(
         self,
@@ -93,6 +103,7 @@ class AccessLog:
         outcome: str,
         size: int,
         seconds: float,
+        cache: str = "",
     ) -> None:
         """Note a query.
 
@@ -103,11 +114,13 @@ class AccessLog:
             ``untrusted_proxy`` or ``bad_proxy_header``.
         :param size: bytes of the answer.
         :param seconds: from the line to the answer.
+        :param cache: what the cache had: ``fresh``, ``stale``, ``rescued``, ``expired`` or ``absent``; empty where no
+            cache was asked.
         """
         if self._write is None:
             return
         entries = self._entries
-        entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds))
+        entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds, cache))
         if self._timer is None:
             self._timer = self.clock.callLater(_FLUSH_SECONDS, self._on_timer)
         elif len(entries) >= _FLUSH_ENTRIES:
@@ -124,12 +137,10 @@ class AccessLog:
                 second = int(entry[0])
                 stamp = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(second))
             lines.append(line(stamp, entry))
-        try:
-            self._write("".join(lines))
-        except OSError as error:
-            if not self.lost:
-                _log.error("access log {path}: cannot be written: {why}", path=self.path, why=error.strerror)
-            self.lost += len(lines)
+        if self._output is not None and self._output.is_journal:
+            start = len(stamp) + 1 if self.form == "text" else 0  # the journal has a time of its own
+            lines = [f"{_JOURNAL_PRIORITY}{each[start:]}" for each in lines]
+        self._write("".join(lines))
 
     def close(self) -> None:
         """Write what has been noted, and close the file."""
@@ -137,25 +148,14 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         self.flush()
-        if self._close is not None:
-            self._close()
-        self._write = self._close = None
+        if self._output is not None and self._write is not None:
+            self._output.close()
+        self._write = None
 
     def _on_timer(self) -> None:
         self._timer = None
         self.flush()
 
-
-def _write_all(fd: int, lines: str) -> None:
-    """Write to the end: a signal or a full disk can cut a write short."""
-    left = memoryview(lines.encode("ascii"))
-    while left:
-        left = left[os.write(fd, left) :]
-
-
-def _is_null(fd: int) -> bool:
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return True
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev
+    def _output_lines(self, lines: str) -> None:
+        assert self._output is not None
+        self._output.write(lines.encode("ascii"))

@@ -56,18 +56,17 @@ class RateLimit:
 
 @define(eq=False)
 class ConnectionCounts:
-    """Count the connections of each client that has any.
+    """Count the connections of each client that has any."""
 
-    :param max_each: how many one may have.
-    """
-
-    max_each: int
     _counts: dict[str, int] = field(init=False, factory=dict)
 
-    def enter(self, client: str) -> bool:
-        """Count a connection, unless its client has too many."""
+    def enter(self, client: str, max_each: int) -> bool:
+        """Count a connection, unless its client has too many.
+
+        :param max_each: how many one may have.
+        """
         count = self._counts.get(client, 0)
-        if count >= self.max_each:
+        if count >= max_each:
             return False
         self._counts[client] = count + 1
         return True

@@ -42,6 +42,7 @@ class Chain:
         :return: the result. A backend that raises something unforeseen has Failed.
         """
         failures: tuple[tuple[str, Failed], ...] = ()
+        outcome: Outcome = Missing()
         for name, backend in self.backends:
             outcome = await outcome_of(backend.answer(query), self.cancelled)
             if isinstance(outcome, Answered):
@@ -50,4 +51,4 @@ class Chain:
                 failures += ((name, outcome),)
             if not isinstance(outcome, self.fallthrough):
                 break
-        return Result(failures[-1][1] if failures else Missing(), "", failures)
+        return Result(failures[-1][1] if failures else outcome, "", failures)

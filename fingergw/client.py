@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from attrs import frozen
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL.crypto import X509
+from service_identity import VerificationError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from fingergw.exchange import Connection, Incomplete, connect
 from fingergw.query import clean
 from fingergw.resolving import Resolver
+from fingergw.upstream import tls_reason
 
 _PORT = 79
 _MAX_BYTES = 1 << 20
+_MAX_PATH_BYTES = 107  # unix(7): sun_path, and its NUL
 
 
 @frozen
@@ -20,23 +30,58 @@ class Target:
     """Whom to ask, and what.
 
     :param line: the query without its end.
+    :param path: the unix socket to ask at, instead of the host's port.
     """
 
     host: str
     port: int
     line: str
+    path: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is asked, for a message."""
+        return f"{self.host}, port {self.port}" if self.path is None else self.path
 
 
-def parse_target(text: str, *, verbose: bool = False) -> Target:
+@frozen
+class Answer:
+    """What came of asking.
+
+    :param received: the bytes as they came; all of the answer, unless there is a problem.
+    :param problem: why there is nothing, or only a part; None if the answer is whole.
+    """
+
+    received: bytes
+    problem: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        """What was received, safe for a terminal; what is not UTF-8 in it is replaced."""
+        return clean(self.received.decode(errors="replace"))
+
+    @property
+    def reason(self) -> str:
+        """The problem in words; empty if there is none."""
+        if self.problem is None:
+            return ""
+        return f"the answer is not whole: {_describe(self.problem)}" if self.received else _describe(self.problem)
+
+
+def parse_target(text: str, *, verbose: bool = False, path: str | None = None) -> Target:
     """Parse ``[USER][@HOST[:PORT]]``; the last of several hosts is asked, and told the others.
 
     :param verbose: ask with /W.
-    :raises ValueError: the port is no number, or there is something in it that no query may hold.
+    :param path: the unix socket to ask at: all of the text is the question then.
+    :raises ValueError: the port is no number, or there is something in it that no query may hold, or
+        no unix socket can have that path.
     """
     if not text.isprintable():
         raise ValueError("expected printable characters alone")
+    if path is not None and not 0 < len(os.fsencode(path)) <= _MAX_PATH_BYTES:
+        raise ValueError(f"expected a unix socket's path, of {_MAX_PATH_BYTES} bytes at most")
     asked, at, address = text.rpartition("@")
-    if not at:
+    if not at or path is not None:
         asked, address = text, ""
     host, colon, port = address.rpartition(":")
     if not colon or "]" in port or (":" in host and not host.endswith("]")):
@@ -44,28 +89,79 @@ def parse_target(text: str, *, verbose: bool = False) -> Target:
     if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f'expected a port from 1 to 65535 after the host, not "{port}"')
     words = ["/W"] if verbose else []
-    return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])))
+    return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])), path)
+
+
+def trust_in(pem: bytes) -> Any:
+    """Return whom to trust for TLS.
+
+    :param pem: the certificates of authorities.
+    :raises ValueError: there is none in it, or one is not what it should be.
+    """
+    try:
+        certificates = load_pem_x509_certificates(pem)
+    except ValueError:
+        raise ValueError("expected one or more certificates in PEM form") from None
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in certificates])
+
+
+def _endpoint(target: Target, resolver: Resolver, timeout: float, trust: Any) -> IStreamClientEndpoint:
+    if target.path is not None:
+        return UNIXClientEndpoint(resolver.reactor, target.path, timeout=timeout)
+    endpoint = resolver.endpoint(target.host, target.port, timeout=timeout)
+    if trust is not None:
+        endpoint = wrapClientTLS(optionsForClientTLS(target.host, trustRoot=trust), endpoint)
+    return endpoint
+
+
+async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: Any = None) -> Answer:
+    """Ask a finger server, and take what there is of an answer.
+
+    :param resolver: finds the host; its reactor is the one to work in.
+    :param timeout: seconds to have the whole answer in, from here on.
+    :param trust: ask over TLS, of a server that these authorities know by the target's host; None: without TLS.
+    """
+    connection = Connection(_MAX_BYTES)
+
+    async def talk() -> bytes:
+        # an endpoint's own timeout would be told in words that help nobody
+        await connect(_endpoint(target, resolver, timeout + 1, trust), connection)
+        connection.send(target.line)
+        return await connection.answer
+
+    try:
+        return Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
+    except DeferredTimeout:
+        missing = "its end did not come" if connection.received else "no answer"
+        return Answer(connection.received, TimeoutError(f"{missing} within {timeout:g} s"))
+    except CancelledError:
+        raise
+    except Incomplete as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) and not error.received else error
+        return Answer(error.received, cause)
+    except Exception as error:  # whatever an endpoint says
+        return Answer(b"", error)
+    finally:
+        connection.close()
 
 
 async def ask(target: Target, reactor: Any, *, timeout: float) -> str:
-    """Ask a finger server.
+    """Ask a finger server, and return what a person would look at.
 
-    :param timeout: seconds to connect in, and then to have the whole answer in.
-    :return: the answer, safe for a terminal; what is not UTF-8 in it is replaced.
-    :raises Exception: the connection failed, or took too long.
+    :param timeout: seconds to have the whole answer in.
+    :return: the answer, safe for a terminal, up to where it broke off: who looks at it sees what is missing.
+    :raises Exception: there is no answer, or it took too long.
     """
-    endpoint = Resolver(reactor).endpoint(target.host, target.port, timeout=timeout)
-    connection = Connection(_MAX_BYTES)
-    try:
-        await connect(endpoint, connection).addTimeout(timeout, reactor)
-        connection.send(target.line)
-        received = await connection.answer.addTimeout(timeout, reactor)
-    except DeferredTimeout:
-        raise TimeoutError(f"no answer within {timeout:g} s") from None
-    except Incomplete as error:
-        if not error.received:
-            raise error.__cause__ or error from None
-        received = error.received  # somebody looks at it, who sees what is missing
-    finally:
-        connection.close()
-    return clean(received.decode(errors="replace"))
+    answer = await fetch(target, Resolver(reactor), timeout=timeout)
+    if isinstance(answer.problem, TimeoutError):
+        raise TimeoutError(f"no answer within {timeout:g} s")
+    if answer.problem is not None and not isinstance(answer.problem, Incomplete):
+        raise answer.problem
+    return answer.text
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, VerificationError):
+        return "TLS: the certificate is not for this host"
+    number = getattr(error, "osError", None)
+    return tls_reason(error) or (os.strerror(number) if isinstance(number, int) else str(error) or type(error).__name__)

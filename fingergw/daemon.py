@@ -14,35 +14,24 @@ import attrs
 from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogFilterPredicate,
-    ILogObserver,
-    LegacyLogObserverWrapper,
-    LogEvent,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    PredicateResult,
-    eventAsText,
-)
+from twisted.logger import Logger
 from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts import _twistd_unix as unix  # where Twisted defines what twistd re-exports
 from zope.interface import implementer
 
 from fingergw.config import model
 from fingergw.errors import FingergwError, PrivilegeError
-from fingergw.query import printable
+from fingergw.event_log import EventLog
 
 _log = Logger()
-_LOG_KEYS = ("log_time", "log_level", "log_namespace", "log_system")
 
 
 def settings(options: Mapping[str, Any], process: model.Process, log: model.Log) -> unix.ServerOptions:
-    """Return twistd's own options.
+    """Return twistd's own options, and with them as ``event_log`` the :class:`EventLog` that goes by them.
 
     :param options: those of the command line; they win.
     :raises PrivilegeError: what is asked for takes root, or is not enough to leave it.
+    :raises FingergwError: a daemon is to log to the standard output that it does not have.
     """
     uid, gid, chroot, umask = options["uid"], options["gid"], options["chroot"], options["umask"]
     if uid is None and process.user is not None:
@@ -67,11 +56,14 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
             raise PrivilegeError(f"user {uid} is not in passwd, so name its group too: [process] group") from None
     daemonize = bool(options["daemonize"])
     pidfile = options["pidfile"] or ("fingergw.pid" if daemonize else "")
+    logfile = options["logfile"] or ("fingergw.log" if daemonize else "-")
+    if daemonize and logfile == "-":
+        raise FingergwError("a daemon has no standard output to log to: name a file in --logfile")
     own = unix.ServerOptions()
     own.update(
         nodaemon=not daemonize,
         pidfile=str(Path(pidfile).absolute()) if pidfile else "",
-        logfile=options["logfile"] or ("fingergw.log" if daemonize else None),
+        logfile=logfile,
         syslog=options["syslog"],
         prefix=options["prefix"],
         rundir=options["rundir"],
@@ -82,19 +74,19 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
         no_save=True,
     )
 
-    def observer() -> FilteringLogObserver:
-        level = LogLevelFilterPredicate(LogLevel.levelWithName(log.level))
-        # two lines for each request that an http backend makes would tell nobody anything
-        level.setLogLevelForNamespace("twisted.web.client._HTTP11ClientFactory", LogLevel.warn)
-        # a daemon's access log comes this way, and has no level
-        level.setLogLevelForNamespace("stdout", LogLevel.info)
-        whole = unix.UnixAppLogger(own)._getLogObserver()  # noqa: SLF001  # what twistd would use
-        if not ILogObserver.providedBy(whole):  # syslog's
-            whole = LegacyLogObserverWrapper(whole)
-        return FilteringLogObserver(harmless(whole), [level, _Seldom()])
-
-    own["logger"] = observer
+    event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
+    event_log.set_level(log.level)
+    own["event_log"] = event_log
     return own
+
+
+def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog:
+    path = logfile if logfile == "-" else str(Path(logfile).absolute())
+    later_path: str | None = path
+    if chroot is not None and path != "-":
+        inside = os.path.relpath(path, Path(chroot).absolute())
+        later_path = None if inside.startswith("..") else f"/{inside}"
+    return EventLog(path, later_path, prefix)
 
 
 def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
@@ -105,9 +97,18 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     """
     own.subCommand, own.subOptions = "fingergw", None
     own.loadedPlugins = {"fingergw": _Maker(service)}
+    event_log: EventLog = own["event_log"]
+
+    def logger() -> EventLog:
+        event_log.open(reactor)
+        return event_log
+
+    own["logger"] = logger
     runner = _Runner(own)
     # twistd would end by the same signal again; a stop that was asked for is no failure
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
+    # from the start, as logrotate may not wait until all logs are open
+    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(event_log.reopen))
     try:
         runner.run()
     except (OSError, FingergwError) as caught:
@@ -118,43 +119,13 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
             _log.critical("{error}", error=str(error))
         reactor.iterate()  # what was bound is closed in a turn of the reactor
         raise error from None
+    finally:
+        event_log.close()
     if runner._exitSignal is not None:  # noqa: SLF001  # as twistd does
         app._exitWithSignal(runner._exitSignal)  # noqa: SLF001
     failure = getattr(service, "failure", None)
     if failure is not None:
         raise failure
-
-
-@implementer(ILogFilterPredicate)
-@attrs.define
-class _Seldom:
-    """Let a listening port's events through once a minute: without a descriptor left, each connection has three."""
-
-    _next_at: float = 0.0
-
-    def __call__(self, event: LogEvent) -> Any:
-        if event.get("log_namespace") != "twisted.internet.tcp.Port" or event["log_level"] is not LogLevel.info:
-            return PredicateResult.maybe
-        if event["log_time"] < self._next_at:
-            return PredicateResult.no
-        self._next_at = event["log_time"] + 60.0
-        return PredicateResult.maybe
-
-
-def harmless(observer: ILogObserver) -> ILogObserver:
-    """Return a log observer that hands on to another what can do a terminal no harm, tracebacks included.
-
-    An error's text may be an upstream's or a client's. What is not printable is escaped, but for line ends and tabs;
-    after a line end the other observer indents, so that nothing can pass for an event of its own.
-    """
-
-    @implementer(ILogObserver)
-    def hand_on(event: LogEvent) -> None:
-        text = printable(eventAsText(event, includeTimestamp=False, includeSystem=False), kept="\n\t")
-        kept: LogEvent = {key: event[key] for key in _LOG_KEYS if key in event}
-        observer({**kept, "log_format": "{text}", "text": text})
-
-    return hand_on  # type: ignore[no-any-return]  # implementer has no types for functions
 
 
 def _stop(reactor: Any) -> None:

@@ -34,14 +34,25 @@ class Deadlines:
     """
 
     items: Collection[Expiring]
-    shortest: float
     clock: IReactorTime
+    shortest: float = 3600.0
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def watch(self) -> None:
         """Begin to look, once there is an item."""
         if self._timer is None:
             self._timer = self.clock.callLater(self.shortest, self._look)
+
+    def hasten(self, shortest: float) -> None:
+        """Look at least as often as it takes for items that set themselves times as short as this, in seconds."""
+        if shortest < self.shortest:
+            self.shortest = shortest
+            self.look()
+
+    def look(self) -> None:
+        """Look at once, as an item may be due earlier than it was."""
+        if self._timer is not None:
+            self._timer.reset(0.0)
 
     def stop(self) -> None:
         """Look no more."""

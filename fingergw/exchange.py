@@ -63,6 +63,11 @@ class Connection(Protocol):
     _received: bytearray = field(init=False, factory=bytearray)
     _lost: bool = field(init=False, default=False)
 
+    @property
+    def received(self) -> bytes:
+        """What has come of the answer so far."""
+        return bytes(self._received)
+
     def connectionMade(self) -> None:
         if self.closed:  # some endpoints cannot be stopped from connecting
             self._abort()
@@ -81,17 +86,17 @@ class Connection(Protocol):
         self._received += data[: self.max_bytes + 1 - len(self._received)]
         if len(self._received) > self.max_bytes:
             self._break_off()
-            self.answer.errback(TooMuch(f"more than {self.max_bytes} bytes", bytes(self._received[: self.max_bytes])))
+            self.answer.errback(TooMuch(f"more than {self.max_bytes} bytes", self.received[: self.max_bytes]))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         if self.closed:
             return
         if reason.check(ConnectionDone):
-            self.answer.callback(bytes(self._received))
+            self.answer.callback(self.received)
         else:
             where = f", {len(self._received)} bytes into the answer" if self._received else ""
-            error = BrokenOff(_describe(reason.value) + where, bytes(self._received))
+            error = BrokenOff(_describe(reason.value) + where, self.received)
             error.__cause__ = reason.value
             self.answer.errback(error)
 

@@ -1,26 +1,24 @@
-"""One listener's connections, and what they have in common."""
+"""A listener's rules, which all its connections have in common."""
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from fingergw.access_log import AccessLog
 from fingergw.addresses import Networks
-from fingergw.admission import ConnectionCounts, Rate, RateLimit
+from fingergw.admission import Rate, RateLimit
 from fingergw.chain import Chain
-from fingergw.deadlines import Deadlines
 from fingergw.forwarding import Forwarding
-from fingergw.protocol import LINGER_SECONDS, SMALL_ANSWER_BYTES, FingerProtocol
-from fingergw.query import to_wire, truncate
+from fingergw.protocol import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, FingerProtocol
+from fingergw.query import escape, to_wire, truncate
 from fingergw.routing import Router
+from fingergw.traffic import Traffic
 
 _log = Logger()
 
@@ -60,7 +58,7 @@ class Closed(Protocol):
 
 @define(eq=False)
 class FingerFactory(ServerFactory):
-    """One listener's connections.
+    """A listener's rules. A connection has those that were in force when it came, to its end.
 
     :param listener: its name.
     :param router: its routes.
@@ -68,6 +66,7 @@ class FingerFactory(ServerFactory):
     :param allow: who may ask; None for everyone.
     :param deny: who may not, and wins; None for nobody.
     :param forwarding: the other hosts that it forwards to.
+    :param traffic: the connections there are under these rules, and under those before them.
     :param decoy_delay: None for a listener that is none; else the seconds after which a decoy answers.
     """
 
@@ -83,22 +82,13 @@ class FingerFactory(ServerFactory):
     decoy_delay: float | None
     access_log: AccessLog
     clock: IReactorTime
-    protocols: set[FingerProtocol] = field(init=False, factory=set)
-    outcomes: Counter[str] = field(init=False, factory=Counter)
-    waiting: int = field(init=False, default=0)
-    turned_away: int = field(init=False, default=0)
-    draining: bool = field(init=False, default=False)
-    _drained: Deferred[None] | None = field(init=False, default=None)
+    traffic: Traffic
+    _rate_limit: RateLimit | None = field(init=False)
     noisy = False
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
-        shortest = min(
-            self.limits.query_timeout, self.limits.answer_timeout, LINGER_SECONDS, self.decoy_delay or LINGER_SECONDS
-        )
-        self.connections = ConnectionCounts(self.limits.max_connections_per_client)
         self._rate_limit = None if self.limits.rate is None else RateLimit(self.limits.rate)
-        self.deadlines = Deadlines(self.protocols, shortest, self.clock)
         # the same few texts are asked for again and again, a static backend's most of all
         self._short_to_wire = lru_cache(maxsize=128)(self._to_wire)
 
@@ -109,16 +99,30 @@ class FingerFactory(ServerFactory):
     def _to_wire(self, text: str) -> bytes:
         wire = to_wire(text, self.charset)
         if len(wire) > self.limits.max_answer_bytes:
-            _log.warn("an answer of {size} bytes is cut to {limit}", size=len(wire), limit=self.limits.max_answer_bytes)
+            _log.warn(
+                "an answer of {size} bytes is cut to {limit}, the max_answer_bytes of {listener}",
+                size=len(wire),
+                limit=self.limits.max_answer_bytes,
+                listener=escape(self.listener),
+            )
         return truncate(wire, self.limits.max_answer_bytes)
 
-    def startFactory(self) -> None:
-        self.draining = False
+    def come_into_force(self, before: FingerFactory | None) -> None:
+        """Begin to hold for new connections.
+
+        :param before: the rules until now; what they know of who asks too often goes on to count. None for no rules.
+        """
+        limits = self.limits
+        if before is not None and before.limits.rate == limits.rate:
+            self._rate_limit = before._rate_limit  # noqa: SLF001  # another of its kind
+        times = (limits.query_timeout, limits.answer_timeout, LINGER_SECONDS, DRAIN_SECONDS, self.decoy_delay)
+        self.traffic.deadlines.hasten(min(filter(None, times)))
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for a client; one that may not ask is closed on."""
         client = client_text(addr)
         if client != "unix" and not self.lets_in(client):
+            self.traffic.refusals["denied"] += 1
             self.note("denied", client)
             return Closed()
         return FingerProtocol(self, client)
@@ -133,15 +137,6 @@ class FingerFactory(ServerFactory):
         """Note that a client asks, and tell whether that is not too often."""
         return self._rate_limit is None or self._rate_limit.allows(client, now)
 
-    def may_wait(self, work: Deferred[Any]) -> bool:
-        """Note that a query waits for a backend, and tell whether so many may."""
-        self.waiting += 1
-        work.addBoth(self._waited)
-        return self.waiting <= self.limits.max_waiting
-
-    def _waited(self, _: object) -> None:
-        self.waiting -= 1
-
     def note(
         self,
         outcome: str,
@@ -151,26 +146,8 @@ class FingerFactory(ServerFactory):
         backend: str = "",
         size: int = 0,
         seconds: float = 0.0,
+        cache: str = "",
     ) -> None:
         """Count what came of a connection, and write it to the access log; for the parameters see there."""
-        self.outcomes[outcome] += 1
-        self.access_log.add(self.listener, client, query, route, backend, outcome, size, seconds)
-
-    def drain(self) -> Deferred[None]:
-        """Close all connections but those whose answer is awaited or on its way.
-
-        :return: fires when these are closed too, at most ``answer_timeout`` later.
-        """
-        self.draining = True
-        for protocol in list(self.protocols):
-            protocol.drain()
-        drained = self._drained = Deferred[None]()
-        self.drained()
-        return drained
-
-    def drained(self) -> None:
-        """Note that a connection is gone, of those that were drained."""
-        if self._drained is not None and not self.protocols:
-            self.deadlines.stop()
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        self.traffic.outcomes[route, outcome] += 1
+        self.access_log.add(self.listener, client, query, route, backend, outcome, size, seconds, cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -42,6 +42,19 @@ def _addresses(host: str) -> frozenset[_Address]:
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
         return frozenset({address, IPv4Address(int(address) & 0xFFFFFFFF)})
     return frozenset({address})
+
+
+@frozen
+class Denied:
+    """Why a query is not passed on.
+
+    :param why: its client's queries are not; there are too many hosts, or none; nothing is passed on to the last one;
+        or one is this gateway itself, a loopback, or no plain name or address.
+    :param host: the host that it is about; empty where it is about none.
+    """
+
+    why: Literal["client", "hops", "target", "own", "loopback", "not plain"]
+    host: str = ""
 
 
 @frozen
@@ -82,24 +95,34 @@ class Forwarding(Generic[T]):
             host is not among them, there are too many, or one is not a plain name or address, or is this gateway or a
             loopback. A client is not told which of these.
         """
-        if self.clients is not None and query.client not in self.clients:
-            return None
-        if not 0 < len(query.hosts) <= self.max_hops:
-            return None
-        hosts = [normal_host(host) for host in query.hosts]
-        found = self._targets.get(hosts[-1])
-        if found is None:
-            return None
-        own = self._own_addresses | _addresses(own_address)
-        return None if any(self._is_refused(host, own) for host in hosts) else found
+        return None if self.denied(query, own_address) else self._targets[normal_host(query.hosts[-1])]
 
-    def _is_refused(self, host: str, own: frozenset[_Address]) -> bool:
-        """Tell whether a host leads, or could lead, back to where it was asked, or is not plainly some other."""
+    def denied(self, query: Query, own_address: str) -> Denied | None:
+        """Tell why a query is not passed on; None if it is.
+
+        :param own_address: likewise :meth:`find`.
+        """
+        if self.clients is not None and query.client not in self.clients:
+            return Denied("client")
+        if not 0 < len(query.hosts) <= self.max_hops:
+            return Denied("hops")
+        hosts = [normal_host(host) for host in query.hosts]
+        if hosts[-1] not in self._targets:
+            return Denied("target", hosts[-1])
+        own = self._own_addresses | _addresses(own_address)
+        return next((denied for host in hosts if (denied := self._refused(host, own))), None)
+
+    def _refused(self, host: str, own: frozenset[_Address]) -> Denied | None:
+        """Tell why a host is refused that leads, or could lead, back to where it was asked, or is not plainly other."""
         if "%" in host:  # a zone means nothing elsewhere
-            return True
+            return Denied("not plain", host)
         if addresses := _addresses(host):
-            return any(each in own or each.is_loopback or each.is_unspecified for each in addresses)
+            if any(each.is_loopback or each.is_unspecified for each in addresses):
+                return Denied("loopback", host)
+            return None if addresses.isdisjoint(own) else Denied("own", host)
         name = _HOST_NAME.fullmatch(host)
         if name is None or _NUMBER.fullmatch(name["last"]):
-            return True
-        return host in self._own_names or name["last"] in _LOOPBACK_NAMES
+            return Denied("not plain", host)
+        if name["last"] in _LOOPBACK_NAMES:
+            return Denied("loopback", host)
+        return Denied("own", host) if host in self._own_names else None

@@ -1,129 +1,78 @@
-"""The services that a gateway is made of: one a listener, and one for all of them."""
+"""The service that all listeners are part of, and what they share."""
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorCore, ITransport
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, ITransport
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.client import HTTPConnectionPool
 
 from fingergw.access_log import AccessLog
-from fingergw.cache.backend import CachedBackend
+from fingergw.binding import BoundService, ListenerService, Plan
 from fingergw.errors import FingergwError, ListenError, PrivilegeError
-from fingergw.factory import FingerFactory
-from fingergw.listening import is_reachable, leads_to, parse
-from fingergw.stores.guarded import GuardedStore
+from fingergw.listening import is_reachable, leads_to
+from fingergw.parts import Parts, closing_of
+from fingergw.protocol import LINGER_SECONDS
+from fingergw.service_manager import ServiceManager
+from fingergw.traffic import Traffic
 
 _log = Logger()
 _OTHER_DESCRIPTORS = 64  # the event loop's, logs, stores, listening sockets, pipes of programs
 
 
-class ListenerService(Service):
-    """One listener: binds when privileged, drains when stopped.
-
-    :param name: the listener's name.
-    :param description: its endpoint string.
-    :param on_late_failure: called with the error where binding outlasts the start and then fails.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        description: str,
-        factory: FingerFactory,
-        reactor: IReactorCore,
-        on_late_failure: Callable[[ListenError], object],
-    ) -> None:
-        self.name = name
-        self.description = description
-        self.factory = factory
-        self.port: IListeningPort | None = None
-        self._reactor = reactor
-        self._on_late_failure = on_late_failure
-        self._error: ListenError | None = None
-        self._late = False
-        self._binding: Deferred[None] | None = None
-
-    def privilegedStartService(self) -> None:
-        """Bind, unless that is done.
-
-        :raises ListenError: the endpoint cannot be bound; the message says which and why.
-        """
-        if self._binding is not None:
-            return
-        self._error, self._late = None, False
-        try:
-            endpoint = parse(self.description, self._reactor)
-        except ListenError as error:
-            raise self._failed(str(error)) from None
-        binding = maybeDeferred(endpoint.listen, self.factory)
-        self._binding = binding.addCallbacks(self._bound, self._not_bound)
-        if self._error is not None:
-            raise self._error
-        self._late = True
-
-    def _bound(self, port: IListeningPort) -> None:
-        self.port = port
-
-    def _not_bound(self, failure: Failure) -> None:
-        cause = failure.value
-        system = getattr(cause, "socketError", cause)
-        self._error = self._failed(getattr(system, "strerror", None) or str(cause))
-        if self._late:
-            self._on_late_failure(self._error)
-
-    def _failed(self, why: str) -> ListenError:
-        return ListenError(f'listener "{self.name}" ({self.description}) cannot be bound: {why}')
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, and let the answers that are under way finish.
-
-        :return: fires when the last connection is closed.
-        """
-        super().stopService()  # type: ignore[no-untyped-call]
-        self._late = False
-        if self._binding is not None:
-            self._binding.cancel()
-            self._binding = None
-        port, self.port = self.port, None
-        stopping = maybeDeferred(port.stopListening) if port is not None else succeed(None)
-        stopping.addErrback(self._not_removed)
-        return stopping.addCallback(lambda _: self.factory.drain())
-
-    def _not_removed(self, failure: Failure) -> None:
-        # The process that could make a unix socket has given up what it takes to remove it. The next start does that.
-        why = getattr(failure.value, "strerror", None) or str(failure.value)
-        _log.info('listener "{name}": its socket is left behind: {why}', name=self.name, why=why)
-
-
 class Gateway(MultiService):
     """All listeners and what they share.
 
-    :param user: the user that the configuration wants the process to be; None if it does not say.
-    :param failure: why it had to stop by itself; None if it did not.
+    :param manager: who is told when it is ready, reloads and stops; None for nobody.
+    :param now: the time of day, in seconds since 1970.
     """
 
-    def __init__(self, user: str | None, access_log: AccessLog, reactor: Any) -> None:
+    parts: Parts
+    """What is in force."""
+
+    def __init__(
+        self, reactor: Any, manager: ServiceManager | None = None, now: Callable[[], float] = time.time
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.failure: FingergwError | None = None
-        self.pools: list[HTTPConnectionPool] = []
-        self.caches: list[CachedBackend] = []
-        self.store: GuardedStore | None = None
-        self._user = user
-        self._access_log = access_log
-        self._reactor = reactor
+        """Why it had to stop by itself; None if it did not."""
+        self.reloads: Counter[str] = Counter()
+        """How many configurations after the first were ``applied``, or ``refused``."""
+        self.last_reload_applied = True
+        self.configured_at = 0.0
+        """Since when what is in force is, in seconds since 1970."""
+        self.manager = manager or ServiceManager()
+        self.reactor, self._now = reactor, now
+        self._listeners: dict[tuple[str, int], ListenerService] = {}
+        self._admin: BoundService | None = None
+        self._leaving: set[Deferred[Any]] = set()
+        self._retiring: dict[IDelayedCall, list[Callable[[], object]]] = {}
 
     @property
     def listeners(self) -> list[ListenerService]:
         """The listeners in file order."""
-        return [service for service in self if isinstance(service, ListenerService)]
+        return list(self._listeners.values())
+
+    def begin_with(self, parts: Parts) -> None:
+        """Take what it consists of from its first configuration."""
+        self.parts = parts
+        self._listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
+        for listener in self.listeners:
+            listener.setServiceParent(self)
+        if parts.admin is not None:
+            self._admin = BoundService(parts.admin, self.reactor)
+
+    def traffic_at(self, place: tuple[str, int]) -> Traffic:
+        """Return the traffic of the listener at a place; a new one where there is none yet."""
+        listener = self._listeners.get(place)
+        return Traffic(self.reactor) if listener is None else listener.factory.traffic
 
     def is_self(self, transport: ITransport) -> bool:
         """Tell whether a connection has one of the gateway's own listeners at its other end."""
@@ -131,12 +80,20 @@ class Gateway(MultiService):
         ports = [listener.port for listener in self.listeners if listener.port is not None]
         return peer == own or any(leads_to(peer, own, port.getHost()) for port in ports)
 
+    def unready(self) -> str:
+        """Return why the gateway cannot answer all that it is there for; empty if it can."""
+        if not self.running:
+            return "starting, or finishing the last answers before it stops"
+        return next((f"{each.plan.name} is not bound yet" for each in self.listeners if each.port is None), "")
+
     def privilegedStartService(self) -> None:
         """Bind all listeners, or none.
 
         :raises ListenError: one cannot be bound.
         """
         try:
+            if self._admin is not None:
+                self._admin.privilegedStartService()
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ListenError:
             self.stopService()
@@ -150,52 +107,155 @@ class Gateway(MultiService):
         """
         try:
             # a parent that was running before has not had it called
-            super().privilegedStartService()  # type: ignore[no-untyped-call]
-            self._refuse_root()
+            self.privilegedStartService()
+            self._refuse_root([*self.listeners, *([self._admin] if self._admin is not None else [])])
             self._provide_descriptors()
-            self._access_log.open()
-        except OSError as error:
-            self.stopService()
-            raise FingergwError(f"access log {self._access_log.path}: {error.strerror}") from None
+            _open(self.parts.access_log)
         except FingergwError:
             self.stopService()
             raise
-        if self.store is not None:
-            self.store.start()
+        if self.parts.store is not None:
+            self.parts.store.start()
         super().startService()  # type: ignore[no-untyped-call]
+        self.configured_at = self._now()
+        self.manager.watch(self.reactor)
+        self._starting = Deferred.fromCoroutine(self.tell_ready())
+
+    async def tell_ready(self) -> None:
+        """Wait until all is bound, and tell the service manager; stop if that fails."""
+        try:
+            for each in (*self.listeners, *([self._admin] if self._admin is not None else [])):
+                await each.bound()
+        except ListenError as error:
+            self._fail(error)
+            return
+        if self.running:
+            count = len(self.listeners)
+            refused = "" if self.last_reload_applied else "; the last reload was refused, see the log"
+            self.manager.ready(f"serving {count} listener{'s' if count != 1 else ''}{refused}")
+
+    def _fail(self, error: FingergwError) -> None:
+        _log.critical("{error}", error=str(error))
+        self.failure = error
+        self.reactor.stop()
+
+    async def change_to(self, parts: Parts) -> None:
+        """Put another configuration in force, or leave all as it is.
+
+        New sockets are bound before any is closed, and those that stay are not touched. Connections have the rules that
+        were in force when they came, to their end.
+
+        :raises FingergwError: it cannot be done, and nothing has changed.
+        """
+        before = self.parts
+        fresh = {
+            plan.place: ListenerService(plan, self.reactor) for plan in parts.plans if plan.place not in self._listeners
+        }
+        admin = self._admin if _is_same(before.admin, parts.admin) else None
+        if parts.admin is not None and admin is None:
+            admin = BoundService(parts.admin, self.reactor)
+        bound: list[BoundService] = [*fresh.values(), *([admin] if admin not in (None, self._admin) else [])]
+        try:
+            for service in bound:
+                service.privilegedStartService()
+                await service.bound()
+            self._refuse_root(bound)
+            if not self.running:
+                raise FingergwError("the gateway is stopping")
+            if parts.access_log is not before.access_log:
+                _open(parts.access_log)
+        except FingergwError:
+            for service in bound:
+                await service.stopService()
+            raise
+        self._put_in_force(parts, fresh, admin)
+
+    def _put_in_force(
+        self, parts: Parts, fresh: dict[tuple[str, int], ListenerService], admin: BoundService | None
+    ) -> None:
+        """Change over, in one turn of the reactor."""
+        before, self.parts = self.parts, parts
+        if parts.store is not None and parts.store is not before.store:
+            parts.store.start()
+        settings = parts.configuration.cache
+        parts.memory.resize(settings.max_entries, settings.max_bytes)
+        listeners = {**self._listeners, **fresh}
+        for place in listeners.keys() - {plan.place for plan in parts.plans}:
+            self._leave(listeners.pop(place).disownServiceParent())
+        if admin is not self._admin and self._admin is not None:
+            self._leave(self._admin.stopService())
+        elif admin is not None and parts.admin is not None:
+            admin.put_in_force(parts.admin)
+        self._admin = admin
+        self._listeners = {plan.place: listeners[plan.place] for plan in parts.plans}
+        for plan in parts.plans:
+            listener = self._listeners[plan.place]
+            if plan.place in fresh:
+                listener.setServiceParent(self)
+            else:
+                listener.put_in_force(plan)
+        self._provide_descriptors()
+        self.configured_at = self._now()
+        self._retire(before, parts)
+
+    def _leave(self, leaving: Deferred[Any]) -> None:
+        self._leaving.add(leaving)
+        leaving.addBoth(lambda _: self._leaving.discard(leaving))
+
+    def _retire(self, before: Parts, parts: Parts) -> None:
+        """Close what is not in force any more, once no connection that came before can need it."""
+        closing = closing_of(before, but=parts)
+        if not closing:
+            return
+        longest = max(
+            (plan.rules.limits.query_timeout + plan.rules.limits.answer_timeout for plan in before.plans if plan.rules),
+            default=0.0,
+        )
+
+        def close() -> None:
+            del self._retiring[call]
+            for each in closing:
+                each()
+
+        call: IDelayedCall = self.reactor.callLater(longest + 2 * LINGER_SECONDS, close)
+        self._retiring[call] = closing
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, let answers in flight finish, close the rest.
 
         :return: fires when all is closed.
         """
+        self.manager.stopping()
         stopping: Deferred[Any] = super().stopService()  # type: ignore[no-untyped-call]
-        return stopping.addBoth(self._close)
+        return DeferredList([stopping, *self._leaving]).addBoth(self._close)
 
     def _close(self, result: object) -> Deferred[Any]:
-        self._access_log.close()
-        for cache in self.caches:
-            cache.stop()
-        closing = [pool.closeCachedConnections() for pool in self.pools]
-        if self.store is not None:
-            closing.append(Deferred.fromCoroutine(self.store.stop()))
-        return gatherResults(closing).addCallback(lambda _: result)
+        closing = closing_of(self.parts, but=None)
+        for call, retired in self._retiring.items():
+            call.cancel()
+            closing += retired
+        self._retiring.clear()
+        if self._admin is not None:
+            closing.append(self._admin.stopService)
+        self.manager.stop()
+        return DeferredList([maybeDeferred(each) for each in closing]).addCallback(lambda _: result)
 
-    def _refuse_root(self) -> None:
-        if os.geteuid() != 0 or self._user in ("root", "0"):
+    def _refuse_root(self, services: Iterable[BoundService]) -> None:
+        user = self.parts.configuration.process.user
+        if os.geteuid() != 0 or user in ("root", "0"):
             return
         reachable = [
-            listener.name
-            for listener in self.listeners
-            if listener.port is not None and is_reachable(listener.port.getHost())
+            service.plan.name
+            for service in services
+            if service.port is not None and is_reachable(service.port.getHost())
         ]
         advice = 'name an ordinary user in [process] user, or "root" to insist'
-        if self._user is not None:
+        if user is not None:
             advice = "start it by fingergw, or give the Application the uid and gid to change to"
         if reachable:
-            names = ", ".join(f'"{name}"' for name in reachable)
-            raise PrivilegeError(f"running as root, and other hosts can reach the listener {names}: {advice}")
-        _log.warn("running as root; {advice}", advice=advice)
+            raise PrivilegeError(f"running as root, and other hosts can reach the {', '.join(reachable)}: {advice}")
+        if not self.running:
+            _log.warn("running as root; {advice}", advice=advice)
 
     def _provide_descriptors(self) -> None:
         """Raise the limit on file descriptors to what the listeners may take, as far as it can be raised."""
@@ -218,8 +278,13 @@ class Gateway(MultiService):
                 provided=provided,
             )
 
-    def listener_failed(self, error: FingergwError) -> None:
-        """Stop everything, as a listener could not be bound after the start."""
-        _log.critical("{error}", error=str(error))
-        self.failure = error
-        self._reactor.stop()
+
+def _is_same(one: Plan | None, other: Plan | None) -> bool:
+    return one is not None and other is not None and one.place == other.place
+
+
+def _open(access_log: AccessLog) -> None:
+    try:
+        access_log.open()
+    except OSError as error:
+        raise FingergwError(f"access log {access_log.path}: {error.strerror}") from None

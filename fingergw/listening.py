@@ -1,106 +1,112 @@
-"""Endpoint strings: made absolute, checked, parsed."""
+"""Endpoints from their strings, checked; and whom they lead to."""
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
-from twisted.internet.interfaces import IAddress, IReactorCore, IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    clientFromString,
+    serverFromString,
+    wrapServerTLS,
+)
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint, IStreamServerEndpoint
 
+from fingergw import certificates
 from fingergw.addresses import parse_address
+from fingergw.certificates import Wrap
+from fingergw.endpoint_strings import (
+    BACKLOG,
+    EXAMPLES,
+    anchor,
+    is_proxied,
+    on_loopback,
+    reason,
+    server,
+    socket_of,
+    split,
+    unquote,
+)
 from fingergw.errors import ListenError
 from fingergw.resolving import Resolver
 
-_log = Logger()
-# Which arguments of Twisted's own endpoint types are files.
-_FILE_ARGUMENTS = {
-    "unix": {"address", "path", 0},
-    "ssl": {"privateKey", "certKey", "extraCertChain", "dhParameters", 1, 2},
-    "tls": {"path", 0},
-}
+__all__ = [
+    "anchor",
+    "check",
+    "is_proxied",
+    "is_reachable",
+    "leads_to",
+    "on_loopback",
+    "parse",
+    "parse_client",
+    "secured",
+    "socket_of",
+]
+
 # Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
-_PROXIED = "haproxy:"
-_QUEUEING = ("tcp", "tcp6", "ssl", "tls", "unix")
-# Clients that find the queue full try again after a second, and then three. The kernel has a limit of its own.
-_BACKLOG = 4096
-_EXAMPLES = "tcp:79, tcp6:79, unix:PATH, ssl:PORT:privateKey=FILE"
+_QUEUEING = ("tcp", "unix")
 _CLIENT_EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
 
 
-def is_proxied(description: str) -> bool:
-    """Tell whether an endpoint string is for clients that come through a proxy, which sends a PROXY header."""
-    return description.startswith(_PROXIED)
+def secured(description: str, reactor: Any) -> Wrap:
+    """Return what puts TLS before a factory's connections, where a server's endpoint string asks for that.
+
+    :raises ListenError: a key or certificate is not what it should be; the message says which and why.
+    """
+    files = server(description).files
+    return (lambda factory: factory) if files is None else certificates.secured(files, reactor)
 
 
-def anchor(description: str, base: Path) -> str:
-    """Return an endpoint string whose relative files are relative to a folder."""
-    if is_proxied(description):
-        return _PROXIED + anchor(description.removeprefix(_PROXIED), base)
-    kind, *arguments = _split(description)
-    files = _FILE_ARGUMENTS.get(kind, set())
-    anchored = [kind]
-    for place, argument in enumerate(arguments):
-        key, equals, value = argument.partition("=") if re.match(r"\w+=", argument) else ("", "", argument)
-        if value and (key or place) in files:
-            argument = key + equals + quoteStringArgument(str(base / _unquote(value))).replace("=", r"\=")
-        anchored.append(argument)
-    return ":".join(anchored)
-
-
-def _split(description: str) -> list[str]:
-    return re.findall(r"(?:^|:)((?:\\.|[^:])*)", description)
-
-
-def _unquote(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value)
-
-
-def parse(description: str, reactor: IReactorCore) -> IStreamServerEndpoint:
+def parse(description: str, reactor: Any) -> IStreamServerEndpoint:
     """Return the endpoint that a string describes; for a proxied one that which the proxy connects to.
 
     :raises ListenError: it describes none; the message says why.
     """
-    description = description.removeprefix(_PROXIED)
-    kind, *arguments = _split(description)
-    if _unquote(kind) == _PROXIED[:-1]:  # Twisted's own would believe anybody
-        raise ListenError("expected haproxy: once, and as plainly as that")
+    parts = server(description)
+    kind, *arguments = split(parts.socket)
+    longer = kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments)
     try:
-        endpoint = _with_backlog(kind, arguments, description, reactor) or serverFromString(reactor, description)
+        endpoint: IStreamServerEndpoint = serverFromString(
+            reactor, f"{parts.socket}:backlog={BACKLOG}" if longer else parts.socket
+        )
     except OSError as error:
         raise ListenError(f"{error.filename or kind}: {error.strerror or error}") from None
-    except KeyError as error:
+    except LookupError as error:
         if kind == "systemd":
-            raise ListenError(f"systemd passed no socket named {error}; start the .socket unit of that name") from None
+            name = f"named {error}" if isinstance(error, KeyError) else "of that index"
+            raise ListenError(f"systemd passed no socket {name}; start the .socket unit of that name") from None
         raise ListenError(f"unknown argument or value {error}") from None
     except Exception as error:  # plug-ins raise what they like
-        raise ListenError(_reason(error, kind, _EXAMPLES)) from None
-    if kind == "tls":
-        folder = next((argument[5:] for argument in arguments if argument.startswith("path=")), arguments[0])
-        if not any(Path(_unquote(folder)).rglob("*.pem")):  # Twisted would notice at the first client
-            raise ListenError(f"{_unquote(folder)}: expected a folder with certificates and their keys in *.pem files")
-    return endpoint
+        if kind == "systemd" and isinstance(error, AttributeError):
+            raise ListenError("expected domain=INET6, INET or UNIX") from None
+        raise ListenError(reason(error, kind, EXAMPLES)) from None
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        _take_over(endpoint)
+    return endpoint if parts.files is None else wrapServerTLS(certificates.creator(parts.files), endpoint, reactor)
 
 
-def _with_backlog(
-    kind: str, arguments: list[str], description: str, reactor: IReactorCore
-) -> IStreamServerEndpoint | None:
-    """Return the endpoint with a longer queue than Twisted's 50, where the string leaves that open."""
-    if kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments):
-        with suppress(Exception):  # it may be given by its place; and what is wrong will be found without it too
-            return serverFromString(reactor, f"{description}:backlog={_BACKLOG}")  # type: ignore[no-any-return]
-    return None
+def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
+    """Look at a socket that was passed to this process, and give the endpoint a duplicate.
 
+    Twisted closes what it is given once it listens. What was passed stays, for a listener that goes and comes back.
 
-def _reason(error: Exception, kind: str, examples: str) -> str:
-    text = str(error).replace("\n", " ")
-    if "Unknown endpoint type" in text:
-        return f'unknown endpoint type "{kind}"; expected one such as {examples}'
-    return f"not what a {kind}: endpoint takes: {re.sub(r'^_?[A-Za-z0-9_.]+[(][)] ', '', text)}"
+    :raises ListenError: it is not there, or of another kind.
+    """
+    try:
+        with socket.socket(fileno=os.dup(endpoint.fileno)) as passed:
+            if passed.type != socket.SOCK_STREAM:
+                raise ListenError("systemd passed a socket that is no stream; write ListenStream= in its .socket unit")
+            name = passed.getsockname()
+            if passed.family == socket.AF_UNIX and isinstance(name, str) and name:  # an abstract one is bytes
+                raise ListenError("systemd passed a socket with a path; let the gateway make it: unix:PATH")
+            endpoint.fileno = passed.detach()
+    except OSError as error:
+        raise ListenError(f"the socket that systemd passed cannot be used: {error.strerror}; restart it") from None
 
 
 def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamClientEndpoint:
@@ -110,7 +116,7 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
     :param resolver: finds the host; its reactor connects to it.
     :raises ListenError: it describes none; the message says why.
     """
-    kind, *arguments = _split(description)
+    kind, *arguments = split(description)
     if kind == "ssl":
         raise ListenError("expected tls:HOST:PORT in the place of ssl:, which does not verify the server")
     try:
@@ -118,11 +124,11 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
             resolver.as_reactor(), anchor(description, base) if kind == "unix" else description
         )
     except Exception as error:  # plug-ins raise what they like
-        raise ListenError(_reason(error, kind, _CLIENT_EXAMPLES)) from None
-    named = {key: _unquote(value) for key, equals, value in (each.partition("=") for each in arguments) if equals}
+        raise ListenError(reason(error, kind, _CLIENT_EXAMPLES)) from None
+    named = {key: unquote(value) for key, equals, value in (each.partition("=") for each in arguments) if equals}
     if kind not in ("tcp", "tls"):
         return endpoint
-    unnamed = [_unquote(argument) for argument in arguments if "=" not in argument]
+    unnamed = [unquote(argument) for argument in arguments if "=" not in argument]
     named.update(zip(("port",) if "host" in named else ("host", "port"), unnamed, strict=False))
     if not (named["host"] and named["port"].isdecimal() and 0 < int(named["port"]) < 65536):
         raise ListenError(f"expected a host, and a port from 1 to 65535, as in {kind}:old.example.org:79")
@@ -132,12 +138,12 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
     return resolver.endpoint(named["host"], int(named["port"]), timeout=int(named.get("timeout", 30)))
 
 
-def check(description: str, reactor: IReactorCore) -> None:
+def check(description: str, reactor: Any) -> None:
     """Look whether a string describes an endpoint, without binding or launching anything.
 
     :raises ListenError: it describes none; the message says why.
     """
-    if _split(description.removeprefix(_PROXIED))[0] not in _NOT_PARSED_BY_CHECK:
+    if split(socket_of(description))[0] not in _NOT_PARSED_BY_CHECK:
         parse(description, reactor)
 
 

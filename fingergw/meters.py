@@ -32,7 +32,7 @@ class Times:
 class BackendMeter:
     """What came of asking a backend. It outlives the backend where a reload changes that.
 
-    :param outcomes: how often it ``answered``, was ``missing`` a name, ``failed``, or was ``given_up`` as nobody waited.
+    :param outcomes: how often it ``answered``, ``failed``, said that the name is ``missing``, or was ``given_up``.
     :param times: how long it took.
     :param cache: for one whose answers are kept, how many queries found what: ``fresh``, ``stale``, ``expired`` or
         ``absent``; and how many of these were ``rescued``, as it failed and there was something to serve.

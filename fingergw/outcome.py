@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 
@@ -12,6 +12,9 @@ from fingergw.query import Query
 
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
+Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
+"""What a cache had: an answer; one that was served while it is refreshed, or as upstream failed; one too old to be
+served; nothing. Empty where there was no cache."""
 
 
 @frozen
@@ -38,10 +41,12 @@ class Answered:
 
     :param text: any text; it is cleaned on its way out.
     :param freshness: how long it may be kept; None where the backend knows nothing of that.
+    :param cache: what a cache had.
     """
 
     text: str
     freshness: Freshness | None = field(default=None, eq=False)
+    cache: Cached = field(default="", eq=False)
 
 
 @frozen
@@ -49,9 +54,11 @@ class Missing:
     """The backend works, and does not know this name.
 
     :param freshness: how long that may be kept; None where the backend knows nothing of that.
+    :param cache: what a cache had.
     """
 
     freshness: Freshness | None = field(default=None, eq=False)
+    cache: Cached = field(default="", eq=False)
 
 
 @frozen
@@ -60,10 +67,12 @@ class Failed:
 
     :param reason: for the log, never for the client.
     :param error: what it raised, if that was not foreseen.
+    :param cache: what a cache had.
     """
 
     reason: str
     error: BaseException | None = None
+    cache: Cached = field(default="", eq=False)
 
 
 @frozen
@@ -107,7 +116,7 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Revalidating(Protocol):
+class Revalidating(Backend, Protocol):
     """A backend that can ask upstream whether an answer still holds."""
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:

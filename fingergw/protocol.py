@@ -21,9 +21,12 @@ from fingergw.query import escape, parse, take_line
 
 if TYPE_CHECKING:
     from fingergw.factory import FingerFactory, Refusal
+    from fingergw.traffic import Turned
 
 _log = Logger()
 
+DRAIN_SECONDS = 1.0
+"""How long a client has to send the rest of its query where the listener stops, or the gateway."""
 LINGER_SECONDS = 2.0
 """How long a client that goes on sending is read after its answer."""
 SMALL_ANSWER_BYTES = 4096
@@ -86,32 +89,33 @@ class FingerProtocol(Protocol):
         return self._state is _CLOSING
 
     def connectionMade(self) -> None:
-        factory = self.factory
-        factory.protocols.add(self)
+        factory, traffic = self.factory, self.factory.traffic
+        traffic.protocols.add(self)
+        traffic.accepted += 1
         self._asked_at = now = factory.seconds()
         self.due = now + factory.limits.query_timeout
-        factory.deadlines.watch()
-        if len(factory.protocols) - factory.turned_away > factory.limits.max_connections:
-            self._turn_away()
-            if factory.turned_away > factory.limits.max_connections:
+        traffic.deadlines.watch()
+        if len(traffic.protocols) - traffic.turned_away > factory.limits.max_connections:
+            self._turn_away("connections")
+            if traffic.turned_away > factory.limits.max_connections:
                 self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
         else:
             self.admit()
 
     def admit(self) -> None:
         """Count the connection as one of its client's, unless that has too many."""
-        client = client_of(self.client)
-        if client is None or self.factory.connections.enter(client):
+        client, factory = client_of(self.client), self.factory
+        if client is None or factory.traffic.connections.enter(client, factory.limits.max_connections_per_client):
             self._counted_as = client
             return
-        self._turn_away()
+        self._turn_away("client_connections")
         if ISSLTransport.providedBy(self.transport):
             self._abort()  # while it waits for a handshake it would take another client's place
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, reason: Turned) -> None:
         self._is_turned_away = True  # and takes nobody's place until it is gone
-        self.factory.turned_away += 1
-        self._refuse("busy")
+        self.factory.traffic.turned_away += 1
+        self._refuse_busy(reason)
         self._linger()
 
     def dataReceived(self, data: bytes) -> None:
@@ -137,7 +141,7 @@ class FingerProtocol(Protocol):
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
         self.due = now + factory.limits.answer_timeout
         if self._counted_as is not None and not factory.may_ask_now(self._counted_as, now):
-            self._refuse("busy")
+            self._refuse_busy("rate")
         elif factory.decoy_delay is not None:
             self._deceive(now + factory.decoy_delay)
         elif invalid is not None:
@@ -196,8 +200,10 @@ class FingerProtocol(Protocol):
         else:
             self._work = Deferred.fromCoroutine(_go_on(asking, waiting))
             self._work.addCallback(self._resulted).addErrback(self._crashed)
-            if not self.factory.may_wait(self._work) and self._state is _ANSWERING:
-                self._refuse("busy")
+            factory = self.factory
+            may_wait = factory.traffic.may_wait(self._work, factory.limits.max_waiting)
+            if not may_wait and self._state is _ANSWERING:
+                self._refuse_busy("waiting")
                 self._work.cancel()
 
     def _resulted(self, result: Result) -> None:
@@ -207,19 +213,26 @@ class FingerProtocol(Protocol):
         for backend, failed in result.failures:
             log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
         if isinstance(result.outcome, Answered):
-            self._send(self.factory.to_wire(result.outcome.text), "answered", result.backend)
+            answer = self.factory.to_wire(result.outcome.text)
+            self._send(answer, "answered", result.backend, result.outcome.cache)
         else:
-            self._refuse("internal_error" if isinstance(result.outcome, Failed) else self._missing)
+            self._refuse(
+                "internal_error" if isinstance(result.outcome, Failed) else self._missing, result.outcome.cache
+            )
 
     def _crashed(self, failure: Failure) -> None:
         if self._state is _ANSWERING:
             _log.failure("the chain of route {route} failed", failure, route=self._route)
             self._refuse("internal_error")
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self._send(self.factory.refusals[refusal], refusal, "")
+    def _refuse(self, refusal: Refusal, cache: str = "") -> None:
+        self._send(self.factory.refusals[refusal], refusal, "", cache)
 
-    def _send(self, answer: bytes, outcome: str, backend: str) -> None:
+    def _refuse_busy(self, reason: Turned) -> None:
+        self.factory.traffic.refusals[reason] += 1
+        self._refuse("busy")
+
+    def _send(self, answer: bytes, outcome: str, backend: str, cache: str) -> None:
         """Send the answer and close, in the way that is cheapest and loses none of it."""
         transport = self.transport
         assert transport is not None
@@ -236,7 +249,9 @@ class FingerProtocol(Protocol):
             transport.loseWriteConnection()  # type: ignore[attr-defined]  # ITCPTransport and IUNIXTransport
         else:
             transport.loseConnection()
-        self._log_access(outcome, len(answer), backend)
+        took = self._log_access(outcome, len(answer), backend, cache)
+        if not self._is_turned_away:
+            self.factory.traffic.took(self._route, took)
 
     def close(self, outcome: str) -> None:
         """Close without a word.
@@ -248,11 +263,12 @@ class FingerProtocol(Protocol):
         self.transport.loseConnection()
         self._log_access(outcome)
 
-    def _log_access(self, outcome: str, size: int = 0, backend: str = "") -> None:
+    def _log_access(self, outcome: str, size: int = 0, backend: str = "", cache: str = "") -> float:
         factory = self.factory
         line = self._line.decode("utf-8", "backslashreplace")
         took = factory.seconds() - self._asked_at
-        factory.note(outcome, self.client, line, self._route, backend, size, took)
+        factory.note(outcome, self.client, line, self._route, backend, size, took, cache)
+        return took
 
     def readConnectionLost(self) -> None:
         """Note that the client has half-closed: with a query asked, it still waits for the answer."""
@@ -266,19 +282,19 @@ class FingerProtocol(Protocol):
         self._linger()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        factory = self.factory
-        factory.protocols.discard(self)
-        factory.turned_away -= self._is_turned_away
+        traffic = self.factory.traffic
+        traffic.protocols.discard(self)
+        traffic.turned_away -= self._is_turned_away
         if self._counted_as is not None:
-            factory.connections.leave(self._counted_as)
+            traffic.connections.leave(self._counted_as)
         if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
             self._state = _CLOSING
             self._line = self._line or self._received
             self._log_access("gone")
             if self._work is not None:
                 self._work.cancel()
-        if factory.draining:
-            factory.drained()
+        if traffic.draining:
+            traffic.drained()
 
     def expired(self) -> None:
         """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""
@@ -308,9 +324,9 @@ class FingerProtocol(Protocol):
         self.due = self.factory.seconds() + LINGER_SECONDS
 
     def drain(self) -> None:
-        """Close, unless an answer is awaited or on its way; a decoy's waits no longer."""
+        """Close soon, unless an answer is awaited or on its way; a decoy's waits no longer."""
         if self._state is _RECEIVING:
-            self._abort()
+            self.due = min(self.due, self.factory.seconds() + DRAIN_SECONDS)  # the query may be on its way
         elif self._state is _ANSWERING and self.factory.decoy_delay is not None:
             self._linger()
             self._refuse("no_such_user")

@@ -28,6 +28,7 @@ class ProxiedProtocol(FingerProtocol):
                 taken = take_header(self._header)
             except BadProxyHeader as error:
                 _log.warn("{client}: closed on: {why}", client=self.client, why=str(error))
+                self.factory.traffic.refusals["bad_proxy_header"] += 1
                 self.close("bad_proxy_header")
                 return
             if taken is None:
@@ -36,6 +37,7 @@ class ProxiedProtocol(FingerProtocol):
             source, data = taken
             self.client = source or self.client
             if not self.factory.lets_in(self.client):
+                self.factory.traffic.refusals["denied"] += 1
                 self.close("denied")
                 return
             super().admit()
@@ -59,6 +61,7 @@ class ProxiedFactory(FingerFactory):
         """Return a protocol for a proxy's connection."""
         proxy = client_text(addr)
         if proxy not in self.trusted_proxies:
+            self.traffic.refusals["untrusted_proxy"] += 1
             self.note("untrusted_proxy", proxy)
             return Closed()
         return ProxiedProtocol(self, proxy)

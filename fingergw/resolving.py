@@ -146,8 +146,10 @@ class _Endpoint:
     def _connect(self, found: _Found, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if not found:
             raise DNSLookupError(f"no address is known of {self.host}")
-        reactor, address = _Reactor(self.resolver.reactor, lambda _: succeed(found)), found[0][4][0]
+        reactor, (address, _, *more) = _Reactor(self.resolver.reactor, lambda _: succeed(found)), found[0][4]
         if len(found) == 1:  # HostnameEndpoint would notice a refusal only when it is time to try another address
+            if more and more[1]:  # the network that a link's own address is on
+                address = f"{address}%{more[1]}"
             endpoint = _ENDPOINTS[found[0][0]](self.resolver.reactor, address, self.port, timeout=self.timeout)
             return endpoint.connect(factory)
         # not by its name: HostnameEndpoint refuses some that the system knows, such as those with a _

@@ -6,7 +6,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import re2
 from attrs import field, frozen
@@ -16,6 +16,8 @@ from fingergw.query import Query, fold_case
 
 T = TypeVar("T")
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
+Mismatch: TypeAlias = Literal["name", "client"]
+"""Why a route does not match: it is for other names, or not for this client."""
 _NO_GROUPS: dict[str, str] = {}
 
 
@@ -78,9 +80,21 @@ class Route(Generic[T]):
     index: bool = False
     clients: Networks | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that it matches as they are; the empty one for the empty query."""
+        return ("",) if self.index else self.users
+
     def is_for(self, client: str) -> bool:
         """Tell whether a client may use this route."""
         return self.clients is None or client in self.clients
+
+    def mismatch(self, query: Query) -> Mismatch | None:
+        """Tell why a query is none for this route, for who wants to know; None if :meth:`Router.find` may find it."""
+        matches = query.user and self.match is not None and self.match(query.user) is not None
+        if not matches and query.user not in self.names:
+            return "name"
+        return None if self.is_for(query.client) else "client"
 
 
 @frozen
@@ -100,7 +114,7 @@ class Router(Generic[T]):
     def _find_places(self) -> dict[str, tuple[int, ...]]:
         places: dict[str, list[int]] = {}
         for place, route in enumerate(self.routes):
-            for name in ("",) if route.index else dict.fromkeys(route.users):
+            for name in dict.fromkeys(route.names):
                 places.setdefault(name, []).append(place)
         return {name: tuple(found) for name, found in places.items()}
 

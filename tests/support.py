@@ -243,11 +243,16 @@ COMMAND = [sys.executable, "-m", "fingergw"]
 
 @contextlib.contextmanager
 def process(
-    arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None, **options: Any
+    arguments: Sequence[str],
+    *,
+    port: int | None = None,
+    cwd: Path | None = None,
+    command: Sequence[str] | None = None,
+    **options: Any,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run ``fingergw`` in a process of its own, wait until it serves on the port, and end it."""
     running = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*(command or COMMAND), *arguments],
         cwd=cwd,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
+import select
+import socket
 import subprocess
 import sys
+import tty
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from fingergw.access_log import AccessLog, Entry, json_line, text_line
-from tests.support import ROOT
+from tests.support import DEADLINE_SECONDS, ROOT
 
 NOW = 1795335600.25
 STAMP = "2026-11-22T08:20:00Z"
@@ -41,8 +47,20 @@ def written(path: Path, form: Literal["text", "json"], *entry: Any) -> str:
 
 def test_text(tmp_path: Path) -> None:
     """A text line has its words in a fixed order, those that may hold blanks in double quotes."""
-    line = f'{STAMP} "public" 192.0.2.1 "moshez" "people" "map" answered 16 1.234\n'
+    line = f'{STAMP} "public" 192.0.2.1 "moshez" "people" "map" answered 16 1.234 -\n'
     assert written(tmp_path / "log", "text", *PLAIN) == line
+
+
+def test_cache_state(tmp_path: Path) -> None:
+    """The last word is what the cache had, where one was asked."""
+    log, _ = make(tmp_path / "text")
+    log.add(*PLAIN, cache="rescued")
+    log.close()
+    assert (tmp_path / "text").read_text().endswith(" answered 16 1.234 rescued\n")
+    log, _ = make(tmp_path / "json", "json")
+    log.add(*PLAIN, "fresh")
+    log.close()
+    assert json.loads((tmp_path / "json").read_text())["cache"] == "fresh"
 
 
 def test_json(tmp_path: Path) -> None:
@@ -57,6 +75,7 @@ def test_json(tmp_path: Path) -> None:
         "outcome": "answered",
         "bytes": 16,
         "milliseconds": 1.234,
+        "cache": "",
     }
 
 
@@ -68,7 +87,7 @@ def test_hostile_words_stay_within_their_quotes(tmp_path: Path, text: str) -> No
     """Nothing in a query or a name can forge a line, end its quotes or reach a terminal."""
     line = written(tmp_path / "log", "text", text, text, text, text, text, "bad_query", 0, 0.0)
     quoted = text.encode("unicode_escape").decode().replace('"', '\\"')
-    assert line == f'{STAMP} "{quoted}" {quoted} "{quoted}" "{quoted}" "{quoted}" bad_query 0 0.000\n'
+    assert line == f'{STAMP} "{quoted}" {quoted} "{quoted}" "{quoted}" "{quoted}" bad_query 0 0.000 -\n'
     assert line[:-1].isprintable()
 
 
@@ -88,7 +107,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from('"\\\x
 @given(ANY_TEXT, ANY_TEXT)
 def test_any_words_make_one_printable_line(query: str, client: str) -> None:
     """Whatever Unicode has, surrogates too, a line of either form is printable ASCII with one end."""
-    entry: Entry = (NOW, "public", client, query, query, query, "answered", 0, 0.0)
+    entry: Entry = (NOW, "public", client, query, query, query, "answered", 0, 0.0, "")
     for line in (text_line(STAMP, entry), json_line(STAMP, entry)):
         assert line.isascii()
         assert line[:-1].isprintable()
@@ -99,7 +118,7 @@ def test_any_words_make_one_printable_line(query: str, client: str) -> None:
 def test_every_control_in_json() -> None:
     """No control is left as it is in a JSON line, not even DEL and C1, which JSON itself would let pass."""
     controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
-    line = json_line(STAMP, (NOW, controls, controls, controls, "", "", controls, 0, 0.0))
+    line = json_line(STAMP, (NOW, controls, controls, controls, "", "", controls, 0, 0.0, ""))
     assert line[:-1].isprintable()
     assert json.loads(line)["client"] == controls
 
@@ -178,24 +197,286 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         make(tmp_path / "missing" / "log")
 
 
+TROUBLE = (
+    "access log {}: cannot be written: No space left on device; "
+    "a MiB is kept until that is mended, and lines beyond it are lost"
+)
+
+
+def messages(events: list[Any]) -> list[str]:
+    """Return what was logged."""
+    return [formatEvent(event) for event in events]
+
+
 def test_a_full_disk_costs_lines_only() -> None:
-    """Lines that cannot be written are counted, it is said once, and nothing is raised."""
+    """Nothing is raised where lines cannot be written; it is said once, and at the end how many are lost."""
     log, clock = make("/dev/full")
     with capturedLogs() as events:
         for _ in range(2):
             log.add(*PLAIN)
             log.add(*PLAIN)
             clock.advance(0.2)
-    log.close()
+        assert log.lost == 0
+        log.close()
     assert log.lost == 4
-    assert [(event["path"], event["why"]) for event in events] == [("/dev/full", "No space left on device")]
+    assert messages(list(events)) == [
+        TROUBLE.format("/dev/full"),
+        "access log /dev/full: 4 lines are lost",
+    ]
+
+
+FULL = """
+import os, sys
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from fingergw.access_log import AccessLog
+folder = sys.argv[1]
+globalLogPublisher.addObserver(lambda event: print(formatEvent(event), file=sys.stderr))
+clock = Clock()
+log = AccessLog(folder + "/log", "text", clock, lambda: 0.0)
+log.open()
+def ask(numbers):
+    for number in numbers:
+        log.add("l", "::1", str(number), "", "", "answered", 0, 0.0)
+    log.flush()
+def make_room():
+    with open(folder + "/log", "rb") as file:
+        taken = file.read()
+    print(taken.decode(), end="")
+    os.truncate(folder + "/log", 0)
+    clock.advance(1)
+ask(range(500))
+size = os.stat(folder + "/log").st_size
+assert size < 500 * 50 and size % 4096 == 0, size
+make_room()
+while log.lost == 0:
+    ask(range(500, 1500))
+before = log.lost
+while os.stat(folder + "/log").st_size:
+    make_room()
+ask([9999])
+print(before, log.lost, file=sys.stderr)
+log.close()
+make_room()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk that is full soon")
+def test_a_disk_that_has_room_again(tmp_path: Path) -> None:
+    """What did not fit is written once there is room, no line is broken, and what was too much is counted."""
+    mount = 'mount -t tmpfs -o size=16k none "$0" && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", mount, str(tmp_path), sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said, lines = done.stderr.splitlines(), done.stdout.splitlines()
+    assert all(re.fullmatch(r'1970-01-01T00:00:00Z "l" ::1 "\d+" "" "" answered 0 0\.000 -', line) for line in lines)
+    numbers = [int(line.split('"')[3]) for line in lines]
+    assert numbers[:500] == list(range(500))
+    assert numbers[-1] == 9999
+    before, lost = said[-1].split()
+    assert before == lost
+    assert (len(numbers) - 501 + int(lost)) % 1000 == 0
+    path = f"access log {tmp_path}/log"
+    trouble = TROUBLE.format(f"{tmp_path}/log")
+    assert said[:-1] == [
+        trouble,
+        f"{path}: is written again; 0 lines are lost",
+        trouble,
+        f"{path}: is written again; {lost} lines are lost",
+    ]
+
+
+READER = """
+import fcntl, os, sys
+from twisted.internet.task import Clock
+from fingergw.access_log import AccessLog
+flags = fcntl.fcntl(1, fcntl.F_GETFL)
+clock = Clock()
+log = AccessLog("-", "text", clock, lambda: 0.0)
+log.open()
+for number in range(int(sys.argv[1])):
+    log.add("l", "::1", str(number), "", "", "answered", 0, 0.0)
+log.flush()
+print("noted", log.lost, file=sys.stderr, flush=True)
+sys.stdin.readline()
+if sys.argv[2] == "go on":
+    while clock.getDelayedCalls():
+        clock.advance(1)
+        os.sched_yield()
+log.close()
+assert fcntl.fcntl(1, fcntl.F_GETFL) == flags
+print(log.lost, file=sys.stderr)
+"""
+
+
+def standard_outputs(kind: str) -> tuple[int, int]:
+    """Return what to read, and what is a process's standard output."""
+    if kind == "pipe":
+        return os.pipe()
+    if kind == "terminal":
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        return ours, theirs
+    a, b = socket.socketpair()
+    return a.detach(), b.detach()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "then"),
+    [
+        ("pipe", 10_000, "go on"),
+        ("pipe", 40_000, "close"),
+        ("terminal", 40_000, "close"),
+        ("socket", 40_000, "close"),
+    ],
+)
+def test_a_reader_that_does_not_read(kind: str, lines: int, then: str) -> None:
+    """A pipe, a terminal or a socket that nobody reads stalls nobody, and has what waited when it is read again."""
+    reader, writer = standard_outputs(kind)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(lines), then],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    ) as running:
+        os.close(writer)
+        assert running.stdin is not None
+        assert running.stderr is not None
+        try:
+            assert select.select([running.stderr], [], [], DEADLINE_SECONDS)[0], "it waits for its reader"
+            noted = running.stderr.readline()
+        except AssertionError:
+            running.kill()
+            raise
+        assert noted.startswith(b"noted "), noted + running.stderr.read()
+        running.stdin.write(b"\n")
+        running.stdin.close()
+        written = b""
+        with contextlib.suppress(OSError):  # a terminal's end
+            while data := os.read(reader, 65536):
+                written += data
+        lost = int(running.stderr.read())
+    os.close(reader)
+    assert running.returncode == 0
+    assert (lost > 0) == (lines > 20_000)
+    found = re.findall(
+        r'^1970-01-01T00:00:00Z "l" ::1 "(\d+)" "" "" answered 0 0\.000 -$', written.decode(), re.MULTILINE
+    )
+    assert found == [str(number) for number in range(lines - lost)]
+    assert written.count(b"\n") == lines - lost
+
+
+def test_a_named_pipe(tmp_path: Path) -> None:
+    """A named pipe that nobody reads is refused at once; one that is read is written to."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device or address; start what reads it first"):
+        make(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert make(path)[0].lost == 0
+    log, _ = make(path)
+    log.add(*PLAIN)
+    log.close()
+    assert os.read(reader, 4096).startswith(STAMP.encode())
+    os.close(reader)
+
+
+def test_a_line_that_was_cut_short_before(tmp_path: Path) -> None:
+    """After a process that had no room for its last line's end, a line begins on its own."""
+    path = tmp_path / "log"
+    path.write_text("half a li")
+    first, second = written(path, "text", *PLAIN).splitlines()
+    assert (first, second[:20]) == ("half a li", STAMP)
+
+
+def test_reopen(tmp_path: Path) -> None:
+    """What was noted before is in the file that was renamed, what is noted after in a new one."""
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    log, clock = make(path)
+    log.add(*PLAIN)
+    path.rename(old)
+    log.reopen()
+    log.add("public", "::1", "later", "", "", "answered", 16, 0.1)
+    clock.advance(0.2)
+    assert '"moshez"' in old.read_text()
+    assert '"later"' in path.read_text()
+    assert (old.read_text() + path.read_text()).count("\n") == 2
+    log.close()
+
+
+def test_a_file_that_cannot_be_reopened(tmp_path: Path) -> None:
+    """Where no new file can be made, the old one is written on, and the log says why."""
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    log, _ = make(folder / "log")
+    folder.rename(moved)
+    with capturedLogs() as events:
+        log.reopen()
+    log.add(*PLAIN)
+    log.close()
+    assert '"moshez"' in (moved / "log").read_text()
+    text = "access log {}: cannot be opened anew, so the file from before is written to: No such file or directory"
+    assert messages(list(events)) == [text.format(folder / "log")]
+
+
+def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the old file has no room for goes to the new one, but for the line of which the old one has half."""
+    path = tmp_path / "log"
+    log, _ = make(path)
+    write, room = os.write, [90]
+
+    def write_little(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = write(fd, data[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", write_little)
+    for name in ("one", "two", "three"):
+        log.add("public", "::1", name, "", "", "answered", 16, 0.1)
+    log.flush()
+    path.rename(tmp_path / "log.1")
+    room[0] = 0
+    monkeypatch.setattr(os, "open", lambda *args, _open=os.open: (room.__setitem__(0, 9999), _open(*args))[1])
+    log.reopen()
+    log.close()
+    assert (tmp_path / "log.1").stat().st_size == 90
+    assert ['"three"' in line for line in path.read_text().splitlines()] == [True]
+    assert log.lost == 1
+
+
+def test_reopening_other_logs() -> None:
+    """Standard output, and a log that is off, have nothing to open anew."""
+    for path in ("-", "off"):
+        log, _ = make(path)
+        with capturedLogs() as events:
+            log.reopen()
+        log.close()
+        assert not events
+
+
+@pytest.mark.parametrize(("form", "begins"), [("text", '<6>"public" 192.0.2.1 '), ("json", '<6>{"time": "2026-')])
+def test_the_journal(
+    form: Literal["text", "json"], begins: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the systemd journal a line has a priority, and as text no time of its own, as the journal has one."""
+    status = os.fstat(1)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    log, _ = make("-", form)
+    log.add(*PLAIN)
+    log.add(*PLAIN)
+    log.close()
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.startswith(begins) for line in lines] == [True, True]
 
 
 def test_a_write_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system takes only a part, as when a signal comes, the rest is written after it."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
-    assert written(tmp_path / "log", "text", *PLAIN).endswith("answered 16 1.234\n")
+    assert written(tmp_path / "log", "text", *PLAIN).endswith("answered 16 1.234 -\n")
 
 
 def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:

@@ -93,18 +93,18 @@ def test_asking_again_keeps_a_client_in_the_table() -> None:
 
 def test_connections_are_counted() -> None:
     """A client may have so many at once, and each that ends makes room for another."""
-    counts = ConnectionCounts(max_each=2)
-    assert [counts.enter("a") for _ in range(3)] == [True, True, False]
-    assert counts.enter("b")
+    counts = ConnectionCounts()
+    assert [counts.enter("a", 2) for _ in range(3)] == [True, True, False]
+    assert counts.enter("b", 2)
     counts.leave("a")
-    assert [counts.enter("a"), counts.enter("a")] == [True, False]
+    assert [counts.enter("a", 2), counts.enter("a", 2)] == [True, False]
 
 
 def test_clients_without_connections_are_forgotten() -> None:
     """Those who have left, or were never let in, take no memory."""
-    counts = ConnectionCounts(max_each=1)
+    counts = ConnectionCounts()
     for number in range(1000):
-        assert counts.enter(str(number))
-        assert not counts.enter(str(number))
+        assert counts.enter(str(number), 1)
+        assert not counts.enter(str(number), 1)
         counts.leave(str(number))
     assert len(counts) == 0

@@ -34,7 +34,7 @@ def prefix(folder: Path, text: str) -> str:
     file.write_text(LISTENER + text)
     gateway = fingergw.make_service(fingergw.load(file), reactor)
     assert isinstance(gateway, Gateway)
-    (cached,) = gateway.caches
+    (cached,) = gateway.parts.caches
     return cached.prefix
 
 
@@ -96,8 +96,8 @@ def test_only_what_is_said_to_be_cached_is(tmp_path: Path) -> None:
     file.write_text(LISTENER + CACHED + '[backends.y]\ntype = "static"\ntext = "y"\n')
     gateway = fingergw.make_service(fingergw.load(file), reactor)
     assert isinstance(gateway, Gateway)
-    assert [type(cache) for cache in gateway.caches] == [CachedBackend]
-    assert gateway.store is None
+    assert [type(cache) for cache in gateway.parts.caches] == [CachedBackend]
+    assert gateway.parts.store is None
 
 
 def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
@@ -176,5 +176,5 @@ class TlsTests(GatewayCase):
         self.assertEqual(await self.ask(gateway, b"x\r\n"), b"kept\r\n")
         keys = "redis.call('SELECT', 1) return redis.call('KEYS', 'fingergw:1:x:*')"
         await until(lambda: server.command("EVAL", keys, 0), "a key in the second database")
-        assert gateway.store is not None
-        self.assertEqual((gateway.store.is_open, gateway.store.failures), (True, 0))
+        assert gateway.parts.store is not None
+        self.assertEqual((gateway.parts.store.is_open, gateway.parts.store.failures), (True, 0))

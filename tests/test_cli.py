@@ -369,40 +369,15 @@ group = "no-such-group-here"
     def test_no_file(self, tmp_path: Path) -> None:
         """A file that is not there is a mistake in the configuration, too."""
         ended = run(["check", "--config", str(tmp_path / "none")])
-        assert (ended.returncode, ended.stderr) == (
-            78,
-            f"fingergw: 1 to mend:\n{tmp_path}/none: cannot be read: No such file or directory\n",
-        )
+        path = tmp_path / "none"
+        advice = f"to have one to start from, run: fingergw init {path}"
+        why = f"fingergw: 1 to mend:\n{path}: cannot be read: No such file or directory; {advice}\n"
+        assert (ended.returncode, ended.stderr) == (78, why)
 
     def test_port_in_use(self, tmp_path: Path) -> None:
         """It binds nothing, so that it can check the file of a gateway that is running."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             assert run(["check", "--config", write(tmp_path, taken.getsockname()[1])]).returncode == 0
-
-
-class TestInit:
-    """``fingergw init``."""
-
-    def test_writes_what_check_accepts(self, tmp_path: Path) -> None:
-        """It writes a file that has no mistakes, and says how to run it."""
-        ended = run(["init"], cwd=tmp_path)
-        assert (ended.returncode, ended.stdout) == (0, "wrote fingergw.toml; run it: fingergw --config fingergw.toml\n")
-        assert run(["check", "--config", "fingergw.toml"], cwd=tmp_path).returncode == 0
-
-    def test_refuses_to_overwrite(self, tmp_path: Path) -> None:
-        """A file that is there stays as it is."""
-        (tmp_path / "mine.toml").write_text("mine")
-        ended = run(["init", "mine.toml"], cwd=tmp_path)
-        assert (ended.returncode, ended.stderr) == (
-            1,
-            "fingergw: mine.toml is there already; name another file, or remove it first\n",
-        )
-        assert (tmp_path / "mine.toml").read_text() == "mine"
-
-    def test_no_folder(self, tmp_path: Path) -> None:
-        """A place that cannot be written to is named."""
-        ended = run(["init", str(tmp_path / "none" / "f")])
-        assert (ended.returncode, ended.stderr) == (1, f"fingergw: {tmp_path}/none/f: No such file or directory\n")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def make(*seconds: float) -> tuple[Clock, list[Item], Deadlines]:
     """Return a clock, items with these deadlines, and what watches them."""
     clock, items = Clock(), list[Item]()
     items += [Item(clock, items, due) for due in seconds]
-    return clock, items, Deadlines(items, SHORTEST, clock)
+    return clock, items, Deadlines(items, clock, SHORTEST)
 
 
 def test_each_expires_at_its_due() -> None:

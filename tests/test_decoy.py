@@ -83,7 +83,7 @@ class DelayTests(TestCase):
         listener, _ = decoy(60.0, clock)
         transport = connect(listener, reads=False)
         transport.protocol.dataReceived(b"x\r\n")
-        drained = listener.drain()
+        drained = listener.traffic.drain()
         clock.pump([0.5] * 9)
         assert transport.closed == "aborted"
         assert drained.called
@@ -99,7 +99,7 @@ class DelayTests(TestCase):
     def test_stop(self) -> None:
         """A stop waits for nobody: those who wait are answered."""
         transport, _ = self._asked(60)
-        drained = transport.protocol.factory.drain()
+        drained = transport.protocol.factory.traffic.drain()
         assert (transport.sent(), transport.closed) == (NOBODY, "clean")
         assert drained.called
 

@@ -70,17 +70,17 @@ class ConnectionTests(TestCase):
             first = connect(listener, client="192.0.2.1")
             assert [connect(listener, client="192.0.2.1").sent() for _ in range(2)] == [BUSY, BUSY]
             first.abortConnection()
-        assert len(listener.connections) == 0
+        assert len(listener.traffic.connections) == 0
 
     def test_refused_clients_that_stay(self) -> None:
         """Those who are refused for the listener's sake count for no client, and leave in order."""
         listener = factory(FakeBackend(Answered("hi")), max_connections=1, max_connections_per_client=1)
         first = connect(listener, client="192.0.2.1")
         second = connect(listener, client="192.0.2.2", reads=False)
-        assert len(listener.connections) == 1
+        assert len(listener.traffic.connections) == 1
         second.abortConnection()
         first.abortConnection()
-        assert (len(listener.connections), listener.protocols) == (0, set())
+        assert (len(listener.traffic.connections), listener.traffic.protocols) == (0, set())
 
 
 class RateTests(TestCase):
@@ -142,9 +142,9 @@ class WaitingTests(TestCase):
             "static": b"hi\r\n",
         }
         assert gone == [third.says]
-        assert listener.waiting == 2
+        assert listener.traffic.waiting == 2
         slow[0].says.callback(Answered("late"))
-        assert (transports["a"].sent(), listener.waiting) == (b"late\r\n", 1)
+        assert (transports["a"].sent(), listener.traffic.waiting) == (b"late\r\n", 1)
 
     def test_freed_by_those_who_go(self) -> None:
         """A client that leaves, or waits too long, waits no more."""
@@ -153,12 +153,12 @@ class WaitingTests(TestCase):
         leaves = connect(listener)
         leaves.protocol.dataReceived(b"x\r\n")
         leaves.abortConnection()
-        assert listener.waiting == 0
+        assert listener.traffic.waiting == 0
         late = factory(FakeBackend(Deferred()), clock=clock, max_waiting=1)
         connect(late).protocol.dataReceived(b"x\r\n")
-        assert late.waiting == 1
+        assert late.traffic.waiting == 1
         clock.pump([1.0] * 16)
-        assert late.waiting == 0
+        assert late.traffic.waiting == 0
 
 
 class RealTests(GatewayCase):
@@ -178,4 +178,4 @@ class RealTests(GatewayCase):
         first.transport.write(b"x\r\n")
         assert await first.closed == b"No such user\r\n"
         assert await self.ask(gateway, b"x\r\n") == BUSY
-        assert gateway.listeners[0].factory.outcomes == {"no_such_user": 1, "busy": 2}
+        assert gateway.listeners[0].factory.traffic.outcomes == {("", "no_such_user"): 1, ("", "busy"): 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 import fingergw
-from fingergw import gateway as gateway_module
-from fingergw.access_log import AccessLog
+from fingergw import binding as binding_module
+from fingergw.binding import ListenerService, Plan
 from fingergw.errors import ListenError
-from fingergw.gateway import Gateway, ListenerService
+from fingergw.gateway import Gateway
 from fingergw.listening import anchor, check, is_reachable, parse
 from fingergw.outcome import Answered
 from tests.fakes import FakeBackend
@@ -310,7 +310,7 @@ class BindingTests(GatewayCase):
         await gateway.stopService()
         gateway.privilegedStartService()
         gateway.startService()
-        assert not gateway.listeners[0].factory.draining
+        assert not gateway.listeners[0].factory.traffic.draining
         assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
 
     async def test_missing_folder(self) -> None:
@@ -335,26 +335,45 @@ class BindingTests(GatewayCase):
             def stop(self) -> None:
                 stops.append("stop")
 
-        gateway = Gateway(None, AccessLog("off", "text", Clock(), Clock().seconds), Stoppable())
-        error = ListenError("no")
-        gateway.listener_failed(error)
-        assert gateway.failure is error
+        binding: Deferred[Any] = Deferred()
+        gateway = self._make(listener() + HELLO)
+        gateway.reactor = Stoppable()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(binding_module, "parse", lambda *_: SlowEndpoint(binding))
+            gateway.privilegedStartService()
+        ready = Deferred.fromCoroutine(gateway.tell_ready())
+        binding.errback(RuntimeError("no"))
+        await ready
+        assert (
+            str(gateway.failure)
+            == f"{gateway.listeners[0].plan.name} ({gateway.listeners[0].plan.description}) cannot be bound: no"
+        )
         assert stops == ["stop"]
 
     async def test_late_failure(self) -> None:
         """An endpoint whose binding outlasts the start reports a failure when it comes, and none when it is stopped."""
         for stopped, expected in ((False, ['listener "l" (slow:) cannot be bound: no']), (True, [])):
             binding: Deferred[Any] = Deferred()
-            errors: list[ListenError] = []
-            service = ListenerService("l", "slow:", factory(), reactor, errors.append)
+            rules = factory()
+            errors: list[str] = []
+            service = ListenerService(Plan('listener "l"', "slow:", ("slow:", 0), rules, rules), reactor)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(gateway_module, "parse", lambda *_, binding=binding: SlowEndpoint(binding))
+                patch.setattr(binding_module, "parse", lambda *_, binding=binding: SlowEndpoint(binding))
                 service.privilegedStartService()
+            bound = Deferred.fromCoroutine(_noted(service.bound(), errors))
             if stopped:
                 await service.stopService()
             else:
                 binding.errback(RuntimeError("no"))
-            assert [str(error) for error in errors] == expected
+            await bound
+            assert errors == expected
+
+
+async def _noted(bound: Coroutine[Any, Any, None], errors: list[str]) -> None:
+    try:
+        await bound
+    except ListenError as error:
+        errors.append(str(error))
 
 
 class SlowEndpoint:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python import syslog
 from twisted.python.failure import Failure
 
-from fingergw import daemon
+from fingergw import daemon, event_log
 from fingergw.config import model
 from tests import support
 from tests.support import finger, free_port, process, run, wait_until
@@ -82,7 +83,7 @@ def check(log: str) -> None:
 def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a backend's error, a command or a client says, a terminal is shown it escaped, tracebacks included."""
     arguments, port = gateway(tmp_path, monkeypatch)
-    with process(arguments, port=port) as running:
+    with process(arguments, port=port, command=support.COMMAND) as running:
         provoke(port)
         running.terminate()
         out, err = running.communicate(timeout=20)
@@ -113,8 +114,9 @@ def observed(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Logger
     monkeypatch.setattr(syslog.SyslogObserver, "syslog", lambda _self, _priority, line: lines.append(line))
     defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir"))
     chosen = {**defaults, "daemonize": True, "syslog": True, "prefix": "fingergw", **options}
-    own = daemon.settings(chosen, model.Process(), model.Log())
-    return Logger("fingergw.test", observer=LogPublisher(own["logger"]())), lines
+    observer = daemon.settings(chosen, model.Process(), model.Log())["event_log"]
+    observer.open(Clock())
+    return Logger("fingergw.test", observer=LogPublisher(observer)), lines
 
 
 def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +137,7 @@ def test_any_text(text: str) -> None:
     """Of any text, in an event's format, its fields or its failure, the next observer is handed what is harmless."""
     events: list[LogEvent] = []
     observer: Any = events.append
-    log = Logger("fingergw.test", observer=daemon.harmless(observer))
+    log = Logger("fingergw.test", observer=event_log.harmless(observer))
     log.info("{text}", text=text)
     log.failure("{text}", Failure(ValueError(text)), text=text)
     log.emit(LogLevel.warn, text)

@@ -36,6 +36,7 @@ from fingergw.protocol import FingerProtocol
 from fingergw.proxied import ProxiedFactory
 from fingergw.query import to_wire
 from fingergw.routing import Route, Router
+from fingergw.traffic import Traffic
 from tests.fakes import FakeBackend
 from tests.support import GatewayCase, reactor, receive_all, until
 
@@ -353,10 +354,14 @@ def factory(
         "decoy_delay": decoy_delay,
         "access_log": access_log,
         "clock": clock,
+        "traffic": Traffic(clock),
     }
     if trusted_proxies is not None:
-        return ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
-    return FingerFactory(**settings)
+        made: FingerFactory = ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
+    else:
+        made = FingerFactory(**settings)
+    made.come_into_force(None)
+    return made
 
 
 class FakeTransport(StringTransport):
@@ -563,7 +568,7 @@ class DeadlineTests(TestCase):
             assert transport.closed == ""
             self.clock.pump([0.5] * 2)
             assert transport.closed == "aborted"
-            assert listener.protocols == set()
+            assert listener.traffic.protocols == set()
 
     def test_client_that_neither_reads_nor_is_answered(self) -> None:
         """A client that does not even take the message of a timeout is cut off two seconds later."""
@@ -598,9 +603,9 @@ class DeadlineTests(TestCase):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", port.getHost().port))
             client.sendall(b"x\r\n")
-            await until(lambda: any(each._handed_over for each in listener.protocols), "the handing over")
+            await until(lambda: any(each._handed_over for each in listener.traffic.protocols), "the handing over")
             self.clock.pump([0.5] * 6)
-            await until(lambda: not listener.protocols, "the connection's end")
+            await until(lambda: not listener.traffic.protocols, "the connection's end")
             assert await in_thread(lambda: receive_all(client)) == b"z" * 60_000 + b"\r\n"
 
     def test_client_that_has_closed_its_side(self) -> None:
@@ -644,7 +649,7 @@ class ConnectionCountTests(TestCase):
                 assert client.sent() == b""
                 client.protocol.dataReceived(b"x\r\n")
                 assert client.sent() == b"hi\r\n"
-            assert listener.protocols == set()
+            assert listener.traffic.protocols == set()
 
     def test_freed_by_clients_that_vanish(self) -> None:
         """Clients that ask nothing and go free their places."""
@@ -657,7 +662,7 @@ class ConnectionCountTests(TestCase):
         """Clients that are refused are closed on at once."""
         listener = factory(FakeBackend(Answered("hi")), max_connections=5)
         transports = [connect(listener) for _ in range(50)]
-        assert len(listener.protocols) == 5
+        assert len(listener.traffic.protocols) == 5
         assert {transport.closed for transport in transports[5:]} == {"clean"}
 
 

@@ -76,7 +76,7 @@ class HeaderTests(TestCase):
             transport.protocol.dataReceived(data)
             transport.protocol.dataReceived(b"x\r\n")
         assert (transport.sent(), transport.closed) == (b"", "clean")
-        assert listener.outcomes == {outcome: 1}
+        assert listener.traffic.outcomes == {("", outcome): 1}
         assert backend.queries == []
 
     def test_malformed(self) -> None:
@@ -98,7 +98,7 @@ class HeaderTests(TestCase):
             transport.protocol.dataReceived(begun)
             clock.pump([1.0] * 13)
             assert (transport.sent(), transport.closed) == (b"", "clean")
-            assert listener.outcomes == {"timeout": 1}
+            assert listener.traffic.outcomes == {("", "timeout"): 1}
 
     def test_header_and_query_share_the_time(self) -> None:
         """A query that comes too late after a timely header ends the connection too."""
@@ -115,7 +115,7 @@ class HeaderTests(TestCase):
         listener, _ = proxied()
         for address in (IPv4Address("TCP", "192.0.2.1", 1), None):
             assert isinstance(listener.buildProtocol(address), Closed)
-        assert listener.outcomes == {"untrusted_proxy": 2}
+        assert listener.traffic.outcomes == {("", "untrusted_proxy"): 2}
 
 
 class LimitTests(TestCase):
@@ -131,14 +131,14 @@ class LimitTests(TestCase):
         assert [transport.sent() for transport in transports] == [b"", b"Too many queries, try again later\r\n", b""]
         for transport in transports:
             transport.abortConnection()
-        assert len(listener.connections) == 0
+        assert len(listener.traffic.connections) == 0
 
     def test_before_the_header(self) -> None:
         """Connections whose header has not come count for the listener, and for no client."""
         listener, _ = proxied(max_connections=3, max_connections_per_client=1)
         transports = [connect(listener, client=PROXY) for _ in range(4)]
         assert [transport.sent()[:8] for transport in transports] == [b"", b"", b"", b"Too many"]
-        assert len(listener.connections) == 0
+        assert len(listener.traffic.connections) == 0
 
 
 class RealTests(GatewayCase):
@@ -187,4 +187,4 @@ class RealTests(GatewayCase):
         """From an address that is not trusted no header is believed."""
         gateway = self._start("10.0.0.0/8", self.write("log", ""))
         assert await self.ask(gateway, V1 + b"x\r\n") == b""
-        assert gateway.listeners[0].factory.outcomes == {"untrusted_proxy": 1}
+        assert gateway.listeners[0].factory.traffic.outcomes == {("", "untrusted_proxy"): 1}

@@ -18,7 +18,7 @@ from tests.support import ROOT, GatewayCase, Upstream, reactor, response
 
 README = (ROOT / "README.md").read_text()
 CONFIGURATIONS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-CONSOLES = re.findall(r"^```console\n\$ [^\n]*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+CONSOLES = re.findall(r"^```console\n\$ finger [^\n]*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_configurations() -> None:
@@ -58,6 +58,7 @@ def test_shipped_file_is_the_embedded_default() -> None:
         ("`[answers]`", model.Answers),
         ("`[process]`", model.Process),
         ("`[log]`", model.Log),
+        ("`[admin]`", model.Admin),
     ],
 )
 def test_reference_is_complete(heading: str, cls: Any) -> None:
@@ -71,7 +72,15 @@ def test_every_subcommand_is_listed() -> None:
     """The table of commands has each command of the command line."""
     commands: Any = RunOptions.subCommands
     for name, *_ in commands:
-        assert f"| `fingergw {name} " in README
+        assert re.search(rf"^\| `fingergw {name}[ `]", README, re.MULTILINE), name
+
+
+def test_every_module_is_listed() -> None:
+    """The table of modules has each module and package."""
+    table = README.partition("| module | knows |\n")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`(\w+)/?`", table))
+    modules = {path.stem for path in (ROOT / "fingergw").iterdir() if path.suffix in ("", ".py")}
+    assert modules - listed - {"__init__", "__main__", "__pycache__", "py", "errors", "twistd_plugin"} == set()
 
 
 @pytest.mark.parametrize(

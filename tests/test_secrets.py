@@ -462,8 +462,8 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     )
     gateway = fingergw.make_service(fingergw.load(path), reactor)
     assert isinstance(gateway, Gateway)
-    assert gateway.store is not None
-    views = [gateway, gateway.store, gateway.store.store, *gateway.caches]
+    assert gateway.parts.store is not None
+    views = [gateway, gateway.parts.store, gateway.parts.store.store, *gateway.parts.caches]
     views += [gateway.listeners[0].factory, gateway.listeners[0].factory.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

@@ -83,8 +83,8 @@ class SqliteCase(HttpCase):
     @staticmethod
     def store(gateway: Gateway) -> GuardedStore:
         """Return a gateway's store."""
-        assert gateway.store is not None
-        return gateway.store
+        assert gateway.parts.store is not None
+        return gateway.parts.store
 
     async def left_out(self, gateway: Gateway, failures: int = 1) -> None:
         """Wait until a gateway's store has failed so often."""

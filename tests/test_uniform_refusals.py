@@ -341,7 +341,7 @@ class AskedTests(GatewayCase):
     async def test_cache(self) -> None:
         """An answer that is kept for others is not looked for, so that he cannot even tell that it is there."""
         gateway = await self._http("cache = { ttl = 30 }", 1)
-        (cached,) = gateway.caches
+        (cached,) = gateway.parts.caches
         assert dict(cached.counts) == {"absent": 1, "fresh": 1}
 
     async def test_cached_menu(self) -> None:

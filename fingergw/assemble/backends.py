@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IStreamClientEndpoint, ITransport
+from attrs import frozen
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint, ITransport
 from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
 
 from fingergw import __version__, config, listening
-from fingergw.assemble.machine import Machine
+from fingergw.assemble.machine import Machine, authorities, read_file, read_secret
 from fingergw.backends.command import CommandBackend
 from fingergw.backends.finger import FingerBackend
 from fingergw.backends.http import BodyTemplate, HttpBackend
 from fingergw.backends.menu import MenuBackend
-from fingergw.backends.static import StaticMap, StaticText, layout
+from fingergw.backends.static import StaticFile, StaticMap, StaticText, layout
 from fingergw.bounded_http import bounded_agent
 from fingergw.chain import Chain
 from fingergw.config import model
@@ -29,9 +32,11 @@ from fingergw.forwarding import normal_host
 from fingergw.outcome import Answered, Backend
 from fingergw.placeholders import Template
 from fingergw.programs import ProgramLimits, spawner
-from fingergw.query import Query, fold_case
+from fingergw.query import Query, escape, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
+
+_TWICE = "this name is there twice, but for case"
 
 
 class Backends:
@@ -41,10 +46,10 @@ class Backends:
         self, configuration: model.Config, machine: Machine, resolver: Resolver, is_self: Callable[[ITransport], bool]
     ) -> None:
         self.machine = machine
-        self.pools: list[HTTPConnectionPool] = []
+        self.pools: dict[str, HTTPConnectionPool] = {}
         self.menus: dict[str, list[tuple[model.Route, Route[Chain]]]] = {}
         self._case_sensitive = configuration.answers.case_sensitive
-        self._resolver, self._reactor = resolver, resolver.reactor
+        self._resolver, self.reactor = resolver, resolver.reactor
         self._is_self = is_self
 
     def build(self, name: str, settings: model.Backend) -> Backend | None:
@@ -56,22 +61,32 @@ class Backends:
     def static(self, name: str, settings: model.StaticBackend) -> Backend | None:
         if settings.text is not None:
             return StaticText(Answered(settings.text))
-        entries = settings.entries
         if settings.file is not None:
-            try:
-                entries = config.load_entries(settings.file)
-            except ConfigError as error:
-                self.machine.problems += [Problem(("backends", name, "file"), problem) for problem in error.problems]
+            path = settings.file
+            answers = self.machine.watch(path, lambda: self._answers_in(path), "backends", name, "file")
+            return None if answers is None else StaticFile(answers)
+        made, twice = self._answers(settings.entries or {})
+        for user in twice:
+            self.machine.problems.append(Problem(("backends", name, "entries", user), _TWICE))
+        return StaticMap(made)
+
+    def _answers_in(self, path: Path) -> Mapping[str, Answered]:
+        answers, twice = self._answers(config.load_entries(path))
+        if twice:
+            raise ConfigError([f'{path}: "{escape(user)}": {_TWICE}' for user in twice])
+        return answers
+
+    def _answers(self, entries: model.Entries) -> tuple[dict[str, Answered], list[str]]:
+        """Return the answers by name, and the names that are there twice, but for case."""
         answers: dict[str, Answered] = {}
-        for user, entry in (entries or {}).items():
+        twice = []
+        for user, entry in entries.items():
             text = entry if isinstance(entry, str) else layout(user, **attrs.asdict(entry))
             key = user if self._case_sensitive else fold_case(user)
             if key in answers:
-                self.machine.problems.append(
-                    Problem(("backends", name, "entries", user), "this name is there twice, but for case")
-                )
+                twice.append(user)
             answers[key] = Answered(text)
-        return StaticMap(answers)
+        return answers, twice
 
     def command(self, name: str, settings: model.CommandBackend) -> Backend | None:
         program = settings.argv[0]
@@ -88,9 +103,9 @@ class Backends:
             max_bytes=settings.max_bytes,
             max_running=settings.max_running,
             missing_exit_codes=frozenset(settings.missing_exit_codes),
-            clock=self._reactor,
+            clock=self.reactor,
             spawn=spawner(
-                self._reactor,
+                self.reactor,
                 ProgramLimits(
                     cpu_seconds=settings.max_cpu_seconds,
                     memory_bytes=settings.max_memory_bytes,
@@ -104,30 +119,25 @@ class Backends:
         def wrong(key: str, message: str) -> None:
             self.machine.problems.append(Problem(("backends", name, key), message))
 
-        headers = Headers({"User-Agent": [f"fingergw/{__version__}"]})
-        for key, value in settings.headers.items():
-            headers.setRawHeaders(key, [value])
-        if settings.bearer_token_file is not None:
-            token = self.machine.secret(settings.bearer_token_file, "token", "backends", name, "bearer_token_file")
-            headers.setRawHeaders("Authorization", [f"Bearer {token}"])
-        trust = self.machine.trust(settings.ca_file, "backends", name, "ca_file")
+        headers = self._headers(settings, "backends", name, "bearer_token_file")
+        trust = self._trust(settings.ca_file, "backends", name, "ca_file")
         template = None
         try:
             template = BodyTemplate.compile(settings.template) if settings.template is not None else None
         except ValueError as error:
             wrong("template", str(error))
-        pool = HTTPConnectionPool(self._reactor)
-        self.pools.append(pool)
+        pool = HTTPConnectionPool(self.reactor)
+        self.pools[name] = pool
         agent = bounded_agent(
             self._resolver,
-            BrowserLikePolicyForHTTPS(trust),
+            _Policy(trust),
             pool,
             timeout=settings.timeout,
             max_bytes=settings.max_bytes,
         )
         return HttpBackend(
             agent=agent,
-            clock=self._reactor,
+            clock=self.reactor,
             now=time.time,
             url=Template.compile(settings.url),
             headers=headers,
@@ -138,6 +148,33 @@ class Backends:
             template=template,
             follow_redirects=settings.follow_redirects,
         )
+
+    def _headers(self, settings: model.HttpBackend, *where: str) -> Callable[[], Headers]:
+        """Return what gives the headers of a request, with the token that is in the file at the time."""
+        plain = Headers({"User-Agent": [f"fingergw/{__version__}"]})
+        for key, value in settings.headers.items():
+            plain.setRawHeaders(key, [value])
+        path = settings.bearer_token_file
+        if path is None or not self.machine.secret(path, "token", *where):
+            return lambda: plain
+
+        def load() -> Headers:
+            headers = plain.copy()
+            token = read_secret(path, "token")
+            headers.setRawHeaders("Authorization", [f"Bearer {token}"])
+            return headers
+
+        watched = self.machine.watch(path, load, *where)
+        return watched.current if watched is not None else lambda: plain
+
+    def _trust(self, path: Path | None, *where: str) -> Callable[[], Any]:
+        """Return what tells whom to trust for TLS: the authorities that are in a file at the time, or the system's."""
+        before = len(self.machine.problems)
+        trust = self.machine.trust(path, *where)
+        if path is None or len(self.machine.problems) > before:
+            return lambda: trust
+        watched = self.machine.watch(path, lambda: authorities(read_file(path)), *where)
+        return watched.current if watched is not None else lambda: trust
 
     def finger(self, _name: str, settings: model.FingerBackend) -> Backend | None:
         return self._ask_finger(
@@ -168,7 +205,7 @@ class Backends:
             timeout=settings.timeout,
             max_bytes=settings.max_bytes,
             max_running=settings.max_running,
-            clock=self._reactor,
+            clock=self.reactor,
             is_self=self._is_self,
         )
 
@@ -179,6 +216,20 @@ class Backends:
                     yield route.keyword, route.summary
 
         return MenuBackend(keywords)
+
+
+@implementer(IPolicyForHTTPS)
+@frozen
+class _Policy:
+    """Verify servers as browsers do.
+
+    :param trust: tells whom to trust, at each connection.
+    """
+
+    trust: Callable[[], Any]
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        return BrowserLikePolicyForHTTPS(self.trust()).creatorForNetloc(hostname, port)
 
 
 # A new type of backend is one line here, and its class in config.model.

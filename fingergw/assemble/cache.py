@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fingergw.cache.store import RawStore
 from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.outcome import Backend, Failed, Inputs
+from fingergw.parts import Parts
 from fingergw.protocol import log_failed
 from fingergw.resolving import Resolver
 from fingergw.stores.address import RedisAddress, parse_store
@@ -40,18 +42,18 @@ _CONNECT_SECONDS = 5.0
 class Caching:
     """What is built from ``[cache]`` and each ``[backends.X.cache]``.
 
-    :param backends: those that have been wrapped.
+    :param before: what is in force, whose memory is gone on with, and whose store, if it is the same.
     :param store: None where answers are kept in memory alone.
+    :param store_made_of: all that the store depends on.
     """
 
-    def __init__(self, configuration: model.Config, machine: Machine, resolver: Resolver) -> None:
+    def __init__(self, configuration: model.Config, machine: Machine, resolver: Resolver, before: Parts | None) -> None:
         settings = configuration.cache
-        self.backends: list[CachedBackend] = []
         self.store: GuardedStore | None = None
         self._configuration = configuration
         self._machine = machine
         self._resolver, self._reactor = resolver, resolver.reactor
-        self._memory = Memory(settings.max_entries, settings.max_bytes)
+        self.memory = Memory(settings.max_entries, settings.max_bytes) if before is None else before.memory
         self._runtime = Runtime(
             seconds=time.monotonic,
             spawn=Deferred.fromCoroutine,
@@ -59,32 +61,41 @@ class Caching:
             sleep=partial(deferLater, self._reactor),
             cancelled=(CancelledError,),
         )
+        read = len(machine.texts)
         store = self._open(settings)
-        if store is not None:
+        self.store_made_of = (settings, machine.texts[read:])
+        if before is not None and before.store_made_of == self.store_made_of:
+            self.store = before.store
+        elif store is not None:
             self.store = GuardedStore(store, settings.store, self._reactor)
 
-    def wrap(self, name: str, settings: model.Backend, backend: Backend) -> Backend:
-        """Return a backend that keeps what another answers, if its table says so."""
+    def wrap(
+        self, name: str, settings: model.Backend, backend: Backend, asked: Backend, counts: Counter[str]
+    ) -> Backend:
+        """Return a backend that keeps what another answers, if its table says so.
+
+        :param asked: the other, as it is to be asked.
+        :param counts: what is counted of it.
+        """
         cache = settings.cache
         if cache is None:
-            return backend
+            return asked
         inputs = backend.inputs
         if isinstance(settings, model.CommandBackend):
             told = {name: name in cache.vary for name in ("client", "listener", "verbose")}
             inputs = Inputs(inputs.placeholders, **told)
-        wrapped = CachedBackend(
-            backend=backend,
+        return CachedBackend(
+            backend=asked,
             inputs=inputs,
             prefix=f"fingergw:1:{name}:{self._fingerprint(settings, backend)}:",
             terms=Terms(cache.ttl, cache.stale, cache.negative_ttl),
             lock_seconds=getattr(settings, "timeout", _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
-            memory=self._memory,
+            memory=self.memory,
             store=self.store,
             runtime=self._runtime,
             report=partial(_report, name),
+            counts=counts,
         )
-        self.backends.append(wrapped)
-        return wrapped
 
     def _fingerprint(self, settings: model.Backend, backend: Backend) -> str:
         """Return what tells a backend from another of the same name that may answer otherwise, or keep it for longer.
@@ -98,7 +109,7 @@ class Caching:
         elif isinstance(settings, model.MenuBackend):
             local = self._configuration.routes
         elif isinstance(backend, HttpBackend):
-            local = backend.headers.getRawHeaders(b"authorization")
+            local = backend.headers().getRawHeaders(b"authorization")
         return hashlib.sha256(repr((own, local)).encode()).hexdigest()[:16]
 
     def _open(self, settings: model.Cache) -> RawStore | None:

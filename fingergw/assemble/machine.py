@@ -7,14 +7,21 @@ import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import OpenSSL.crypto
 from attrs import define, field
 from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
+from twisted.logger import Logger
 
+from fingergw.config.files import open_text
 from fingergw.config.problems import Problem
+from fingergw.errors import ConfigError
+from fingergw.query import escape, printable
+from fingergw.watched import Watched
 
+_log = Logger()
+T = TypeVar("T")
 _PEM_END = "-----END CERTIFICATE-----"
 
 
@@ -24,10 +31,12 @@ class Machine:
 
     :param base: the folder that relative paths are relative to.
     :param problems: what was found wrong so far.
+    :param texts: what has been read from files so far.
     """
 
     base: Path
     problems: list[Problem] = field(factory=list)
+    texts: list[tuple[Path, str]] = field(factory=list)
 
     def check(self, *path: str | int, text: str | None, lookup: Callable[[str], object]) -> None:
         """Look whether this machine knows a user or group."""
@@ -37,45 +46,115 @@ class Machine:
         except KeyError:
             self.problems.append(Problem(path, f'no {path[-1]} "{text}" on this machine'))
 
-    def read(self, path: Path, *where: str | int, is_secret: bool = False) -> str | None:
-        """Return what is in a file; None if it cannot be read, which is noted.
-
-        :param is_secret: others may neither read nor write it, which is noted too. Its group may: a file that is root's
-            and that the gateway's group can read is how it usually is.
-        """
-        try:
-            with path.open(encoding="utf-8") as file:
-                mode = os.fstat(file.fileno()).st_mode  # of what was opened, wherever the path leads by now
-                if is_secret and mode & (stat.S_IROTH | stat.S_IWOTH):
-                    can = "read" if mode & stat.S_IROTH else "write"
-                    why = f"others can {can} it; run: chmod o= {shlex.quote(str(path))}"
-                    self.problems.append(Problem(where, why))
-                return file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not UTF-8"
-            self.problems.append(Problem(where, f"{path}: {why}"))
-            return None
+    def read(self, path: Path, *where: str | int) -> str | None:
+        """Return what is in a file; None if it cannot be read, which is noted."""
+        return self._noted(path, lambda: read_file(path), *where)
 
     def secret(self, path: Path, what: str, *where: str | int) -> str:
         """Return the one secret in a file that is nobody else's; empty if there is none. What is wrong is noted.
 
         :param what: what it is, for the message.
         """
-        text = self.read(path, *where, is_secret=True)
-        secret = "" if text is None else text.strip()
-        if text is not None and not (secret and secret.isascii() and secret.isprintable()):
-            self.problems.append(Problem(where, f"expected a file that holds one {what}"))
-        return secret
+        return self._noted(path, lambda: read_secret(path, what), *where) or ""
+
+    def _noted(self, path: Path, read: Callable[[], str], *where: str | int) -> str | None:
+        try:
+            text = read()
+        except ConfigError as error:
+            self.problems += [Problem(where, problem) for problem in error.problems]
+            return None
+        self.texts.append((path, text))
+        return text
+
+    def watch(self, path: Path, load: Callable[[], T], *where: str | int) -> Watched[T] | None:
+        """Return what is made of a file, whenever that changes; None if nothing can be, which is noted.
+
+        :param load: makes it; what is wrong it raises as a ConfigError.
+        """
+        key = ".".join(map(str, where))
+
+        def report(why: str) -> None:
+            told = why if str(path) in why else f"{path}: {why}"
+            _log.error("{key}: what its file held before stays in use: {why}", key=escape(key), why=printable(told))
+
+        try:
+            return Watched(load, lambda: (path,), report)
+        except ConfigError as error:
+            self.problems += [Problem(where, problem) for problem in error.problems]
+        return None
 
     def trust(self, ca_file: Path | None, *where: str | int) -> Any:
         """Return whom to trust for TLS: the authorities in a file, or those of the system."""
         bundle = None if ca_file is None else self.read(ca_file, *where)
         if bundle is None:
             return platformTrust()
-        certificates = _certificates(bundle)
-        if not certificates:
-            self.problems.append(Problem(where, "expected one or more certificates in PEM form"))
-        return trustRootFromCertificates(certificates)
+        try:
+            return authorities(bundle)
+        except ConfigError as error:
+            self.problems += [Problem(where, problem) for problem in error.problems]
+            return platformTrust()
+
+
+def read_file(path: Path) -> str:
+    """Return what is in a file.
+
+    :raises ConfigError: it cannot be read.
+    """
+    text = _decoded(_bytes_and_mode(path)[0])
+    if text is None:
+        raise ConfigError([f"{path}: not UTF-8"])
+    return text
+
+
+def read_secret(path: Path, what: str) -> str:
+    """Return the one secret in a file that others may neither read nor write.
+
+    Its group may: a file that is root's and that the gateway's group can read is how it usually is.
+
+    :param what: what it is, for the message.
+    :raises ConfigError: others may, or there is none, or something else.
+    """
+    data, mode = _bytes_and_mode(path)
+    problems = []
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        can = "read" if mode & stat.S_IROTH else "write"
+        problems.append(f"others can {can} it; run: chmod o= {shlex.quote(str(path))}")
+    text = _decoded(data)
+    secret = "" if text is None else text.strip()
+    if text is None:
+        problems.append(f"{path}: not UTF-8")
+    elif not (secret and secret.isascii() and secret.isprintable()):
+        problems.append(f"expected a file that holds one {what}")
+    if problems:
+        raise ConfigError(problems)
+    return secret
+
+
+def _bytes_and_mode(path: Path) -> tuple[bytes, int]:
+    try:
+        with open_text(path) as file:
+            mode = os.fstat(file.fileno()).st_mode  # of what was opened, wherever the path leads by now
+            return file.buffer.read(), mode
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+
+
+def _decoded(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def authorities(bundle: str) -> Any:
+    """Return whom to trust for TLS, from a PEM file's text.
+
+    :raises ConfigError: it holds no certificates.
+    """
+    certificates = _certificates(bundle)
+    if not certificates:
+        raise ConfigError(["expected one or more certificates in PEM form"])
+    return trustRootFromCertificates(certificates)
 
 
 def _certificates(bundle: str) -> list[Certificate]:

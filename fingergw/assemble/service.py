@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.application.service import IService
 from twisted.internet.defer import CancelledError
 from twisted.python.util import gidFromString, uidFromString
 
@@ -19,24 +19,31 @@ from fingergw.admission import Rate
 from fingergw.assemble.backends import Backends
 from fingergw.assemble.cache import Caching
 from fingergw.assemble.machine import Machine
+from fingergw.binding import Plan
 from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
 from fingergw.errors import FingergwError
 from fingergw.factory import FingerFactory, Limits
 from fingergw.forwarding import Forwarding
-from fingergw.gateway import Gateway, ListenerService
-from fingergw.outcome import Failed, Missing
+from fingergw.gateway import Gateway
+from fingergw.measured import measured
+from fingergw.meters import BackendMeter
+from fingergw.outcome import Backend, Failed, Missing
+from fingergw.parts import Made, Parts
 from fingergw.proxied import ProxiedFactory
 from fingergw.query import Query, fold_case, to_wire
 from fingergw.resolving import Resolver
 from fingergw.routing import Route, Router, glob, regex
+from fingergw.service_manager import ServiceManager
+from fingergw.traffic import Traffic
 
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
+_MADE_ANEW = (model.StaticBackend, model.MenuBackend)  # have nothing under way, and depend on more than their tables
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
-def make_service(configuration: model.Config, reactor: Any) -> IService:
+def make_service(configuration: model.Config, reactor: Any) -> Gateway:
     """Compile a configuration into a service, for ``twistd`` or any other Twisted application.
 
     Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
@@ -45,35 +52,47 @@ def make_service(configuration: model.Config, reactor: Any) -> IService:
     :param reactor: the reactor that the application runs.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
-    gateway, found = _build(configuration, reactor)
+    gateway = Gateway(reactor, ServiceManager.from_environment())
+    parts, found = compile_parts(configuration, gateway)
     if found:
         raise to_error(found, configuration.source)
+    gateway.begin_with(parts)
     return gateway
 
 
 def problems(configuration: model.Config, reactor: Any) -> list[Problem]:
     """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
-    return _build(configuration, reactor)[1]
+    return compile_parts(configuration, Gateway(reactor))[1]
 
 
-def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Problem]]:
+def compile_parts(
+    configuration: model.Config, gateway: Gateway, before: Parts | None = None
+) -> tuple[Parts, list[Problem]]:
+    """Compile a configuration.
+
+    :param gateway: what it is for.
+    :param before: what the gateway has in force, and of which is kept what is the same.
+    :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
+        anything wrong, what it is compiled to is of no use.
+    """
+    reactor = gateway.reactor
     machine = Machine(configuration.source.base if configuration.source else Path.cwd())
     process = configuration.process
-    machine.check("process", "user", text=process.user, lookup=uidFromString)
-    machine.check("process", "group", text=process.group, lookup=gidFromString)
-    access = configuration.log.access
-    if access not in ("-", "off"):
-        access = str(machine.base / access)
-    access_log = AccessLog(access, configuration.log.format, reactor, time.time)
-    gateway = Gateway(process.user, access_log, reactor)
-    resolver = Resolver(reactor)
+    if before is None:  # what is become is known, though perhaps not in a chroot
+        machine.check("process", "user", text=process.user, lookup=uidFromString)
+        machine.check("process", "group", text=process.group, lookup=gidFromString)
+    resolver = Resolver(reactor) if before is None else before.resolver
     builder = Backends(configuration, machine, resolver, gateway.is_self)
-    cache = Caching(configuration, machine, resolver)
-    backends = {
-        name: backend and cache.wrap(name, settings, backend)
-        for name, settings in configuration.backends.items()
-        for backend in (builder.build(name, settings),)
-    }
+    cache = Caching(configuration, machine, resolver, before)
+    parts = Parts(
+        configuration=configuration,
+        access_log=_access_log(configuration.log, machine, reactor, before),
+        resolver=resolver,
+        memory=cache.memory,
+        store=cache.store,
+        store_made_of=cache.store_made_of,
+    )
+    backends = {name: _backend(name, parts, builder, cache, before) for name in configuration.backends}
     chains = [
         Chain(
             tuple((name, backend) for name in route.backends if (backend := backends.get(name)) is not None),
@@ -84,12 +103,8 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
     ]
     forwarding = _forwarding(configuration, builder, machine)
     case_sensitive = configuration.answers.case_sensitive
+    places = Counter[str]()
     for place, listener in configuration.numbered_listeners():
-        description = listening.anchor(listener.endpoint, machine.base)
-        try:
-            listening.check(description, reactor)
-        except FingergwError as error:
-            machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
         own = [
             (route, _route(route, chain, case_sensitive))
             for route, chain in zip(configuration.routes, chains, strict=True)
@@ -99,11 +114,72 @@ def _build(configuration: model.Config, reactor: Any) -> tuple[Gateway, list[Pro
         router = Router([compiled for _, compiled in own])
         listeners = configuration.forwarding.listeners
         own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
-        factory = _factory(configuration, listener, router, own_forwarding, access_log, reactor)
-        service = ListenerService(listener.name, description, factory, reactor, gateway.listener_failed)
-        service.setServiceParent(gateway)
-    gateway.pools, gateway.caches, gateway.store = builder.pools, cache.backends, cache.store
-    return gateway, machine.problems
+        description = listening.anchor(listener.endpoint, machine.base)
+        try:
+            listening.check(description, reactor)
+            bound, secured = listening.socket_of(description), listening.secured(description, reactor)
+        except FingergwError as error:
+            machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
+            continue
+        if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
+            why = "another listener has this socket; one of them is enough"
+            machine.problems.append(Problem(("listeners", place, "endpoint"), why))
+        where = bound, places[bound]
+        places[bound] += 1
+        traffic = gateway.traffic_at(where)
+        rules = _rules(configuration, listener, router, own_forwarding, parts.access_log, traffic, reactor)
+        parts.plans.append(Plan(f'listener "{listener.name}"', description, where, secured(rules), rules))
+    parts.admin = _admin(configuration.admin, machine, gateway)
+    return parts, machine.problems
+
+
+def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
+    path = settings.access if settings.access in ("-", "off") else str(machine.base / settings.access)
+    if before is not None and (before.access_log.path, before.access_log.form) == (path, settings.format):
+        return before.access_log
+    return AccessLog(path, settings.format, reactor, time.time)
+
+
+def _backend(name: str, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> Backend | None:
+    """Return a backend, measured, and cached if its table says so: the one that is in force, if it is the same.
+
+    That has requests under way, which a new one would have to make again, and beyond what may run at once.
+    """
+    settings = parts.configuration.backends[name]
+    read = len(builder.machine.texts)
+    backend = builder.build(name, settings)
+    if backend is None:
+        return None
+    meter = parts.meters[name] = (before and before.meters.get(name)) or BackendMeter()
+    made_of = (settings, tuple(builder.machine.texts[read:]), getattr(backend, "executable", None), cache.store)
+    made = None if before is None else before.backends.get(name)
+    if made is None or made.made_of != made_of or isinstance(settings, _MADE_ANEW):
+        asked = measured(backend, meter, builder.reactor.seconds, (CancelledError,))
+        made = Made(made_of, cache.wrap(name, settings, backend, asked, meter.cache), builder.pools.get(name))
+    parts.backends[name] = made
+    return made.backend
+
+
+def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | None:
+    if settings.endpoint is None:
+        return None
+    path = ("admin", "endpoint")
+    description = listening.on_loopback(listening.anchor(settings.endpoint, machine.base))
+    try:
+        from fingergw.admin import make_site
+    except ModuleNotFoundError as error:
+        why = f'needs {error.name}, which is not installed: pip install "fingergw[metrics]"'
+        machine.problems.append(Problem(path, why))
+        return None
+    try:
+        listening.check(description, gateway.reactor)
+        secured = listening.secured(description, gateway.reactor)
+        return Plan(
+            "[admin]", description, (listening.socket_of(description), 0), secured(make_site(gateway, gateway.reactor))
+        )
+    except FingergwError as error:
+        machine.problems.append(Problem(path, str(error)))
+        return None
 
 
 def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:
@@ -127,12 +203,13 @@ def _forwarding(configuration: model.Config, builder: Backends, machine: Machine
     return forwarding
 
 
-def _factory(
+def _rules(
     configuration: model.Config,
     listener: model.Listener,
     router: Router[Chain],
     forwarding: Forwarding[Chain],
     access_log: AccessLog,
+    traffic: Traffic,
     reactor: Any,
 ) -> FingerFactory:
     answers, rate = configuration.answers, listener.limits.rate
@@ -152,6 +229,7 @@ def _factory(
         "decoy_delay": listener.delay if listener.decoy else None,
         "access_log": access_log,
         "clock": reactor,
+        "traffic": traffic,
     }
     if listening.is_proxied(listener.endpoint):
         return ProxiedFactory(**settings, trusted_proxies=Networks(listener.trusted_proxies))

@@ -114,7 +114,7 @@ class HttpBackend:
     :param clock: for the timeout.
     :param now: the time of day, in seconds since 1970, which is what upstream reckons in.
     :param url: its placeholders' values are percent-encoded.
-    :param headers: sent with every request, a bearer token's among them.
+    :param headers: gives what is sent with a request, a bearer token's among it.
     :param timeout: seconds from the query to the last byte of the body, redirects included.
     :param max_bytes: of the decoded body.
     :param max_running: requests at once; more wait.
@@ -127,7 +127,7 @@ class HttpBackend:
     clock: Any
     now: Callable[[], float]
     url: Template
-    headers: Headers = field(repr=False)
+    headers: Callable[[], Headers] = field(repr=False)
     timeout: float
     max_bytes: int
     max_running: int
@@ -167,7 +167,7 @@ class HttpBackend:
         redirects: list[Freshness] = []
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                headers, is_conditional = self.headers.copy(), validators.get("url") == url
+                headers, is_conditional = self.headers().copy(), validators.get("url") == url
                 for name, value in conditions(validators).items() if is_conditional else ():
                     headers.setRawHeaders(name.encode(), [value.encode("latin-1", "replace")])
                 agent, sent_at = Undecoded(self.agent), self.now()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 from fingergw.outcome import Answered, Inputs, Missing, Outcome
 from fingergw.query import Query
+from fingergw.watched import Watched
 
 _MISSING = Missing()
 
@@ -25,6 +26,22 @@ class StaticMap:
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer at once, or Missing."""
         return self.answers.get(query.user, _MISSING)
+
+
+@frozen
+class StaticFile:
+    """Answer from a map in a file, which may change.
+
+    :param answers: by name, as queries have names.
+    """
+
+    # what is in it tells the backend from another
+    answers: Watched[Mapping[str, Answered]] = field(repr=lambda answers: repr(answers.current()))
+    inputs = Inputs(frozenset({"user"}))
+
+    async def answer(self, query: Query) -> Outcome:
+        """Return the name's answer at once, or Missing."""
+        return self.answers.current().get(query.user, _MISSING)
 
 
 @frozen

@@ -57,7 +57,7 @@ class CachedBackend:
     store: Store | None
     runtime: Runtime
     report: Callable[[Failed], object]
-    counts: Counter[str] = field(init=False, factory=Counter)
+    counts: Counter[str] = field(factory=Counter)
     """How many queries found what, by :data:`State`; how many of them were ``rescued``, as upstream failed and there
     was something to serve; how often upstream ``failed``."""
     _flights: dict[str, Flight] = field(init=False, factory=dict)
@@ -84,11 +84,12 @@ class CachedBackend:
             if state == "stale":
                 if now >= entry.retry_at and self._refreshes < self._max_refreshes and key not in self._flights:
                     self._depart(Flight(key, in_background=True), query, entry)
-                return entry.outcome
+                return evolve(entry.outcome, cache="stale")
             if now < min(entry.retry_at, entry.error_until):
                 self.counts["rescued"] += 1
-                return entry.outcome
+                return evolve(entry.outcome, cache="rescued")
         else:
+            state = "absent"
             self.counts["absent"] += 1
         waiter, flight = self.runtime.waiter(), self._flights.get(key)
         if flight is not None:
@@ -97,7 +98,8 @@ class CachedBackend:
             flight = Flight(key, in_background=False, waiters={waiter: None})
             self._depart(flight, query, entry)
         try:
-            return await waiter  # type: ignore[no-any-return]  # what it is told
+            told: Outcome = await waiter
+            return told if told.cache else evolve(told, cache=state)
         except self.runtime.cancelled:
             flight.waiters.pop(waiter, None)
             if not flight.waiters and not flight.in_background and not flight.has_landed:
@@ -167,7 +169,7 @@ class CachedBackend:
             return await backend.answer(query)
         outcome = await backend.revalidate(query, entry.validators)
         if isinstance(outcome, Unchanged):
-            return evolve(entry.outcome, freshness=outcome.freshness)
+            return evolve(entry.outcome, freshness=outcome.freshness, cache="")
         return outcome
 
     async def _settle(self, flight: Flight, outcome: Outcome, entry: Entry | None) -> None:
@@ -255,14 +257,14 @@ class CachedBackend:
         if now >= entry.error_until:
             return None
         self.counts["rescued"] += len(flight.waiters)
-        return entry.outcome
+        return evolve(entry.outcome, cache="rescued")
 
     def _tell_stale(self, flight: Flight, entry: Entry) -> None:
         """Serve who waits what is stale; the flight goes on and refreshes it."""
         if not flight.in_background and self._flights.get(flight.key) is flight:
             flight.in_background = True
             self._refreshes += 1
-        flight.tell(entry.outcome)
+        flight.tell(evolve(entry.outcome, cache="stale"))
 
 
 def _state(entry: Entry, now: float) -> State:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from fingergw.outcome import Answered, Freshness, Missing
 
@@ -40,6 +40,7 @@ class Terms:
 class Entry:
     """An outcome that is kept. Its times are on the process's own clock, in seconds.
 
+    :param outcome: as it is served while it is fresh, which is almost always.
     :param since: when it was received.
     :param fresh_until: until then it is served as it is.
     :param stale_until: until then it is served while it is refreshed.
@@ -82,7 +83,7 @@ class Entry:
             keep_until = max(keep_until, now + _VALIDATE_SECONDS)
         if keep_until <= now:
             return None
-        return cls(outcome, now, fresh_until, stale_until, error_until, keep_until)
+        return cls(evolve(outcome, cache="fresh"), now, fresh_until, stale_until, error_until, keep_until)
 
     @property
     def validators(self) -> Mapping[str, str]:
@@ -133,7 +134,8 @@ class Entry:
         ):
             return None
         since = now - max(0.0, age)
-        outcome = Missing() if text is None else Answered(text, Freshness(validators=validators))
+        said = Freshness(validators=validators)
+        outcome = Missing(cache="fresh") if text is None else Answered(text, said, cache="fresh")
         return cls(outcome, since, since + fresh, since + stale, since + error, since + keep, digest(data))
 
 

@@ -30,6 +30,13 @@ class _Share:
             return  # or all the others would make room for it, and then it itself
         self.entries[key] = entry
         self.bytes += entry.size_bytes
+        self._make_room()
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        self.max_entries, self.max_bytes = max_entries, max_bytes
+        self._make_room()
+
+    def _make_room(self) -> None:
         while len(self.entries) > self.max_entries or self.bytes > self.max_bytes:
             self.drop(next(iter(self.entries)))
 
@@ -47,10 +54,15 @@ class Memory:
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        missing_entries, missing_bytes = max(1, int(max_entries * _MISSING_PART)), int(max_bytes * _MISSING_PART)
-        self._answered = _Share(max(1, max_entries - missing_entries), max_bytes - missing_bytes)
-        self._missing = _Share(missing_entries, missing_bytes)
+        self._answered, self._missing = _Share(0, 0), _Share(0, 0)
         self._swept_at = 0.0
+        self.resize(max_entries, max_bytes)
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """Set new bounds; what does not fit goes."""
+        missing_entries, missing_bytes = max(1, int(max_entries * _MISSING_PART)), int(max_bytes * _MISSING_PART)
+        self._answered.resize(max(1, max_entries - missing_entries), max_bytes - missing_bytes)
+        self._missing.resize(missing_entries, missing_bytes)
 
     @property
     def entries(self) -> int:

@@ -2,29 +2,74 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 from pathlib import Path
+from typing import Final
 
 from fingergw.cli.options import DEFAULT, Options
+from fingergw.config.files import open_text
+from fingergw.config.schema import TITLE, schema_text
 from fingergw.errors import FingergwError
+
+SCHEMA_NAME: Final = "fingergw.schema.json"
+"""The schema is put beside the file, so that its first line holds wherever both are copied to."""
 
 
 class InitOptions(Options):
     """Options of ``fingergw init``."""
 
     synopsis = "Usage: fingergw init [FILE]"
-    longdesc = "Write a commented configuration to start from. FILE is fingergw.toml unless given."
+    longdesc = (
+        "Write a commented configuration to start from, and beside it its schema, by which editors complete and check "
+        "it. FILE is fingergw.toml unless given."
+    )
 
     def parseArgs(self, file: str = "fingergw.toml") -> None:
-        self.file = file
+        self.file = Path(file)
 
     def run(self) -> int:
-        """Write the file, unless it is there."""
+        """Write the files, unless there is something else in their place."""
+        schema = self.file.parent / SCHEMA_NAME
+        taken = f"{self.file} is there already; name another file, or remove it first"
+        if os.path.lexists(self.file):
+            raise FingergwError(taken)
         try:
-            with Path(self.file).open("x", encoding="utf-8") as file:
-                file.write(DEFAULT.read_text("utf-8"))
+            _write_schema(schema)
+            with self.file.open("x", encoding="utf-8") as file:
+                file.write(f"#:schema ./{SCHEMA_NAME}\n" + DEFAULT.read_text("utf-8").partition("\n")[2])
         except FileExistsError:
-            raise FingergwError(f"{self.file} is there already; name another file, or remove it first") from None
+            raise FingergwError(taken) from None
         except OSError as error:
-            raise FingergwError(f"{self.file}: {error.strerror}") from None
-        print(f"wrote {self.file}; run it: fingergw --config {self.file}")
+            folder = shlex.quote(str(self.file.parent))
+            advice = f"make its folder first: mkdir -p {folder}"
+            if not isinstance(error, FileNotFoundError):
+                advice = "name a file where you may write"
+            raise FingergwError(f"{error.filename or self.file}: {error.strerror}; {advice}") from None
+        named = shlex.quote(str(self.file))
+        print(f"wrote {self.file}, and {schema} for editors; run it: fingergw --config {named}")
         return 0
+
+
+def _write_schema(path: Path) -> None:
+    """Write the schema; over one that is there only if it is one of ours."""
+    text = schema_text()
+    if os.path.lexists(path):
+        kept = _ours(path)
+        if kept is None:
+            raise FingergwError(f"{path} is there already, and not from fingergw; move it, or name a file elsewhere")
+        if kept == text:
+            return
+    path.write_text(text, "utf-8")
+
+
+def _ours(path: Path) -> str | None:
+    """Return the schema in a file, if it is one that any version of fingergw has written."""
+    try:
+        with open_text(path) as file:
+            text = file.read()
+        made = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return text if isinstance(made, dict) and made.get("title") == TITLE else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import attrs
@@ -14,11 +16,17 @@ from twisted.python.util import gidFromString, uidFromString
 
 from fingergw import assemble, daemon
 from fingergw.cli.check import CheckOptions
+from fingergw.cli.completion import CompletionOptions
+from fingergw.cli.dump import DumpOptions
+from fingergw.cli.explain import ExplainOptions
 from fingergw.cli.init import InitOptions
 from fingergw.cli.options import CONFIG, Options, complain, read
 from fingergw.cli.query import QueryOptions
-from fingergw.config.problems import to_error
+from fingergw.cli.schema import SchemaOptions
+from fingergw.config import model
+from fingergw.config.problems import Problem, to_error
 from fingergw.errors import ConfigError, FingergwError, PrivilegeError
+from fingergw.operation import Operation
 
 _EX_USAGE = 2
 _EX_CONFIG = 78  # sysexits.h
@@ -89,8 +97,12 @@ class RunOptions(Options, app.ReactorSelectionMixin):
     ]
     subCommands: ClassVar = [
         ["check", None, CheckOptions, "Report every mistake in a configuration"],
+        ["explain", None, ExplainOptions, "Tell what comes of a query, and why"],
         ["query", None, QueryOptions, "Ask a finger server"],
         ["init", None, InitOptions, "Write a configuration to start from"],
+        ["config", None, DumpOptions, "Print the configuration as it is in effect"],
+        ["schema", None, SchemaOptions, "Print the configuration's JSON Schema, for editors"],
+        ["completion", None, CompletionOptions, "Print what a shell completes commands with"],
     ]
 
     def run(self) -> int:
@@ -100,12 +112,22 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         # Twisted's is the time of day: set back, it would stop all deadlines for as long, and set forward, expire them.
         # From here on, as others keep what tells the time.
         cast(Any, reactor).seconds = time.monotonic
-        configuration, problems = read(self["config"])
+        path = self["config"]
+        configuration, problems = self._read(path)
         if problems:
             raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        gateway = assemble.make_service(configuration, reactor)
+        # a reload must find the same file, also from another working folder
+        again = partial(self._read, path and str(Path(path).absolute()), str(Path.cwd()) if path is None else None)
+        own = daemon.settings(self, configuration.process, configuration.log)
+        service = Operation(gateway, again, lambda applied: own["event_log"].set_level(applied.log.level))
+        daemon.run(service, own, reactor)
+        return 0
+
+    def _read(self, path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
+        """Read the configuration, which the command line may say to run as another user."""
+        configuration, problems = read(path, base)
         if self["uid"] is not None:
             own = attrs.evolve(configuration.process, user=str(self["uid"]))
             configuration = attrs.evolve(configuration, process=own)
-        service = assemble.make_service(configuration, reactor)
-        daemon.run(service, daemon.settings(self, configuration.process, configuration.log), reactor)
-        return 0
+        return configuration, problems

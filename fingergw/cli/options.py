@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getopt
 import sys
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,28 @@ BASE_DIR: Final = ["base-dir", None, None, "What relative paths are relative to 
 
 class Options(usage.Options):
     """The options that every command has."""
+
+    synopsis: str
+
+    def getSynopsis(self) -> str:
+        """Return how the command is used; Twisted would put the words of the one above before it."""
+        return self.synopsis
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802  # Twisted's name
+        """Take options after arguments, too: ``query user@host -l`` asks nobody for "-l"."""
+        parse: Callable[[Sequence[str]], None] = super().parseOptions
+        if hasattr(self, "subCommands"):  # what follows is another's
+            parse(options or ())
+            return
+        try:
+            found, arguments = getopt.gnu_getopt(list(options or ()), self.shortOpt, self.longOpt)
+        except getopt.GetoptError as error:
+            raise usage.UsageError(str(error)) from None
+        parse([*(word for option in found for word in self._words(*option)), "--", *arguments])
+
+    def _words(self, option: str, value: str) -> list[str]:
+        takes_value = f"{option[2:]}=" in self.longOpt or f"{option[1:]}:" in self.shortOpt
+        return [option, value] if takes_value else [option]
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -52,7 +76,10 @@ def seconds(text: str) -> float:
 
     :raises ValueError: it is none, or not above 0.
     """
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
         raise ValueError(f'expected a number of seconds above 0, not "{text}"')
     return number

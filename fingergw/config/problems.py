@@ -58,7 +58,7 @@ def parse_toml(source: Source) -> dict[str, object]:
         number = line if line.isdigit() else str(source.text.count("\n") + 1)
         raise ConfigError([f"{source.path}:{number}: not TOML: {reason[:1].lower()}{reason[1:]}"]) from None
     except RecursionError:
-        raise ConfigError([f"{source.path}: nested too deeply"]) from None
+        raise ConfigError([f"{source.path}: expected lists and tables in each other less deeply"]) from None
 
 
 def unknown(word: str, known: Iterable[str], what: str) -> str:

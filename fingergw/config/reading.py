@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
-import tomli_w
 from cattrs import Converter
 
 from fingergw.config import model
+from fingergw.config.files import open_text
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, parse_toml, to_error, unknown
 from fingergw.config.rules import broken_rules, duplicates
@@ -37,7 +38,7 @@ def read(path: Path, *, base: Path | None = None) -> tuple[model.Config, list[Pr
     :return: the configuration, without the parts that have mistakes; and these.
     :raises ConfigError: it cannot be read or is not TOML.
     """
-    source = model.Source(path, (base or path.parent).absolute(), _read_text(path))
+    source = model.Source(path, (base or path.parent).absolute(), _read_text(path, is_whole=True))
     raw = parse_toml(source)
     config, problems = _structure(raw, make_converter(source.base), source)
     twice = list(duplicates(raw))
@@ -57,39 +58,21 @@ def load_entries(path: Path) -> model.Entries:
     return entries  # type: ignore[no-any-return]  # cattrs makes what it is told to
 
 
-def dumps(config: model.Config) -> str:
-    """Return a configuration as TOML that :func:`load` reads as the same.
+def _read_text(path: Path, *, is_whole: bool = False) -> str:
+    """Return what is in a file.
 
-    Files come out absolute. Endpoint strings, programs and the access log stay as they were written, so a relative path
-    in one of these is then relative to where the text is written.
+    :param is_whole: it is a whole configuration.
     """
-    converter = Converter(omit_if_default=True)
-    for kind in (*model.Network.__args__, Path):  # type: ignore[attr-defined]  # a union has them
-        converter.register_unstructure_hook(kind, str)
-    converter.register_unstructure_hook(model.FilePath, str)
-    converter.register_unstructure_hook(model.Umask, lambda umask: f"{umask:03o}")
-    raw: dict[str, Any] = converter.unstructure(attrs.evolve(config, source=None))
-    for name, backend in config.backends.items():
-        kind = next(kind for kind, cls in model.BACKEND_TYPES.items() if cls is type(backend))
-        raw["backends"][name] = {"type": kind, **converter.unstructure(backend)}
-    for listener, settings in zip(config.listeners, raw["listeners"], strict=True):
-        own = attrs.asdict(listener.limits, recurse=False)
-        settings["limits"] = {
-            key: converter.unstructure(value) for key, value in own.items() if value != getattr(config.limits, key)
-        }
-    for route, settings in zip(config.routes, raw.get("routes", ()), strict=True):
-        if route.name == route.default_name:  # several may have the same by default
-            del settings["name"]
-    return tomli_w.dumps(raw)
-
-
-def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        with open_text(path, or_pipe=is_whole) as file:
+            return file.read()
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        hint = ""
+        if is_whole and isinstance(error, FileNotFoundError):
+            hint = f"; to have one to start from, run: fingergw init {shlex.quote(str(path))}"
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}{hint}"]) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{path}: not UTF-8, which TOML must be"]) from None
+        raise ConfigError([f"{path}: not UTF-8, which TOML must be; save it as UTF-8"]) from None
 
 
 def _structure(raw: dict[str, Any], converter: Converter, source: model.Source) -> tuple[model.Config, list[Problem]]:

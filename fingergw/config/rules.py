@@ -25,7 +25,7 @@ def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]
     yield from _placeholders(config, raw)
     yield from _proxies(raw)
     yield from _decoys(raw)
-    yield from _not_supported(raw)
+    yield from _admin(raw)
 
 
 def _tables(raw: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -165,8 +165,14 @@ def _decoys(raw: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(("listeners", index, "delay"), "only a decoy takes its time; remove it, or set decoy = true")
 
 
-def _not_supported(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for what this version cannot do yet, and would mislead by ignoring."""
+def _admin(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for an admin endpoint that clients are served at, or that nobody but a proxy could ask."""
     admin = raw.get("admin")
-    if isinstance(admin, dict) and admin.get("endpoint") is not None:
-        yield Problem(("admin", "endpoint"), "not supported yet; remove it")
+    endpoint = admin.get("endpoint") if isinstance(admin, dict) else None
+    if not isinstance(endpoint, str):
+        return
+    if endpoint.startswith("haproxy:"):
+        yield Problem(("admin", "endpoint"), "expected one that is asked without a PROXY header; remove haproxy:")
+    for place, listener in _tables(raw, "listeners"):
+        if listener.get("endpoint") == endpoint and endpoint.split(":")[1:2] != ["0"]:  # any free port, each time
+            yield Problem(("admin", "endpoint"), f"expected an endpoint of its own; listeners[{place}] has this one")

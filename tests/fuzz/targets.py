@@ -75,7 +75,7 @@ def cleaner(data: bytes) -> None:
         assert escaped.replace('\\"', '"').encode().decode("unicode_escape") == text
         assert printable(text).isprintable()
         assert printable(text, kept=text) == text
-        entry: Entry = (0.0, text, text, text, text, text, "answered", 0, 0.0)
+        entry: Entry = (0.0, text, text, text, text, text, "answered", 0, 0.0, "")
         for line in (text_line("now", entry), json_line("now", entry)):
             assert line.isascii()
             assert line[:-1].isprintable()

@@ -32,6 +32,7 @@ from fingergw.backends.http import HttpBackend
 from fingergw.cache.backend import CachedBackend
 from fingergw.chain import Chain
 from fingergw.gateway import Gateway
+from fingergw.meters import Times
 
 reactor: Any = _reactor
 
@@ -81,10 +82,12 @@ def held(gateway: Gateway) -> dict[str, Any]:
     for listener in gateway.listeners:
         factory = listener.factory
         name = factory.listener
-        counters[f"connections at {name}"] = len(factory.protocols)
-        counters[f"queries that wait at {name}"] = factory.waiting
-        counters[f"clients at {name}"] = len(factory.connections)
-        outcomes[name] = dict(factory.outcomes)
+        counters[f"connections at {name}"] = len(factory.traffic.protocols)
+        counters[f"queries that wait at {name}"] = factory.traffic.waiting
+        counters[f"clients at {name}"] = len(factory.traffic.connections)
+        noted = outcomes[name] = Counter()
+        for (_, outcome), count in factory.traffic.outcomes.items():
+            noted[outcome] += count
         chains += [route.target for route in factory.router.routes]
         chains += factory.forwarding.targets.values()
     for name, backend in dict(each for chain in chains for each in chain.backends).items():
@@ -105,7 +108,8 @@ def objects() -> Counter[str]:
     found: Counter[str] = Counter()
     for each in gc.get_objects():
         kind = type(each)
-        if str(kind.__module__).startswith(("fingergw.", "twisted.")):
+        # there is one of Times for each route that has been asked for
+        if str(kind.__module__).startswith(("fingergw.", "twisted.")) and kind is not Times:
             found[f"{kind.__module__}.{kind.__qualname__}"] += 1
     return found
 

@@ -1,0 +1,260 @@
+"""TLS certificates in files, which may be renewed while they are in use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.filepath import FilePath
+from zope.interface import implementer
+
+from fingergw.errors import ListenError
+from fingergw.upstream import tls_reason
+from fingergw.watched import Watched
+
+_log = Logger()
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+
+Wrap: TypeAlias = Callable[[IProtocolFactory], IProtocolFactory]
+
+
+@frozen
+class _Key:
+    path: Path
+    private: Any = field(repr=False)
+    public: bytes  # as certificates have it
+
+
+@frozen
+class KeyPair:
+    """What an ``ssl:`` endpoint names.
+
+    :param certificate: a file whose first certificate is the server's; those after it are sent as its chain.
+    :param chain: a file with the chain instead; None if there is none.
+    :param dh_parameters: a file; None if there is none.
+    :param method: OpenSSL's number for protocol versions; None for those that Twisted deems safe.
+    """
+
+    key: Path
+    certificate: Path
+    chain: Path | None = None
+    dh_parameters: Path | None = None
+    method: int | None = None
+
+    def files(self) -> Iterable[Path]:
+        """Return all the files."""
+        return filter(None, (self.key, self.certificate, self.chain, self.dh_parameters))
+
+    def load(self) -> SSL.Context:
+        """Return what new connections are made with.
+
+        :raises ListenError: the files are not what they should be; the message says which and why.
+        """
+        keys, (own, *rest) = _keys(self.key), _some_certificates(self.certificate)
+        if not keys:
+            raise ListenError(f"{self.key}: expected a private key in PEM form")
+        if keys[0].public != _public(own):
+            raise _mismatch(self.key, self.certificate)
+        if self.chain is not None:
+            rest = _some_certificates(self.chain)
+        options: dict[str, Any] = {"method": self.method} if self.method else {}
+        context = _context(self.certificate, keys[0], own, rest, **options)
+        if self.dh_parameters is None:
+            return context
+        _read(self.dh_parameters)
+        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(self.dh_parameters)))
+        return _context(self.dh_parameters, keys[0], own, rest, **options)
+
+
+@frozen
+class PemFolder:
+    """What a ``tls:`` endpoint names: a folder with certificates for one or more names, their keys and their chains."""
+
+    path: Path
+
+    def files(self) -> Iterable[Path]:
+        """Return the PEM files, and the folders, which change when a file is added or removed."""
+        return chain([self.path], filter(Path.is_dir, sorted(self.path.rglob("*"))), self._pem_files())
+
+    def _pem_files(self) -> list[Path]:
+        return sorted(path for path in self.path.rglob("*.pem") if path.is_file())
+
+    def load(self) -> SSL.Context:
+        """Return what new connections are made with: each gets the certificate for the name that it asks for.
+
+        One that asks for none, or for another, gets the first file's. Of several for a name that which expires last is
+        taken.
+
+        :raises ListenError: the files are not what they should be; the message says which and why.
+        """
+        paths = self._pem_files()
+        found = {certificate: path for path in reversed(paths) for certificate in _certificates(path)}
+        keys = {key.public: key for path in paths for key in _keys(path)}
+        owned = [certificate for certificate in found if _public(certificate) in keys]
+        chains = {own: list(_chain(own, found)) for own in owned}
+        idle = found.keys() - chain(owned, *chains.values())
+        lone = keys.keys() - map(_public, owned)
+        if idle and lone:  # one could be meant for the other: half of them is renewed
+            raise _mismatch(min(keys[each].path for each in lone), min(found[each] for each in idle))
+        if not owned:
+            raise ListenError(f"{self.path}: expected a folder with certificates and their keys in *.pem files")
+        by_name: dict[str, SSL.Context] = {}
+        for own in sorted(owned, key=_expiry):
+            context = _context(
+                found[own], keys[_public(own)], own, chains[own], contextForServerName=partial(_for_name, by_name)
+            )
+            by_name.update((name.lower(), context) for name in _names(own))
+        first = min(owned, key=found.__getitem__)
+        return by_name[_names(first)[0].lower()]
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class _Renewed:
+    """Make each connection with the certificates of the moment."""
+
+    context: Watched[SSL.Context]
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self.context.current(), None)
+
+
+def creator(files: KeyPair | PemFolder) -> IOpenSSLServerConnectionCreator:
+    """Return what begins TLS on a connection. Certificates may be renewed, which open connections do not notice.
+
+    :raises ListenError: the files are not what they should be; the message says which and why.
+    """
+    return _Renewed(Watched(files.load, files.files, _report))
+
+
+def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
+    """Return what puts TLS before a factory's connections.
+
+    :raises ListenError: the files are not what they should be; the message says which and why.
+    """
+    made = creator(files)
+    return lambda factory: TLSMemoryBIOFactory(made, False, factory, clock=clock)
+
+
+def _report(why: str) -> None:
+    _log.error("TLS certificates have changed, and those from before stay in use, as the new cannot be: {why}", why=why)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ListenError(f"{path}: {error.strerror}") from None
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return [x509.load_pem_x509_certificate(pem[0]) for pem in _CERTIFICATE.finditer(_read(path))]
+    except ValueError:
+        raise ListenError(f"{path}: a certificate in it is broken; issue it anew") from None
+
+
+def _some_certificates(path: Path) -> list[x509.Certificate]:
+    certificates = _certificates(path)
+    if not certificates:
+        raise ListenError(f"{path}: expected one or more certificates in PEM form")
+    return certificates
+
+
+def _keys(path: Path) -> list[_Key]:
+    keys = []
+    for pem in _KEY.finditer(_read(path)):
+        try:
+            private = load_pem_private_key(pem[0], None)
+        except TypeError:
+            raise ListenError(
+                f"{path}: this key is encrypted, and nobody can type its passphrase here; store it without one, "
+                "readable for the gateway alone: openssl pkey -in FILE -out FILE"
+            ) from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise ListenError(f"{path}: a private key in it is broken, or of no kind that TLS has") from None
+        keys.append(_Key(path, private, _encoded(private.public_key())))
+    return keys
+
+
+def _encoded(public: Any) -> bytes:
+    encoded: bytes = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def _public(certificate: x509.Certificate) -> bytes:
+    return _encoded(certificate.public_key())
+
+
+def _mismatch(key: Path, certificate: Path) -> ListenError:
+    return ListenError(
+        f"{key}: this is not the key of the certificate in {certificate}; put in those that belong together"
+    )
+
+
+def _context(path: Path, key: _Key, own: x509.Certificate, rest: Iterable[Any], **options: Any) -> SSL.Context:
+    """Return what Twisted makes of a certificate, its choice of protocol versions and ciphers included."""
+    certificate: Any = own  # it is typed for pyOpenSSL's own class, which pyOpenSSL itself takes no longer gladly
+    try:
+        made: SSL.Context = CertificateOptions(
+            privateKey=key.private, certificate=certificate, extraCertChain=list(rest), **options
+        ).getContext()
+    except (SSL.Error, TypeError, ValueError) as error:
+        raise ListenError(f"{path}: not fit for TLS: {tls_reason(error) or error}") from None
+    return made
+
+
+def _chain(own: x509.Certificate, others: Iterable[x509.Certificate]) -> Iterator[x509.Certificate]:
+    """Return what leads from a certificate to the authority that clients trust."""
+    left = set(others) - {own}
+    last: x509.Certificate | None = own
+    while last is not None and last.issuer != last.subject:
+        issuers = [each for each in left if each.subject == last.issuer and _is_issued_by(last, each)]
+        last = max(issuers, key=_expiry, default=None)
+        if last is not None:
+            left.remove(last)
+            yield last
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _expiry(certificate: x509.Certificate) -> tuple[bool, datetime]:
+    """Return what is the greater, the better a certificate is: that it is valid already, and until when."""
+    return certificate.not_valid_before_utc <= datetime.now(UTC), certificate.not_valid_after_utc
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """Return what a certificate is for; at least one name, whatever it is."""
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress))]
+    except (x509.ExtensionNotFound, ValueError):
+        names = []
+    return names or [certificate.subject.rfc4514_string()]
+
+
+def _for_name(by_name: dict[str, SSL.Context], asked: bytes | None) -> SSL.Context | None:
+    """Return what serves the name that a client asks for (RFC 6066 §3), which a wildcard covers one level deep."""
+    name = (asked or b"").decode("ascii", "replace").lower()
+    return by_name.get(name) or by_name.get("*." + name.partition(".")[2])

@@ -1,0 +1,31 @@
+"""``fingergw config``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fingergw import assemble, config
+from fingergw.cli.options import BASE_DIR, CONFIG, Options, read
+from fingergw.cli.output import show
+from fingergw.config.problems import to_error
+
+
+class DumpOptions(Options):
+    """Options of ``fingergw config``."""
+
+    synopsis = "Usage: fingergw config [--config FILE] [--base-dir DIR]"
+    longdesc = (
+        "Print the configuration as it is in effect: each key with its value, defaults included, files absolute. "
+        'What may be a secret is left out, and "(left out)" stands in its place. '
+        "Exits with 78 if the file has mistakes."
+    )
+    optParameters: ClassVar = [CONFIG, BASE_DIR]
+
+    def run(self) -> int:
+        """Print it, or what is wrong with it."""
+        from twisted.internet import reactor
+
+        configuration, problems = read(self["config"], self["base-dir"])
+        if problems:
+            raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        return show(config.dumps_effective(configuration))

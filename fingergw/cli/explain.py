@@ -1,0 +1,154 @@
+"""``fingergw explain``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, ClassVar, cast
+
+from attrs import evolve
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.task import deferLater, react
+from twisted.python import usage
+
+from fingergw import assemble
+from fingergw.addresses import parse_address
+from fingergw.asking import ask
+from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain, read
+from fingergw.config import model
+from fingergw.config.problems import to_error, unknown
+from fingergw.explain import Explaining
+from fingergw.explanation import Explanation
+from fingergw.factory import FingerFactory
+from fingergw.gateway import Gateway
+from fingergw.parts import Parts, closing_of
+from fingergw.stores.address import RedisAddress, parse_store
+
+_EX_USAGE = 2
+
+
+def _client(text: str) -> str:
+    if text == "unix":
+        return text
+    address = parse_address(text)
+    if address is None:
+        raise ValueError(f'expected an IP address, or "unix", not "{text}"')
+    return str(address)
+
+
+class ExplainOptions(Options):
+    """Options of ``fingergw explain``."""
+
+    synopsis = (
+        "Usage: fingergw explain [--config FILE] [--base-dir DIR] [--listener L] [--from IP] [--ask] [--json] QUERY"
+    )
+    longdesc = (
+        "Tell what comes of a query, and why: QUERY is what a client would send, '' for the empty one. "
+        "Binds nothing, and contacts nobody without --ask. "
+        "Exits with 0 if a route matches (with --ask: if a backend answers), else with 1."
+    )
+    optFlags: ClassVar = [
+        ["ask", None, "Ask the backends, too"],
+        ["json", None, "Print JSON"],
+    ]
+    optParameters: ClassVar = [
+        CONFIG,
+        BASE_DIR,
+        ["listener", None, None, "The name of the listener that is asked [default: the first]"],
+        [
+            "from",
+            None,
+            None,
+            'Who asks: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]',
+            _client,
+        ],
+    ]
+
+    def parseArgs(self, *query: str) -> None:
+        if len(query) != 1:
+            raise usage.UsageError("expected one QUERY; put one of several words between quotes, and '' for none")
+        self.line = os.fsencode(query[0])
+
+    def run(self) -> int:
+        """Explain."""
+        from twisted.internet import reactor
+
+        configuration, problems = read(self["config"], self["base-dir"])
+        if problems:
+            raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        names = [listener.name for listener in configuration.listeners]
+        name = names[0] if self["listener"] is None else self["listener"]
+        if name not in names:
+            complain(unknown(name, names, "listener"))
+            return _EX_USAGE
+        if self["ask"]:
+            cast(Any, reactor).seconds = time.monotonic  # the time of day can be set back, and expire nothing then
+            configuration = _without_files(configuration)
+        gateway = assemble.make_service(configuration, reactor)
+        assert isinstance(gateway, Gateway)
+        rules = next(each.factory for each in gateway.listeners if each.factory.listener == name)
+        listener = next(each for each in configuration.listeners if each.name == name)
+        client = self["from"] or ("unix" if listener.endpoint.startswith("unix:") else "127.0.0.1")
+        explained = Explaining(configuration, rules).explain(self.line, client)
+        if not self["ask"]:
+            return self._print(explained)
+
+        async def asked(reactor: Any) -> None:
+            raise SystemExit(self._print(await asked_of(explained, rules, gateway.parts, reactor)))
+
+        react(asked)
+        return 0
+
+    def _print(self, explained: Explanation) -> int:
+        text = json.dumps(explained.as_json(), indent=2) + "\n" if self["json"] else explained.as_text()
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")
+        try:
+            print(text, end="", flush=True)
+        except OSError as error:
+            complain(f"standard output: {error.strerror}")
+            os._exit(1)  # Python would complain of what it cannot flush
+        is_found = explained.asking is not None and explained.outcome in (None, "answered")
+        return 0 if is_found else 1
+
+
+def _without_files(configuration: model.Config) -> model.Config:
+    """Return a configuration without a store in a file, which would then be this user's, not the gateway's."""
+    store = parse_store(configuration.cache.store)
+    if store is None or isinstance(store, RedisAddress):
+        return configuration
+    return evolve(configuration, cache=evolve(configuration.cache, store=model.Store("memory")))
+
+
+async def asked_of(explained: Explanation, rules: FingerFactory, parts: Parts, reactor: Any) -> Explanation:
+    """Ask the chain that a query goes to, and close all that this has opened.
+
+    :param rules: the listener's.
+    :param parts: what the rules are part of.
+    """
+    if explained.asking is None:
+        return explained
+    if parts.store is not None:
+        parts.store.start()
+    try:
+        explained = await ask(explained, rules)
+        await deferLater(reactor, 0)  # the cache tells first, and keeps then
+        return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
+    finally:
+        await DeferredList([maybeDeferred(close) for close in closing_of(parts, but=None)])
+
+
+def _notes(explained: Explanation, parts: Parts) -> list[str]:
+    notes, steps = [], explained.steps or ()
+    if any(step.cache for step in steps):
+        if parts.store is None:
+            notes.append("cache: the gateway's own is not looked into, and this one began empty")
+        elif not parts.store.is_open:
+            notes.append("cache: the store could not be asked, and what is in memory here began empty")
+    user = parts.configuration.process.user
+    programs = {link.name for link in explained.chain or () if link.type == "command"}
+    if user is not None and any(step.backend in programs for step in steps):
+        notes.append(f'programs are run with the rights of who runs this, by the gateway with those of "{user}"')
+    return notes

@@ -1,0 +1,5 @@
+"""What ``twistd fingergw`` runs. It is installed into ``twisted/plugins`` too, where twistd looks for it."""
+
+from twisted.application.service import ServiceMaker
+
+fingergw = ServiceMaker("fingergw", "fingergw.tap", "A finger (RFC 1288) gateway from one TOML file", "fingergw")

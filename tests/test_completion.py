@@ -1,0 +1,106 @@
+"""What ``fingergw completion`` prints, in a real bash."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.python.usage import Options
+
+from fingergw.cli import main
+from fingergw.cli.main import RunOptions
+
+_commands: Any = RunOptions.subCommands
+COMMANDS: dict[str, Options] = {name: cls() for name, _, cls, _ in _commands}
+# fingergw, completed at the end of the words that follow
+COMPLETE = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+"$(complete -p fingergw | sed 's/.* -F \\([^ ]*\\) .*/\\1/')" 2>/dev/null
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def long_options(options: Options) -> list[str]:
+    """Return the options that a command's help names."""
+    return re.findall(r"^ +(?:-\w, )?(--[\w-]+)", str(options), re.MULTILINE)
+
+
+def printed(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what is printed for a shell."""
+    assert main(["completion", shell]) == 0
+    return capsys.readouterr().out
+
+
+class TestBash:
+    @pytest.fixture(autouse=True)
+    def _script(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = tmp_path
+        (tmp_path / "completion").write_text(printed("bash", capsys))
+
+    def offered(self, *words: str) -> set[str]:
+        """Return what bash offers after ``fingergw`` and words; the last one is what it begins with."""
+        command = ["bash", "-c", COMPLETE, "bash", "completion", "fingergw", *words]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True, timeout=20)
+        assert done.stderr == ""
+        return set(done.stdout.split())
+
+    def test_commands(self) -> None:
+        """Every command is offered, and those alone that begin so."""
+        assert self.offered("") == set(COMMANDS)
+        assert self.offered("che") == {"check"}
+        assert self.offered("--config", "some.toml", "--daemonize", "che") == {"check"}
+
+    def test_options(self) -> None:
+        """Every option of every command is offered."""
+        for words, options in [((), RunOptions()), *(((name,), options) for name, options in COMMANDS.items())]:
+            assert set(long_options(options)) <= self.offered(*words, "--"), words
+        assert self.offered("query", "--raw", "a@h", "--ti") == {"--timeout"}
+
+    def test_values(self) -> None:
+        """Files, folders and shells are offered where one belongs, and nothing where anything may stand."""
+        (self.folder / "folder").mkdir()
+        assert self.offered("check", "--config", "") == {"completion", "folder"}
+        assert self.offered("check", "-c", "comp") == {"completion"}
+        assert self.offered("query", "--tls", "--ca-file", "comp") == {"completion"}
+        assert self.offered("check", "--base-dir", "") == {"folder"}
+        assert self.offered("init", "comp") == {"completion"}
+        assert self.offered("completion", "") == {"bash", "zsh", "tcsh"}
+        assert self.offered("query", "") == set()
+
+
+def test_zsh(capsys: pytest.CaptureFixture[str]) -> None:
+    """For zsh, too, every command and option is there."""
+    script = printed("zsh", capsys)
+    assert script.startswith("#compdef fingergw\n")
+    assert [name for name in COMMANDS if f"\n    {name}:'" not in script] == []
+    for name, options in COMMANDS.items():
+        own = script.partition(f"_fingergw_{name.replace('-', '_')}_options=(")[2].partition("\n)\n")[0]
+        assert set(long_options(options)) == set(re.findall(r"^  [\"{](--[\w-]+)", own, re.MULTILINE))
+
+
+def test_tcsh(capsys: pytest.CaptureFixture[str]) -> None:
+    """Likewise for tcsh, which is offered the options of all commands at once."""
+    script = printed("tcsh", capsys)
+    assert f"'p/1/({' '.join(COMMANDS)})/'" in script
+    words = {option for options in (RunOptions(), *COMMANDS.values()) for option in long_options(options)}
+    (offered,) = re.findall(r"'c/--/\(([^)]*)\)/'", script)
+    assert {f"--{name}" for name in offered.split()} == words
+
+
+def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without shtab it says what to install."""
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 1
+    assert capfd.readouterr().err == "fingergw: completion needs shtab: run pip install 'fingergw[completion]'\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bash", "zsh"]])
+def test_wrong_usage(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """Any other shell, or none, or two, are wrong usage."""
+    assert main(["completion", *arguments]) == 2
+    assert "try fingergw --help" in capfd.readouterr().err
