@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quoted
 from time import gmtime, strftime
 from typing import Literal, TypeAlias
 
@@ -34,8 +34,12 @@ def text_line(stamp: str, entry: Entry) -> str:
 
 def json_line(stamp: str, entry: Entry) -> str:
     """Return a query's line as a JSON object, printable ASCII alone."""
-    keys = ("time", "listener", "client", "query", "route", "backend", "outcome", "bytes", "milliseconds", "cache")
-    return json.dumps(dict(zip(keys, (stamp, *entry[1:8], round(entry[8] * 1000, 3), entry[9]), strict=True))) + "\n"
+    _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
+    return (
+        f'{{"time": "{stamp}", "listener": {quoted(listener)}, "client": {quoted(client)}, "query": {quoted(query)}, '
+        f'"route": {quoted(route)}, "backend": {quoted(backend)}, "outcome": {quoted(outcome)}, "bytes": {size}, '
+        f'"milliseconds": {seconds * 1000:.3f}, "cache": {quoted(cache)}}}\n'
+    )
 
 
 _LINES = {"text": text_line, "json": json_line}
@@ -73,7 +77,7 @@ class AccessLog:
         """
         if self.path == "off" or self._write is not None:
             return
-        if self.path == "-" and is_null(1):
+        if self.path == "-" and is_null():
             # A daemon's standard output leads nowhere. Twisted has put its log in the place of sys.stdout.
             self._write = lambda lines: sys.stdout.write(lines)
             return

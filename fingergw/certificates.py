@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
+from fingergw.config.files import open_text
 from fingergw.errors import ListenError
 from fingergw.upstream import tls_reason
 from fingergw.watched import Watched
@@ -89,10 +91,12 @@ class PemFolder:
 
     def files(self) -> Iterable[Path]:
         """Return the PEM files, and the folders, which change when a file is added or removed."""
-        return chain([self.path], filter(Path.is_dir, sorted(self.path.rglob("*"))), self._pem_files())
+        folders = sorted(Path(above, name) for above, names, _ in os.walk(self.path) for name in names)
+        return [self.path, *folders, *self._pem_files()]
 
-    def _pem_files(self) -> list[Path]:
-        return sorted(path for path in self.path.rglob("*.pem") if path.is_file())
+    def _pem_files(self, onerror: Callable[[OSError], object] | None = None) -> list[Path]:
+        paths = (Path(folder, name) for folder, _, names in os.walk(self.path, onerror=onerror) for name in names)
+        return sorted(path for path in paths if path.name.endswith(".pem") and _is_file(path))
 
     def load(self) -> SSL.Context:
         """Return what new connections are made with: each gets the certificate for the name that it asks for.
@@ -102,7 +106,7 @@ class PemFolder:
 
         :raises ListenError: the files are not what they should be; the message says which and why.
         """
-        paths = self._pem_files()
+        paths = self._pem_files(_refuse_closed)
         found = {certificate: path for path in reversed(paths) for certificate in _certificates(path)}
         keys = {key.public: key for path in paths for key in _keys(path)}
         owned = [certificate for certificate in found if _public(certificate) in keys]
@@ -151,13 +155,27 @@ def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
     return lambda factory: TLSMemoryBIOFactory(made, False, factory, clock=clock)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # which is told of once it is read
+        return True
+
+
+def _refuse_closed(error: OSError) -> None:
+    """Say that a folder cannot be looked into: without what is in it others' certificates would serve its names."""
+    if isinstance(error, PermissionError):
+        raise ListenError(f"{error.filename}: {error.strerror}")
+
+
 def _report(why: str) -> None:
     _log.error("TLS certificates have changed, and those from before stay in use, as the new cannot be: {why}", why=why)
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_text(path) as file:
+            return file.buffer.read()
     except OSError as error:
         raise ListenError(f"{path}: {error.strerror}") from None
 

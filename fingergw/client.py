@@ -6,14 +6,12 @@ import os
 from typing import Any
 
 from attrs import frozen
-from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL.crypto import X509
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import optionsForClientTLS
 
 from fingergw.exchange import Connection, Incomplete, connect
 from fingergw.query import clean
@@ -92,19 +90,6 @@ def parse_target(text: str, *, verbose: bool = False, path: str | None = None) -
     return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])), path)
 
 
-def trust_in(pem: bytes) -> Any:
-    """Return whom to trust for TLS.
-
-    :param pem: the certificates of authorities.
-    :raises ValueError: there is none in it, or one is not what it should be.
-    """
-    try:
-        certificates = load_pem_x509_certificates(pem)
-    except ValueError:
-        raise ValueError("expected one or more certificates in PEM form") from None
-    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in certificates])
-
-
 def _endpoint(target: Target, resolver: Resolver, timeout: float, trust: Any) -> IStreamClientEndpoint:
     if target.path is not None:
         return UNIXClientEndpoint(resolver.reactor, target.path, timeout=timeout)
@@ -143,21 +128,6 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
         return Answer(b"", error)
     finally:
         connection.close()
-
-
-async def ask(target: Target, reactor: Any, *, timeout: float) -> str:
-    """Ask a finger server, and return what a person would look at.
-
-    :param timeout: seconds to have the whole answer in.
-    :return: the answer, safe for a terminal, up to where it broke off: who looks at it sees what is missing.
-    :raises Exception: there is no answer, or it took too long.
-    """
-    answer = await fetch(target, Resolver(reactor), timeout=timeout)
-    if isinstance(answer.problem, TimeoutError):
-        raise TimeoutError(f"no answer within {timeout:g} s")
-    if answer.problem is not None and not isinstance(answer.problem, Incomplete):
-        raise answer.problem
-    return answer.text
 
 
 def _describe(error: BaseException) -> str:

@@ -115,7 +115,7 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
         error = caught
         if isinstance(caught, OSError):
             error = FingergwError(f"{caught.filename or 'cannot start'}: {caught.strerror}")
-        if not own["nodaemon"]:
+        if own["logfile"] != "-" or own["syslog"]:  # and not where it is printed to
             _log.critical("{error}", error=str(error))
         reactor.iterate()  # what was bound is closed in a turn of the reactor
         raise error from None

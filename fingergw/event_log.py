@@ -111,7 +111,7 @@ class EventLog:
     def close(self) -> None:
         """Write what is left to write. What comes later is left out."""
         if self._repeats is not None:
-            self._repeats.stop()
+            self._repeats.end_minute()
         self._observer = self._repeats = None
         if self._output is not None:
             self._output.close()

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, ITransport
 from twisted.logger import Logger
 
 from fingergw.access_log import AccessLog
 from fingergw.binding import BoundService, ListenerService, Plan
-from fingergw.errors import FingergwError, ListenError, PrivilegeError
-from fingergw.listening import is_reachable, leads_to
+from fingergw.errors import FingergwError, ListenError
+from fingergw.listening import leads_to
 from fingergw.parts import Parts, closing_of
 from fingergw.protocol import LINGER_SECONDS
+from fingergw.rights import provide_descriptors, refuse_root
 from fingergw.service_manager import ServiceManager
+from fingergw.stores.guarded import GuardedStore
 from fingergw.traffic import Traffic
 
 _log = Logger()
-_OTHER_DESCRIPTORS = 64  # the event loop's, logs, stores, listening sockets, pipes of programs
 
 
 class Gateway(MultiService):
@@ -54,11 +54,17 @@ class Gateway(MultiService):
         self._admin: BoundService | None = None
         self._leaving: set[Deferred[Any]] = set()
         self._retiring: dict[IDelayedCall, list[Callable[[], object]]] = {}
+        self._needed_until = 0.0  # by connections that came before the last reload
+        self._store_changes = DeferredLock()
 
     @property
     def listeners(self) -> list[ListenerService]:
         """The listeners in file order."""
         return list(self._listeners.values())
+
+    @property
+    def _all(self) -> list[BoundService]:
+        return [*self.listeners, *([] if self._admin is None else [self._admin])]
 
     def begin_with(self, parts: Parts) -> None:
         """Take what it consists of from its first configuration."""
@@ -108,8 +114,8 @@ class Gateway(MultiService):
         try:
             # a parent that was running before has not had it called
             self.privilegedStartService()
-            self._refuse_root([*self.listeners, *([self._admin] if self._admin is not None else [])])
-            self._provide_descriptors()
+            refuse_root(self._all, self.parts.configuration.process.user)
+            provide_descriptors(listener.factory.limits for listener in self.listeners)
             _open(self.parts.access_log)
         except FingergwError:
             self.stopService()
@@ -124,7 +130,7 @@ class Gateway(MultiService):
     async def tell_ready(self) -> None:
         """Wait until all is bound, and tell the service manager; stop if that fails."""
         try:
-            for each in (*self.listeners, *([self._admin] if self._admin is not None else [])):
+            for each in self._all:
                 await each.bound()
         except ListenError as error:
             self._fail(error)
@@ -159,12 +165,12 @@ class Gateway(MultiService):
             for service in bound:
                 service.privilegedStartService()
                 await service.bound()
-            self._refuse_root(bound)
+            refuse_root(bound, before.configuration.process.user)
             if not self.running:
                 raise FingergwError("the gateway is stopping")
             if parts.access_log is not before.access_log:
                 _open(parts.access_log)
-        except FingergwError:
+        except BaseException:
             for service in bound:
                 await service.stopService()
             raise
@@ -175,8 +181,8 @@ class Gateway(MultiService):
     ) -> None:
         """Change over, in one turn of the reactor."""
         before, self.parts = self.parts, parts
-        if parts.store is not None and parts.store is not before.store:
-            parts.store.start()
+        if parts.store is not before.store:
+            self._leave(self._store_changes.run(_change_store, before.store, parts.store))
         settings = parts.configuration.cache
         parts.memory.resize(settings.max_entries, settings.max_bytes)
         listeners = {**self._listeners, **fresh}
@@ -194,7 +200,7 @@ class Gateway(MultiService):
                 listener.setServiceParent(self)
             else:
                 listener.put_in_force(plan)
-        self._provide_descriptors()
+        provide_descriptors(listener.factory.limits for listener in self.listeners)
         self.configured_at = self._now()
         self._retire(before, parts)
 
@@ -204,20 +210,23 @@ class Gateway(MultiService):
 
     def _retire(self, before: Parts, parts: Parts) -> None:
         """Close what is not in force any more, once no connection that came before can need it."""
-        closing = closing_of(before, but=parts)
-        if not closing:
-            return
         longest = max(
             (plan.rules.limits.query_timeout + plan.rules.limits.answer_timeout for plan in before.plans if plan.rules),
             default=0.0,
         )
+        now = self.reactor.seconds()
+        # a connection may have come under other rules yet, which let it last for longer
+        self._needed_until = max(self._needed_until, now + longest + 2 * LINGER_SECONDS)
+        closing = closing_of(before, but=parts)
+        if not closing:
+            return
 
         def close() -> None:
             del self._retiring[call]
             for each in closing:
                 each()
 
-        call: IDelayedCall = self.reactor.callLater(longest + 2 * LINGER_SECONDS, close)
+        call: IDelayedCall = self.reactor.callLater(self._needed_until - now, close)
         self._retiring[call] = closing
 
     def stopService(self) -> Deferred[Any]:
@@ -237,50 +246,21 @@ class Gateway(MultiService):
         self._retiring.clear()
         if self._admin is not None:
             closing.append(self._admin.stopService)
+        closing.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
         self.manager.stop()
         return DeferredList([maybeDeferred(each) for each in closing]).addCallback(lambda _: result)
-
-    def _refuse_root(self, services: Iterable[BoundService]) -> None:
-        user = self.parts.configuration.process.user
-        if os.geteuid() != 0 or user in ("root", "0"):
-            return
-        reachable = [
-            service.plan.name
-            for service in services
-            if service.port is not None and is_reachable(service.port.getHost())
-        ]
-        advice = 'name an ordinary user in [process] user, or "root" to insist'
-        if user is not None:
-            advice = "start it by fingergw, or give the Application the uid and gid to change to"
-        if reachable:
-            raise PrivilegeError(f"running as root, and other hosts can reach the {', '.join(reachable)}: {advice}")
-        if not self.running:
-            _log.warn("running as root; {advice}", advice=advice)
-
-    def _provide_descriptors(self) -> None:
-        """Raise the limit on file descriptors to what the listeners may take, as far as it can be raised."""
-        limits = [listener.factory.limits for listener in self.listeners]
-        # a connection has one, and while it waits for a backend often another
-        needed = _OTHER_DESCRIPTORS + sum(each.max_connections + each.max_waiting for each in limits)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY or soft >= needed:
-            return
-        provided = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (provided, hard))
-        except (OSError, ValueError):  # a sandbox, or a kernel's own limit
-            provided = soft
-        if provided < needed:
-            _log.warn(
-                "{needed} file descriptors may be needed, and there may be {provided}: raise the limit (ulimit -n, or "
-                "LimitNOFILE= under systemd), or lower max_connections and max_waiting",
-                needed=needed,
-                provided=provided,
-            )
 
 
 def _is_same(one: Plan | None, other: Plan | None) -> bool:
     return one is not None and other is not None and one.place == other.place
+
+
+async def _change_store(before: GuardedStore | None, after: GuardedStore | None) -> None:
+    """Close a store, without which queries go on, and then open another: it may be in the same file."""
+    if before is not None:
+        await before.stop()
+    if after is not None:
+        after.start()
 
 
 def _open(access_log: AccessLog) -> None:

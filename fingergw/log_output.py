@@ -63,8 +63,8 @@ class Output:
         """
         if not self._users:
             if self.path == "-":
-                self._use(_own_terminal(1) or 1)
-                self.is_journal = is_journal(1)
+                self._use(_own_output())
+                self.is_journal = _is_journal()
             else:
                 self._use(_opened(path or self.path))
                 if _ends_within_a_line(path or self.path):
@@ -78,7 +78,8 @@ class Output:
         self._waiting += lines
         self._write()
         if len(self._waiting) > _MAX_WAITING_BYTES:
-            kept = self._waiting.rfind(b"\n", 0, _MAX_WAITING_BYTES) + 1
+            # the first line, however long, as it may have been begun
+            kept = self._waiting.rfind(b"\n", 0, _MAX_WAITING_BYTES) + 1 or self._waiting.find(b"\n") + 1
             self.lost += _count(self._waiting[kept:])
             self._waiting = self._waiting[:kept]
             self._trouble("nobody reads it")
@@ -102,8 +103,9 @@ class Output:
         self._write()
 
     def close(self) -> None:
-        """Write what waits, for which a reader is given a second, and close it once nobody uses it any more."""
-        if not self._users:
+        """Once nobody uses it any more, write what waits, for which a reader is given a second, and close it."""
+        self._users = max(0, self._users - 1)
+        if self._users or self._fd < 0:
             return
         ends = time.monotonic() + _CLOSE_SECONDS
         self._write()
@@ -114,9 +116,6 @@ class Output:
             self._write()
             if len(self._waiting) >= before and self._is_in_trouble:
                 break
-        self._users -= 1
-        if self._users:
-            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -190,34 +189,36 @@ def standard_output(clock: IReactorTime) -> Output:
     return Output("-", "standard output", clock)
 
 
-def is_null(fd: int) -> bool:
-    """Tell whether a descriptor leads nowhere."""
-    if fd == 1 and sys.__stdout__ is None:  # it was closed at the start, and may be anything now
-        return True
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return True
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev
+def is_null() -> bool:
+    """Tell whether standard output leads nowhere."""
+    status = _status()
+    return status is None or (stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev)
 
 
-def is_journal(fd: int) -> bool:
-    """Tell whether a descriptor leads to the systemd journal: systemd.exec(5), JOURNAL_STREAM."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+def _is_journal() -> bool:
+    """Tell whether standard output leads to the systemd journal: systemd.exec(5), JOURNAL_STREAM."""
+    status = _status()
+    return status is not None and os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _own_terminal(fd: int) -> int | None:
-    """Open a terminal once more, as for this process alone it can be one that is never waited for; None if it is none.
+def _status() -> os.stat_result | None:
+    """Return what standard output is; None if it was closed at the start, as 1 may be anything now."""
+    with suppress(OSError):
+        if sys.__stdout__ is not None:
+            return os.fstat(1)
+    return None
+
+
+def _own_output() -> int:
+    """Return standard output; a terminal is opened once more, as for this process alone it is never waited for.
 
     Whether a terminal has room can be asked, but not for how much.
     """
+    if _status() is None:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     with suppress(OSError):
-        return os.open(os.ttyname(fd), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    return None
+        return os.open(os.ttyname(1), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    return 1
 
 
 def _opened(path: str) -> int:

@@ -62,5 +62,6 @@ def measured(
     backend: Backend, meter: BackendMeter, seconds: Callable[[], float], cancelled: tuple[type[BaseException], ...]
 ) -> Measured:
     """Return a backend that is measured, and can do what it can."""
-    kind = MeasuredRevalidating if isinstance(backend, Revalidating) else Measured
+    # isinstance would be the slowest part of a large configuration's compiling
+    kind = MeasuredRevalidating if hasattr(backend, "revalidate") else Measured
     return kind(backend, meter, seconds, cancelled)

@@ -14,6 +14,7 @@ import attrs
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fingergw.assemble import compile_parts
@@ -79,7 +80,8 @@ class Operation(MultiService):
 
     def _stopped(self, result: object) -> object:
         for number, before in self._before.items():
-            signal.signal(number, before)
+            # the process is about to end, which a late one must not do for it
+            signal.signal(number, signal.SIG_IGN if before == signal.SIG_DFL else before)
         self._before.clear()
         return result
 
@@ -112,6 +114,10 @@ class Operation(MultiService):
     async def _reload(self) -> None:
         gateway = self._gateway
         gateway.manager.reloading()
+        # a socket that the last one let go is closed by then, and can be bound again
+        await deferLater(self._reactor, 0)
+        if not self.running:
+            return
         result = "refused"
         try:
             configuration = await self._change()
@@ -151,10 +157,7 @@ class Operation(MultiService):
         if problems or found:
             raise to_error([*problems, *found], configuration.source)
         await gateway.change_to(parts)
-        kept = sum(made is before.backends.get(name) for name, made in parts.backends.items())
-        _log.info(
-            "configuration reloaded; unchanged of its {count} backends: {kept}", count=len(parts.backends), kept=kept
-        )
+        _log.info("configuration reloaded")
         return configuration
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import Factory, define, frozen
-from twisted.internet.defer import Deferred
 from twisted.web.client import HTTPConnectionPool
 
 from fingergw.access_log import AccessLog
@@ -64,13 +63,10 @@ class Parts:
 
 
 def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
-    """Return what closes all that a configuration is compiled to, but for what another has too."""
+    """Return what closes all that a configuration is compiled to, but for what another has too, and for its store."""
     closing: list[Callable[[], object]] = []
     if but is None or parts.access_log is not but.access_log:
         closing.append(parts.access_log.close)
     closing += [cache.stop for cache in parts.caches if but is None or cache not in but.caches]
     closing += [pool.closeCachedConnections for pool in parts.pools if but is None or pool not in but.pools]
-    store = parts.store
-    if store is not None and (but is None or store is not but.store):
-        closing.append(lambda: Deferred.fromCoroutine(store.stop()))
     return closing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -27,15 +29,16 @@ _Kind: TypeAlias = tuple[object, ...]
 class _Seen:
     """A message that has been let through, or a heap of those that have not.
 
+    :param saying: how it is told of.
     :param text: of the message, or the heap's last.
-    :param saying: how the heap is told of.
-    :param ends: when it is told of.
+    :param kinds: what the message is one of; none for a heap.
+    :param count: how often it was not let through in this minute.
     """
 
     event: LogEvent
-    text: str
     saying: str
-    ends: float
+    text: str
+    kinds: tuple[_Kind, ...] = ()
     count: int = 0
 
 
@@ -52,7 +55,8 @@ class Repeats:
     clock: IReactorTime
     tell: Callable[[LogEvent], object]
     _seen: dict[_Kind, _Seen] = field(init=False, factory=dict)
-    _kinds: dict[_Kind, int] = field(init=False, factory=dict)  # how many of each are among those seen
+    _let_through: Counter[_Kind] = field(init=False, factory=Counter)  # how many of each kind are among those seen
+    _ends: float = field(init=False, default=0.0)  # the minute
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def lets_through(self, event: LogEvent) -> bool:
@@ -64,76 +68,52 @@ class Repeats:
         is_asked_for = space in _ALWAYS or event.get("is_asked_for", False)
         if is_asked_for or level < LogLevel.info or (space == "log_legacy" and not is_grave):
             return True
-        self._tell_due()
-        kind = (is_grave, space, level, event.get("log_format"), *(str(event.get(key)) for key in _CONFIGURED))
+        if self.clock.seconds() >= self._ends:
+            self.end_minute()
         text = _text(event)
-        seen = self._seen.get((*kind, text))
-        if seen is None:
-            if self._kinds.get(kind, 0) >= _MAX_OF_A_KIND:
-                seen = self._heap(kind, event, "{count} more in the last minute, the last of them: {text}")
-            elif self._kinds.get((is_grave,), 0) >= _MAX_MESSAGES:
-                seen = self._heap((is_grave,), event, "{count} other messages in the last minute, the last: {text}")
-        if seen is None:
-            self._seen[(*kind, text)] = self._new(event, text, "{count} times more in the last minute: {text}")
-            for each in (kind, (is_grave,)):
-                self._kinds[each] = self._kinds.get(each, 0) + 1
+        kind = (is_grave, space, level, event.get("log_format"), *(str(event.get(key)) for key in _CONFIGURED))
+        message, any_kind = (*kind, text), (is_grave,)
+        if message in self._seen:
+            seen = self._seen[message]
+        elif self._let_through[kind] >= _MAX_OF_A_KIND:
+            seen = self._heap(kind, event, "{count} more in the last minute, the last of them: {text}")
+        elif self._let_through[any_kind] >= _MAX_MESSAGES:
+            seen = self._heap(any_kind, event, "{count} other messages in the last minute, the last: {text}")
+        else:
+            saying = "{count} times more in the last minute: {text}"
+            self._seen[message] = _Seen(_kept(event), saying, text, (kind, any_kind))
+            self._let_through.update((kind, any_kind))
             return True
         seen.text = text
         seen.count += 1
         if self._timer is None:
-            self._timer = self.clock.callLater(seen.ends - self.clock.seconds(), self._on_timer)
+            self._timer = self.clock.callLater(self._ends - self.clock.seconds(), self._on_timer)
         return False
 
-    def stop(self) -> None:
-        """Tell of all that was counted."""
+    def end_minute(self) -> None:
+        """Tell of what was counted, and begin another minute; what did not come again is new when it does."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        seen = [each for each in self._seen.values() if each.count]
-        self._seen, self._kinds = {}, {}
-        for each in seen:
-            self._tell(each)
-
-    def _new(self, event: LogEvent, text: str, saying: str) -> _Seen:
-        kept = {key: event[key] for key in _KEPT if key in event}
-        return _Seen(kept, text, saying, self.clock.seconds() + _SECONDS)
-
-    def _heap(self, kind: _Kind, event: LogEvent, saying: str) -> _Seen:
-        """Return what counts the messages of a kind that there are too many of."""
-        heap = self._seen.get(kind)
-        if heap is None:
-            heap = self._seen[kind] = self._new(event, "", saying)
-        return heap
+        self._ends = self.clock.seconds() + _SECONDS
+        self._seen = {key: seen for key, seen in self._seen.items() if seen.count}
+        self._let_through = Counter(kind for seen in self._seen.values() for kind in seen.kinds)
+        for seen in list(self._seen.values()):
+            count, seen.count = seen.count, 0
+            saying = seen.saying.replace("times", "time") if count == 1 else seen.saying
+            self.tell({**seen.event, "log_time": time.time(), "log_format": saying, "count": count, "text": seen.text})
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._tell_due()
-        ends = [each.ends for each in self._seen.values() if each.count]
-        if ends:
-            self._timer = self.clock.callLater(max(0.0, min(ends) - self.clock.seconds()), self._on_timer)
+        self.end_minute()
 
-    def _tell_due(self) -> None:
-        """Tell of what was counted in the minutes that are over; what did not come again is new when it does."""
-        now = self.clock.seconds()
-        due = [(key, each) for key, each in self._seen.items() if each.ends <= now]
-        for key, each in due:
-            if each.count:
-                self._tell(each)
-                each.count, each.ends = 0, now + _SECONDS
-                continue
-            del self._seen[key]
-            if len(key) > _KIND_ITEMS:
-                for kind in (key[:-1], key[:1]):
-                    self._kinds[kind] -= 1
-                    if not self._kinds[kind]:
-                        del self._kinds[kind]
-
-    def _tell(self, seen: _Seen) -> None:
-        saying = seen.saying.replace("times", "time") if seen.count == 1 else seen.saying
-        self.tell({**seen.event, "log_format": saying, "count": seen.count, "text": seen.text})
+    def _heap(self, kind: _Kind, event: LogEvent, saying: str) -> _Seen:
+        """Return what counts the messages of a kind that there are too many of."""
+        return self._seen.setdefault(kind, _Seen(_kept(event), saying, ""))
 
 
-_KIND_ITEMS = 4 + len(_CONFIGURED)
+def _kept(event: LogEvent) -> LogEvent:
+    return {key: event[key] for key in _KEPT if key in event}
 
 
 def _text(event: LogEvent) -> str:

@@ -286,6 +286,37 @@ def test_a_disk_that_has_room_again(tmp_path: Path) -> None:
     ]
 
 
+def disk_with_room(monkeypatch: pytest.MonkeyPatch, size: int) -> list[int]:
+    """Have so many bytes taken by files, and then no more; return a list of that number, which goes down."""
+    write, room = os.write, [size]
+
+    def write_little(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = write(fd, data[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", write_little)
+    return room
+
+
+def test_a_line_that_has_been_begun_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of which the disk has a part already is kept, even one that is longer than what is kept of all."""
+    path, room = tmp_path / "log", disk_with_room(monkeypatch, 20)
+    monkeypatch.setattr("fingergw.log_output._MAX_WAITING_BYTES", 10)
+    log, _ = make(path)
+    log.add(*PLAIN)
+    log.flush()
+    log.add("public", "::1", "too much", "", "", "answered", 16, 0.1)
+    log.flush()
+    room[0] = 9999
+    log.add("public", "::1", "last", "", "", "answered", 16, 0.1)
+    log.close()
+    assert re.findall(rf'^{STAMP} "public" \S+ "(.*?)" .* -$', path.read_text(), re.MULTILINE) == ["moshez", "last"]
+    assert log.lost == 1
+
+
 READER = """
 import fcntl, os, sys
 from twisted.internet.task import Clock
@@ -424,16 +455,7 @@ def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """What the old file has no room for goes to the new one, but for the line of which the old one has half."""
     path = tmp_path / "log"
     log, _ = make(path)
-    write, room = os.write, [90]
-
-    def write_little(fd: int, data: bytes) -> int:
-        if not room[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        taken = write(fd, data[: room[0]])
-        room[0] -= taken
-        return taken
-
-    monkeypatch.setattr(os, "write", write_little)
+    room = disk_with_room(monkeypatch, 90)
     for name in ("one", "two", "three"):
         log.add("public", "::1", name, "", "", "answered", 16, 0.1)
     log.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import socket
 import ssl
 import time
@@ -339,6 +340,53 @@ def test_folder_without_pairs(tmp_path: Path) -> None:
     put(tmp_path, "own.pem", GOOD)
     put(tmp_path, "account.pem", issue("localhost"), "k")
     PemFolder(tmp_path).load()
+
+
+def test_pipes_and_devices(tmp_path: Path) -> None:
+    """A file that is none, and could be read for ever, is a mistake; in a folder it is passed over."""
+    put(tmp_path, "own.pem", GOOD)
+    os.mkfifo(tmp_path / "pipe.pem")
+    own = f"ssl:0:privateKey={tmp_path}/own.pem"
+    for endpoint in (
+        f"ssl:0:privateKey={tmp_path}/pipe.pem",
+        f"{own}:certKey=/dev/zero",
+        f"{own}:extraCertChain={tmp_path}/pipe.pem",
+        f"{own}:dhParameters={tmp_path}/pipe.pem",
+    ):
+        with pytest.raises(ListenError, match="not a regular file; name one"):
+            check(endpoint, reactor)
+    check(f"tls:{tmp_path}:0", reactor)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folder_of_the_past_user(tmp_path: Path) -> None:
+    """Certificates that cannot be reached since root was given up serve on, as do others' beside them."""
+    archive, live = tmp_path / "archive", tmp_path / "live"  # as certbot has them
+    for name in ("a.example", "b.example"):
+        (live / name).mkdir(parents=True)
+        (archive / name).mkdir(parents=True)
+        put(archive / name, "all1.pem", issue(name))
+        (live / name / "all.pem").symlink_to(f"../../archive/{name}/all1.pem")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
+    serving = creator(PemFolder(live))
+    before = [shake_hands(serving, name) for name in ("a.example", "b.example")]
+    for closed in (live / "b.example", archive / "b.example"):
+        (archive / "b.example").chmod(0o755)
+        closed.chmod(0o700)
+        put(archive / "a.example", "all1.pem", issue("a.example"))
+        os.seteuid(65534)
+        try:
+            logged = reports_of(lambda: [shake_hands(serving, "a.example") for _ in range(3)])
+            assert [shake_hands(serving, name) for name in ("a.example", "b.example")] == before
+        finally:
+            os.seteuid(0)
+        assert len(logged) == 1
+        assert "Permission denied" in logged[0]
+        assert f"see to it that the gateway's group can read {live}/b.example" in logged[0]
+        (live / "b.example").chmod(0o755)
 
 
 def test_keys_as_openssl_writes_them(tmp_path: Path) -> None:

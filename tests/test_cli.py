@@ -492,7 +492,7 @@ class TestQuery:
     def test_wrong_target(self, target: str, capfd: pytest.CaptureFixture[str]) -> None:
         """A target that means nothing is wrong usage, and nobody is contacted."""
         assert main(["query", target]) == 2
-        assert "try fingergw --help" in capfd.readouterr().err
+        assert "try fingergw query --help" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--rundir", "--pidfile", "--logfile"])
@@ -544,6 +544,49 @@ class TestUsage:
         ended = run(["--nonsense"])
         assert ended.returncode == 2
         assert "Traceback" not in ended.stderr
+
+
+class TestOutput:
+    """What is printed, and where that does not go."""
+
+    COMMANDS = (["check"], ["config"], ["explain", "moshez"], ["schema"], ["completion", "bash"], ["init", "a.toml"])
+
+    @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+    def test_nobody_takes_it(
+        self,
+        arguments: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        """A disk that is full is a failure that is said, and a reader who has enough one that is not."""
+        monkeypatch.chdir(tmp_path)
+        with Path("/dev/full").open("w") as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            assert main(arguments) == 1
+        said = "fingergw: standard output: No space left on device; send it to where there is room\n"
+        assert capfd.readouterr().err == said
+        Path("a.toml").unlink(missing_ok=True)
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as gone:
+            monkeypatch.setattr(sys, "stdout", gone)
+            assert main(arguments) == 1
+        assert capfd.readouterr().err == ""
+
+    @pytest.mark.parametrize("command", ["check", "config"])
+    def test_odd_path(self, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A path that is not UTF-8 is printed as it is."""
+        folder = tmp_path / os.fsdecode(b"\xff")
+        folder.mkdir()
+        (folder / "people.toml").write_text("")
+        path = folder / "fingergw.toml"
+        more = '[backends.people]\ntype = "static"\nfile = "people.toml"\n'
+        path.write_text('[[listeners]]\nendpoint = "tcp:1079"\n' + more)
+        with (tmp_path / "printed").open("w") as printed:
+            monkeypatch.setattr(sys, "stdout", printed)
+            assert main([command, "--config", str(path)]) == 0
+        assert os.fsencode(folder) in (tmp_path / "printed").read_bytes()
 
 
 TAC = """

@@ -103,4 +103,4 @@ def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
 def test_wrong_usage(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Any other shell, or none, or two, are wrong usage."""
     assert main(["completion", *arguments]) == 2
-    assert "try fingergw --help" in capfd.readouterr().err
+    assert "try fingergw completion --help" in capfd.readouterr().err

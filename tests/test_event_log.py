@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, LogLevel
+from twisted.logger import LogEvent, Logger, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from fingergw import daemon
@@ -22,7 +24,7 @@ from fingergw.errors import FingergwError
 from fingergw.event_log import EventLog
 from fingergw.outcome import Failed
 from fingergw.protocol import log_failed
-from tests.support import HELLO, ROOT, finger, free_port, process
+from tests.support import HELLO, ROOT, GatewayCase, finger, free_port, process, run
 
 REASON = "connection refused"
 
@@ -78,6 +80,36 @@ def test_repeats_are_summed_up(tmp_path: Path) -> None:
     assert case.lines[1:] == [
         f"[fingergw.test#error] 999 times more in the last minute: backend rota failed: {REASON}",
     ]
+    times = [line.partition(" ")[0] for line in case.path.read_text().splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4}", each) for each in times), times
+
+
+class UpstreamTest(GatewayCase):
+    async def test_a_thousand_clients_of_an_upstream_that_is_down(self) -> None:
+        """A thousand clients that ask for what one upstream has, which is down, are two lines in a minute."""
+        nobody = socket.socket()
+        self.addCleanup(nobody.close)
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        backend = f'[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:{nobody.getsockname()[1]}/"\n'
+        limits = "max_connections_per_client = 1000\nmax_waiting = 1000"
+        gateway = self.start(
+            '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1:backlog=1000"\n[[routes]]\npattern = "*"\n'
+            f'backends = ["web"]\n{backend}[limits]\n{limits}\n[log]\naccess = "off"\n'
+        )
+        case = Case(self.write("log", "").parent, "warn")
+        globalLogPublisher.addObserver(case.events)
+        self.addCleanup(globalLogPublisher.removeObserver, case.events)
+        answers = [Deferred.fromCoroutine(self.ask(gateway, b"%d\r\n" % number)) for number in range(1000)]
+        self.assertEqual({await answer for answer in answers}, {b"Internal error in server\r\n"})
+        case.clock.advance(60)
+        failed = "backend web failed, asked by route *: ConnectionRefusedError"
+        self.assertEqual(
+            case.lines,
+            [
+                f"[fingergw.protocol#error] {failed}",
+                f"[fingergw.protocol#error] 999 times more in the last minute: {failed}",
+            ],
+        )
 
 
 def test_what_goes_on_has_a_line_a_minute(tmp_path: Path) -> None:
@@ -133,6 +165,8 @@ def test_what_outsiders_choose(tmp_path: Path) -> None:
         case.log.warn("{client}: closed on: {why}", client=f"::{number}", why="no PROXY header")
     case.fail("rota")
     assert [line.split()[1] for line in case.lines] == ["::0:", "::1:", "::2:", "::3:", "::4:", "backend"]
+    assert case.events._repeats is not None
+    assert len(case.events._repeats._seen) == 7  # and nothing is kept of the others
     case.clock.advance(60)
     assert case.lines[6:] == [
         "[fingergw.test#warn] 995 more in the last minute, the last of them: ::999: closed on: no PROXY header"
@@ -267,6 +301,40 @@ def test_the_journal(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
     assert lines[5] == "<2>[fingergw.test#critical] it failed"
     assert len(lines) > 7
     assert all(line.startswith("<2>\t") for line in lines[6:])
+
+
+def test_a_start_that_fails(tmp_path: Path) -> None:
+    """Why a gateway could not start is in its log file too, also where it does not go to the background."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = tmp_path / "fingergw.toml"
+        config.write_text(f'[[listeners]]\nendpoint = "tcp:{taken.getsockname()[1]}:interface=127.0.0.1"\n{HELLO}')
+        ended = run(["--config", str(config), "--logfile", str(tmp_path / "log")])
+    assert ended.returncode == 1
+    why = ended.stderr.strip().removeprefix("fingergw: ")
+    assert "cannot be bound: Address already in use" in why
+    assert f"[fingergw.daemon#critical] {why}\n" in (tmp_path / "log").read_text()
+
+
+CLOSED = """
+import sys
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from fingergw.event_log import EventLog
+with open(sys.argv[1], "w") as file:
+    assert file.fileno() == 1
+    events = EventLog("-", "-", None)
+    events.open(Clock())
+    Logger("fingergw.test", observer=events).error("hello")
+    events.close()
+"""
+
+
+def test_a_standard_output_that_is_closed(tmp_path: Path) -> None:
+    """Where there is no standard output nothing is logged, and least of all to the file that has its number."""
+    path = tmp_path / "data"
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" >&-', sys.executable, CLOSED, str(path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    assert path.read_text() == ""
 
 
 SYSLOG = """

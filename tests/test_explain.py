@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_network
 from pathlib import Path
@@ -33,7 +34,7 @@ from fingergw.outcome import Answered, Failed, Missing
 from fingergw.query import Query
 from tests.fakes import FakeBackend
 from tests.redis_server import RedisServer, needs_redis
-from tests.support import GatewayCase, free_port, reactor, run, sync
+from tests.support import DEADLINE_SECONDS, GatewayCase, free_port, process, reactor, run, sync, wait_until
 
 CONFIG = """\
 [[listeners]]
@@ -548,3 +549,17 @@ def test_real_backends(tmp_path: Path) -> None:
     assert told["answer"] == "anna at tcp:79\n"
     assert 'by the gateway with those of "nobody"' in told["notes"][-1]
     assert [path.name for path in tmp_path.iterdir()] == ["fingergw.toml"]
+
+
+def test_broken_off(tmp_path: Path) -> None:
+    """Asking that is broken off is no answer, ends what it has started, and says nothing."""
+    (tmp_path / "c.toml").write_text(
+        '[[listeners]]\nendpoint = "tcp:0"\n[[routes]]\nuser = "slow"\nbackends = ["slow"]\n'
+        '[backends.slow]\ntype = "command"\nargv = ["sh", "-c", "echo $$ > pid; exec sleep 60"]\ntimeout = 14\n'
+    )
+    pid = tmp_path / "pid"
+    with process(["explain", "--config", "c.toml", "--ask", "slow"], cwd=tmp_path) as running:
+        wait_until(lambda: running.poll() is not None or (pid.exists() and pid.read_text()), "the program's start")
+        running.send_signal(signal.SIGINT)
+        assert (*running.communicate(timeout=DEADLINE_SECONDS), running.returncode) == ("", "", 130)
+    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), "the program's end")

@@ -421,7 +421,7 @@ class MisbehaviourTests(HttpCase):
         assert [await asked for asked in asking[1:]] == [Answered("hi")] * 3
 
     async def test_waiting_is_within_the_timeout(self) -> None:
-        """The time for which a request has waited counts, and nothing is asked for one that waited too long."""
+        """The time for which a request has waited counts."""
         upstream = self.upstream(lambda server, head: None)
         gateway = self.gateway(upstream.url + "/{user}", max_running=1, timeout=0.3)
         asking = [Deferred.fromCoroutine(self.outcome(gateway, user)) for user in "ab"]

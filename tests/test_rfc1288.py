@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from fingergw.cli import main
-from fingergw.client import Target, ask, parse_target
+from fingergw.client import Target, fetch, parse_target
+from fingergw.resolving import Resolver
 from tests.finger_server import FingerServer, Served, says, trickles
 from tests.support import COMMAND, ROOT, GatewayCase, free_port, reactor, receive_all
 from tests.test_protocol import in_thread, port_of
@@ -423,7 +424,8 @@ class ClientTests(GatewayCase):
 
     async def _check(self, row: ClientRow) -> None:
         server = FingerServer(self, says(row.answer))
-        assert await ask(Target("127.0.0.1", server.port, "x"), reactor, timeout=10) == row.printed
+        answer = await fetch(Target("127.0.0.1", server.port, "x"), Resolver(reactor), timeout=10)
+        assert answer.text == row.printed
 
     async def _query(self, *options: str, answer: bytes, encoding: str) -> tuple[list[bytes], str]:
         server = FingerServer(self, says(answer))

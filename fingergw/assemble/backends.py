@@ -17,7 +17,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from fingergw import __version__, config, listening
-from fingergw.assemble.machine import Machine, authorities, read_file, read_secret
+from fingergw.assemble.machine import Machine, read_file, read_secret
 from fingergw.backends.command import CommandBackend
 from fingergw.backends.finger import FingerBackend
 from fingergw.backends.http import BodyTemplate, HttpBackend
@@ -35,6 +35,7 @@ from fingergw.programs import ProgramLimits, spawner
 from fingergw.query import Query, escape, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
+from fingergw.upstream import authorities
 
 _TWICE = "this name is there twice, but for case"
 
@@ -173,7 +174,14 @@ class Backends:
         trust = self.machine.trust(path, *where)
         if path is None or len(self.machine.problems) > before:
             return lambda: trust
-        watched = self.machine.watch(path, lambda: authorities(read_file(path)), *where)
+
+        def load() -> Any:
+            try:
+                return authorities(read_file(path).encode())
+            except ValueError as error:
+                raise ConfigError([str(error)]) from None
+
+        watched = self.machine.watch(path, load, *where)
         return watched.current if watched is not None else lambda: trust
 
     def finger(self, _name: str, settings: model.FingerBackend) -> Backend | None:

@@ -9,20 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import OpenSSL.crypto
 from attrs import define, field
-from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
+from twisted.internet.ssl import platformTrust
 from twisted.logger import Logger
 
 from fingergw.config.files import open_text
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError
 from fingergw.query import escape, printable
+from fingergw.upstream import authorities
 from fingergw.watched import Watched
 
 _log = Logger()
 T = TypeVar("T")
-_PEM_END = "-----END CERTIFICATE-----"
 
 
 @define
@@ -89,9 +88,9 @@ class Machine:
         if bundle is None:
             return platformTrust()
         try:
-            return authorities(bundle)
-        except ConfigError as error:
-            self.problems += [Problem(where, problem) for problem in error.problems]
+            return authorities(bundle.encode())
+        except ValueError as error:
+            self.problems.append(Problem(where, str(error)))
             return platformTrust()
 
 
@@ -144,22 +143,3 @@ def _decoded(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
-
-
-def authorities(bundle: str) -> Any:
-    """Return whom to trust for TLS, from a PEM file's text.
-
-    :raises ConfigError: it holds no certificates.
-    """
-    certificates = _certificates(bundle)
-    if not certificates:
-        raise ConfigError(["expected one or more certificates in PEM form"])
-    return trustRootFromCertificates(certificates)
-
-
-def _certificates(bundle: str) -> list[Certificate]:
-    """Return the certificates in a PEM file's text; none if one of them is not what it should be."""
-    try:
-        return [Certificate.loadPEM((pem + _PEM_END).encode()) for pem in bundle.split(_PEM_END)[:-1]]
-    except OpenSSL.crypto.Error:
-        return []

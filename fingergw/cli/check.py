@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from fingergw import assemble
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, read
+from fingergw.cli.output import show
 from fingergw.config.problems import to_error
 
 
@@ -24,5 +25,4 @@ class CheckOptions(Options):
         problems += assemble.problems(configuration, reactor)
         if problems:
             raise to_error(problems, configuration.source)
-        print(f"{configuration.source.path if configuration.source else ''}: no mistakes found")
-        return 0
+        return show(f"{configuration.source.path if configuration.source else ''}: no mistakes found\n")

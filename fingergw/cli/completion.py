@@ -9,6 +9,7 @@ from typing import Any
 from twisted.python import usage
 
 from fingergw.cli.options import Options
+from fingergw.cli.output import show
 from fingergw.errors import FingergwError
 
 _SHELLS = ("bash", "zsh", "tcsh")
@@ -42,8 +43,7 @@ class CompletionOptions(Options):
 
         parser = ArgumentParser("fingergw", add_help=False)
         _fill(parser, RunOptions())
-        print(shtab.complete(parser, self.shell))
-        return 0
+        return show(shtab.complete(parser, self.shell) + "\n")
 
 
 def _fill(parser: ArgumentParser, options: usage.Options) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import signal
 import time
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 from attrs import evolve
-from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater, react
 from twisted.python import usage
 
@@ -17,6 +18,7 @@ from fingergw import assemble
 from fingergw.addresses import parse_address
 from fingergw.asking import ask
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain, read
+from fingergw.cli.output import show
 from fingergw.config import model
 from fingergw.config.problems import to_error, unknown
 from fingergw.explain import Explaining
@@ -27,6 +29,7 @@ from fingergw.parts import Parts, closing_of
 from fingergw.stores.address import RedisAddress, parse_store
 
 _EX_USAGE = 2
+_BROKEN_OFF = 128 + signal.SIGINT  # or SIGTERM; Twisted would exit with 0, as if a backend had answered
 
 
 def _client(text: str) -> str:
@@ -47,7 +50,8 @@ class ExplainOptions(Options):
     longdesc = (
         "Tell what comes of a query, and why: QUERY is what a client would send, '' for the empty one. "
         "Binds nothing, and contacts nobody without --ask. "
-        "Exits with 0 if a route matches (with --ask: if a backend answers), else with 1."
+        "Exits with 0 if a route matches or it is forwarded (with --ask: if a backend answers), 1 if not, 2 for wrong "
+        "usage, 78 if the file has mistakes."
     )
     optFlags: ClassVar = [
         ["ask", None, "Ask the backends, too"],
@@ -95,23 +99,24 @@ class ExplainOptions(Options):
         if not self["ask"]:
             return self._print(explained)
 
-        async def asked(reactor: Any) -> None:
-            raise SystemExit(self._print(await asked_of(explained, rules, gateway.parts, reactor)))
+        codes: list[int] = []
 
-        react(asked)
+        async def asked(reactor: Any) -> None:
+            asking = Deferred.fromCoroutine(asked_of(explained, rules, gateway.parts, reactor))
+            reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
+            with suppress(CancelledError):
+                codes.append(self._print(await asking))
+
+        try:
+            react(asked)
+        except SystemExit as ended:
+            return codes[0] if codes else int(ended.code or _BROKEN_OFF)
         return 0
 
     def _print(self, explained: Explanation) -> int:
         text = json.dumps(explained.as_json(), indent=2) + "\n" if self["json"] else explained.as_text()
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        try:
-            print(text, end="", flush=True)
-        except OSError as error:
-            complain(f"standard output: {error.strerror}")
-            os._exit(1)  # Python would complain of what it cannot flush
         is_found = explained.asking is not None and explained.outcome in (None, "answered")
-        return 0 if is_found else 1
+        return show(text, for_people=True) or (0 if is_found else 1)
 
 
 def _without_files(configuration: model.Config) -> model.Config:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fingergw.cli.options import DEFAULT, Options
+from fingergw.cli.output import show
 from fingergw.config.files import open_text
 from fingergw.config.schema import TITLE, schema_text
 from fingergw.errors import FingergwError
@@ -48,8 +49,7 @@ class InitOptions(Options):
                 advice = "name a file where you may write"
             raise FingergwError(f"{error.filename or self.file}: {error.strerror}; {advice}") from None
         named = shlex.quote(str(self.file))
-        print(f"wrote {self.file}, and {schema} for editors; run it: fingergw --config {named}")
-        return 0
+        return show(f"wrote {self.file}, and {schema} for editors; run it: fingergw --config {named}\n")
 
 
 def _write_schema(path: Path) -> None:

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
     except usage.UsageError as error:
-        complain(f"{error}\nfingergw: try fingergw --help")
+        text = str(error).removeprefix("Parameter type enforcement failed: ")  # Twisted's words, which tell nobody much
+        command = f"fingergw {options.subCommand}" if options.subCommand else "fingergw"
+        complain(f"{text[:1].lower()}{text[1:]}\nfingergw: try {command} --help")
         return _EX_USAGE
     try:
         chosen: Any = options.subOptions if options.subCommand else options
@@ -78,7 +80,7 @@ class RunOptions(Options, app.ReactorSelectionMixin):
     synopsis = "Usage: fingergw [--config FILE] [options]"
     longdesc = (
         "Run the gateway, in the foreground unless told otherwise. "
-        "The options from --rundir on are twistd's, and win over [process]."
+        "All options but --config and --daemonize are twistd's, and win over [process]."
     )
     optFlags: ClassVar = [
         ["daemonize", None, "Go to the background"],

@@ -16,8 +16,9 @@ from twisted.internet.threads import deferToThread
 from twisted.python import usage
 
 from fingergw.cli.options import Options, complain, seconds
-from fingergw.client import Answer, fetch, parse_target, trust_in
+from fingergw.client import Answer, fetch, parse_target
 from fingergw.resolving import Resolver
+from fingergw.upstream import authorities
 
 _AT_ONCE = 16  # a gateway lets a client have 20 connections, unless told otherwise
 
@@ -64,7 +65,7 @@ class QueryOptions(Options):
         if file is None:
             return platformTrust()
         try:
-            return trust_in(Path(file).read_bytes())
+            return authorities(Path(file).read_bytes())
         except OSError as error:
             raise usage.UsageError(f"{file}: {error.strerror}") from None
         except ValueError as error:

@@ -61,8 +61,8 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
     listeners = [table.get("name", table.get("endpoint")) for _, table in _tables(raw, "listeners")]
     backends = raw.get("backends")
     known = {
-        "listeners": [name for name in listeners if isinstance(name, str)],
-        "backends": list(backends) if isinstance(backends, dict) else [],
+        "listeners": {name for name in listeners if isinstance(name, str)},
+        "backends": set(backends) if isinstance(backends, dict) else set(),
     }
     tables: list[tuple[KeyPath, dict[str, Any]]] = [
         (("routes", index), route) for index, route in _tables(raw, "routes")
