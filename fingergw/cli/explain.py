@@ -143,6 +143,8 @@ async def asked_of(explained: Explanation, rules: FingerFactory, parts: Parts, r
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
         await DeferredList([maybeDeferred(close) for close in closing_of(parts, but=None)])
+        if parts.store is not None:
+            await parts.store.stop()
 
 
 def _notes(explained: Explanation, parts: Parts) -> list[str]:
