@@ -121,6 +121,7 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
         raise error from None
     finally:
         event_log.close()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a late one, too, is no reason to end otherwise
     if runner._exitSignal is not None:  # noqa: SLF001  # as twistd does
         app._exitWithSignal(runner._exitSignal)  # noqa: SLF001
     failure = getattr(service, "failure", None)

@@ -496,6 +496,19 @@ def test_signal(tmp_path: Path) -> None:
         assert running.wait(20) == 0
 
 
+def test_signals_while_it_stops(tmp_path: Path) -> None:
+    """Signals that ask to reload, or to reopen logs, do not end a gateway that stops in another way."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    with process(["--config", str(path), "--logfile", str(tmp_path / "log")], port=port) as running:
+        running.terminate()
+        while running.poll() is None:
+            running.send_signal(signal.SIGHUP)
+            running.send_signal(signal.SIGUSR1)
+        assert running.returncode == 0
+
+
 @pytest.fixture
 def stack() -> Iterator[contextlib.ExitStack]:
     """Return what is closed at the end of a test."""
