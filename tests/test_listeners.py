@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from twisted.logger import capturedLogs
 
 import fingergw
 from fingergw import binding as binding_module
+from fingergw.assemble import problems
 from fingergw.binding import ListenerService, Plan
 from fingergw.errors import ListenError
 from fingergw.gateway import Gateway
@@ -453,3 +455,28 @@ class DrainTests(GatewayCase):
             backend.says.callback(Answered("late"))
             assert await asking.closed == b"late\r\n"
             await stopping
+
+
+def test_one_passed_socket_for_two(tmp_path: Path) -> None:
+    """A socket that systemd passes can be for one listener alone."""
+    path = tmp_path / "fingergw.toml"
+    again = "".join(listener("systemd:domain=INET:name=x", f'name = "{name}"') for name in "ab")
+    path.write_text(again + HELLO)
+    config = fingergw.load(path)
+    (problem,) = problems(config, reactor)
+    assert (problem.path, problem.message) == (
+        ("listeners", 1, "endpoint"),
+        "another listener has this socket; one of them is enough",
+    )
+
+
+def test_metrics_are_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what [admin] takes, check says what to install."""
+    for module in ("fingergw.admin", "fingergw.metrics"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener() + HELLO + '[admin]\nendpoint = "tcp:9179"\n')
+    (problem,) = problems(fingergw.load(path), reactor)
+    assert problem.path == ("admin", "endpoint")
+    assert problem.message.endswith('which is not installed: pip install "fingergw[metrics]"')
