@@ -133,7 +133,8 @@ class Target:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             client.bind((source, 0))
-            client.connect(("127.0.0.1", self.port))
+            with contextlib.suppress(ConnectionResetError):  # it was connected, and is gone again: as if it were now
+                client.connect(("127.0.0.1", self.port))
         except OSError:
             client.close()
             raise
