@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from twisted.application.service import IService
 from twisted.python import usage
 
 from fingergw import assemble, config
-from fingergw.config.problems import to_error
+from fingergw.deadlines import never_set_back
 from fingergw.errors import ConfigError
 from fingergw.operation import Operation
 
@@ -32,12 +31,11 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    cast(Any, reactor).seconds = time.monotonic  # Twisted's is the time of day, which can be set
+    never_set_back(reactor)
     path = Path(options["config"])
     try:
         configuration, problems = config.read(path)
-        if problems:
-            raise to_error([*problems, *assemble.problems(configuration, reactor)], configuration.source)
+        assemble.refuse(configuration, problems, reactor)
         gateway = assemble.make_service(configuration, reactor)
     except ConfigError as error:
         print(f"fingergw: {len(error.problems)} to mend:\n{error}", file=sys.stderr)

@@ -1173,16 +1173,22 @@ def test_no_key_is_without_a_line(raw: dict[str, object], *, multiline: bool) ->
     assert set(line_numbers(text)) == set(paths(tomllib.loads(text)))
 
 
-@given(data=st.data())
-def test_any_replaced_value_is_reported_or_taken(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Whatever stands in place of any value of a good file, reading and checking it never crashes."""
+def with_a_value_replaced(data: st.DataObject, values: st.SearchStrategy[object]) -> dict[str, Any]:
+    """Return a good file in which something else stands in the place of one value."""
     raw = tomllib.loads(CONTRACT)
     path = data.draw(st.sampled_from(sorted(paths(raw), key=repr)))
     inner: Any = raw
     for key in path[:-1]:
         inner = inner[key]
-    inner[path[-1]] = data.draw(
-        VALUES | st.sampled_from(["{user}", "{", "tcp:1", "systemd:", "static", "http", "a\0b"])
+    inner[path[-1]] = data.draw(values)
+    return raw
+
+
+@given(data=st.data())
+def test_any_replaced_value_is_reported_or_taken(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever stands in place of any value of a good file, reading and checking it never crashes."""
+    raw = with_a_value_replaced(
+        data, VALUES | st.sampled_from(["{user}", "{", "tcp:1", "systemd:", "static", "http", "a\0b"])
     )
     file = write(tmp_path_factory.getbasetemp(), tomli_w.dumps(raw), "any.toml")
     config, problems = read(file)

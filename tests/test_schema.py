@@ -24,7 +24,7 @@ from fingergw.config import model, read
 from fingergw.config.descriptions import KEYS, TABLES
 from fingergw.config.schema import schema, schema_text
 from tests.support import COMMAND, ROOT
-from tests.test_config import CONTRACT, LISTENER, VALUES, paths, rows, write
+from tests.test_config import CONTRACT, LISTENER, VALUES, rows, with_a_value_replaced, write
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -171,17 +171,13 @@ def test_shows_where_the_mistake_is(text: str, places: list[str]) -> None:
 @given(data=st.data())
 def test_never_stricter_than_what_is_loaded(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever stands in place of any value of a good file: if it is loaded, the schema takes it."""
-    raw = tomllib.loads(CONTRACT)
-    path = data.draw(st.sampled_from(sorted(paths(raw), key=repr)))
-    inner: Any = raw
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = data.draw(
+    raw = with_a_value_replaced(
+        data,
         VALUES
         | st.integers(-1, 70000)
         | st.floats(0, 10)
         | st.text(st.characters(codec="utf-8"), max_size=3)
-        | st.sampled_from([[], ["::/0"], "10.0.0.0/255.0.0.0", "HTTPS://[::1]:80?a", "::1", "sqlite:x", "a b", "é"])
+        | st.sampled_from([[], ["::/0"], "10.0.0.0/255.0.0.0", "HTTPS://[::1]:80?a", "::1", "sqlite:x", "a b", "é"]),
     )
     text = tomli_w.dumps(raw)
     if not read(write(tmp_path_factory.getbasetemp(), text, "taken.toml"))[1]:

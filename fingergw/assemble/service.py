@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from fingergw.assemble.backends import Backends
 from fingergw.assemble.cache import Caching
 from fingergw.assemble.machine import Machine
 from fingergw.binding import Plan
+from fingergw.certificates import Wrap
 from fingergw.chain import Chain
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
-from fingergw.errors import FingergwError
+from fingergw.errors import ListenError
 from fingergw.factory import FingerFactory, Limits
 from fingergw.forwarding import Forwarding
 from fingergw.gateway import Gateway
@@ -63,6 +65,15 @@ def make_service(configuration: model.Config, reactor: Any) -> Gateway:
 def problems(configuration: model.Config, reactor: Any) -> list[Problem]:
     """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
     return compile_parts(configuration, Gateway(reactor))[1]
+
+
+def refuse(configuration: model.Config, found: Sequence[Problem], reactor: Any) -> None:
+    """Refuse a configuration in whose file something was found wrong.
+
+    :raises ConfigError: something was; it tells what is wrong with what the file names, too.
+    """
+    if found:
+        raise to_error([*found, *problems(configuration, reactor)], configuration.source)
 
 
 def compile_parts(
@@ -116,9 +127,8 @@ def compile_parts(
         own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
         description = listening.anchor(listener.endpoint, machine.base)
         try:
-            listening.check(description, reactor)
-            bound, secured = listening.socket_of(description), listening.secured(description, reactor)
-        except FingergwError as error:
+            bound, secured = _examined(description, reactor)
+        except ListenError as error:
             machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
             continue
         if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
@@ -172,14 +182,20 @@ def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | 
         machine.problems.append(Problem(path, why))
         return None
     try:
-        listening.check(description, gateway.reactor)
-        secured = listening.secured(description, gateway.reactor)
-        return Plan(
-            "[admin]", description, (listening.socket_of(description), 0), secured(make_site(gateway, gateway.reactor))
-        )
-    except FingergwError as error:
+        bound, secured = _examined(description, gateway.reactor)
+    except ListenError as error:
         machine.problems.append(Problem(path, str(error)))
         return None
+    return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor)))
+
+
+def _examined(description: str, reactor: Any) -> tuple[str, Wrap]:
+    """Return where an endpoint string says to listen, and what puts TLS before what listens there.
+
+    :raises ListenError: it describes no endpoint; the message says why.
+    """
+    listening.check(description, reactor)
+    return listening.socket_of(description), listening.secured(description, reactor)
 
 
 def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:

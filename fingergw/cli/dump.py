@@ -7,7 +7,6 @@ from typing import ClassVar
 from fingergw import assemble, config
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, read
 from fingergw.cli.output import show
-from fingergw.config.problems import to_error
 
 
 class DumpOptions(Options):
@@ -26,6 +25,5 @@ class DumpOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        if problems:
-            raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        assemble.refuse(configuration, problems, reactor)
         return show(config.dumps_effective(configuration))

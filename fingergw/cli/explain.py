@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from contextlib import suppress
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
@@ -20,7 +19,8 @@ from fingergw.asking import ask
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain, read
 from fingergw.cli.output import show
 from fingergw.config import model
-from fingergw.config.problems import to_error, unknown
+from fingergw.config.problems import unknown
+from fingergw.deadlines import never_set_back
 from fingergw.explain import Explaining
 from fingergw.explanation import Explanation
 from fingergw.factory import FingerFactory
@@ -80,15 +80,14 @@ class ExplainOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        if problems:
-            raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        assemble.refuse(configuration, problems, reactor)
         names = [listener.name for listener in configuration.listeners]
         name = names[0] if self["listener"] is None else self["listener"]
         if name not in names:
             complain(unknown(name, names, "listener"))
             return _EX_USAGE
         if self["ask"]:
-            cast(Any, reactor).seconds = time.monotonic  # the time of day can be set back, and expire nothing then
+            never_set_back(reactor)
             configuration = _without_files(configuration)
         gateway = assemble.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import attrs
 from twisted.application import app
@@ -24,7 +23,8 @@ from fingergw.cli.options import CONFIG, Options, complain, read
 from fingergw.cli.query import QueryOptions
 from fingergw.cli.schema import SchemaOptions
 from fingergw.config import model
-from fingergw.config.problems import Problem, to_error
+from fingergw.config.problems import Problem
+from fingergw.deadlines import never_set_back
 from fingergw.errors import ConfigError, FingergwError, PrivilegeError
 from fingergw.operation import Operation
 
@@ -111,13 +111,10 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         """Run the gateway until it is told to stop."""
         from twisted.internet import reactor
 
-        # Twisted's is the time of day: set back, it would stop all deadlines for as long, and set forward, expire them.
-        # From here on, as others keep what tells the time.
-        cast(Any, reactor).seconds = time.monotonic
+        never_set_back(reactor)  # first of all, as others keep what tells the time
         path = self["config"]
         configuration, problems = self._read(path)
-        if problems:
-            raise to_error(problems + assemble.problems(configuration, reactor), configuration.source)
+        assemble.refuse(configuration, problems, reactor)
         gateway = assemble.make_service(configuration, reactor)
         # a reload must find the same file, also from another working folder
         again = partial(self._read, path and str(Path(path).absolute()), str(Path.cwd()) if path is None else None)
