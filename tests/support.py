@@ -25,6 +25,7 @@ from twisted.trial.unittest import TestCase
 
 import fingergw
 from fingergw.gateway import Gateway
+from tests.forked import Forked
 
 reactor: Any = _reactor
 ROOT = Path(__file__).parent.parent
@@ -290,11 +291,35 @@ def listens(port: int) -> bool:
     return False
 
 
-def run(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a ``fingergw`` command to its end."""
+@contextlib.contextmanager
+def forked(arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None) -> Iterator[Forked]:
+    """Do as ``process``, without what it takes to start Python and import: for all that is no test of the start."""
+    running = Forked(arguments, cwd)
+    try:
+        if port is not None:
+            wait_until(lambda: serves(port) or running.poll() is not None, f"a listener on port {port}")
+            if running.poll() is not None:
+                raise AssertionError(f"it ended: {running.communicate()}")
+        yield running
+    finally:
+        running.forget()
+
+
+def run(
+    arguments: Sequence[str], *, cwd: Path | None = None, command: Sequence[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a ``fingergw`` command to its end.
+
+    :param command: what to start for it, such as ``COMMAND``; without, it is forked, with all imported before.
+    """
+    if command is None:
+        with forked(arguments, cwd=cwd) as running:
+            out, err = running.communicate(timeout=60)
+            assert running.returncode is not None
+            return subprocess.CompletedProcess(arguments, running.returncode, out, err)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*COMMAND, *arguments], text=True, capture_output=True, check=False, timeout=60, env=env, **options
+        [*command, *arguments], text=True, capture_output=True, check=False, timeout=60, env=env, cwd=cwd
     )
 
 

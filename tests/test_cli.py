@@ -18,12 +18,14 @@ import pytest
 import fingergw
 from fingergw.cli import main
 from fingergw.client import Target, parse_target
+from tests.forked import Forked
 from tests.support import (
     COMMAND,
     DEADLINE_SECONDS,
     HELLO,
     ROOT,
     finger,
+    forked,
     free_port,
     listens,
     process,
@@ -52,10 +54,11 @@ def write(folder: Path, port: int, text: str = HELLO, more: str = "") -> str:
     return str(path)
 
 
-def stop(running: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+def stop(running: subprocess.Popen[str] | Forked, how: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
     """Send a signal, and return the exit code, the output and the errors."""
     running.send_signal(how)
     out, err = running.communicate(timeout=20)
+    assert running.returncode is not None
     return running.returncode, out, err
 
 
@@ -74,14 +77,14 @@ class TestRun:
     def test_interrupt(self, tmp_path: Path) -> None:
         """SIGINT ends it too, and tells the shell so."""
         port = free_port()
-        with process(["--config", write(tmp_path, port)], port=port) as running:
+        with forked(["--config", write(tmp_path, port)], port=port) as running:
             assert stop(running, signal.SIGINT)[0] == -signal.SIGINT
 
     def test_paths_are_relative_to_the_file(self, tmp_path: Path) -> None:
         """The access log is beside the configuration, wherever the process was started."""
         port = free_port()
         config = write(tmp_path, port, HELLO, '[log]\naccess = "access.log"')
-        with process(["--config", config], port=port, cwd=Path("/")) as running:
+        with forked(["--config", config], port=port, cwd=Path("/")) as running:
             finger(port, b"hello\r\n")
             stop(running)
         assert "answered" in (tmp_path / "access.log").read_text()
@@ -90,7 +93,7 @@ class TestRun:
         """SIGTERM lets an answer under way finish, refuses new clients, and exits with 0."""
         port = free_port()
         with (
-            process(["--config", write(tmp_path, port, WAITING)], port=port, cwd=tmp_path) as running,
+            forked(["--config", write(tmp_path, port, WAITING)], port=port, cwd=tmp_path) as running,
             socket.create_connection(("127.0.0.1", port), timeout=20) as client,
         ):
             client.sendall(b"wait\r\n")
@@ -107,7 +110,7 @@ class TestRun:
         port = free_port()
         config = write(tmp_path, port, WAITING, "[limits]\nanswer_timeout = 1")
         with (
-            process(["--config", config], port=port, cwd=tmp_path) as running,
+            forked(["--config", config], port=port, cwd=tmp_path) as running,
             socket.create_connection(("127.0.0.1", port), timeout=20) as client,
         ):
             client.sendall(b"wait\r\n")
@@ -170,7 +173,7 @@ class TestRun:
         """[log] level keeps what is less important out of the log; queries are not affected."""
         port = free_port()
         config = write(tmp_path, port, HELLO, '[log]\nlevel = "error"')
-        with process(["--config", config], port=port) as running:
+        with forked(["--config", config], port=port) as running:
             finger(port, b"hello\r\n")
             out = stop(running)[1]
         (line,) = [line for line in out.splitlines() if '"hello"' in line]
@@ -249,7 +252,7 @@ class TestDaemon:
     def test_default_files(self, tmp_path: Path) -> None:
         """Unless told otherwise its files are fingergw.pid and fingergw.log, where it was started."""
         port = free_port()
-        ended = run(["--config", write(tmp_path, port), "--daemonize"], cwd=tmp_path)
+        ended = run(["--config", write(tmp_path, port), "--daemonize"], cwd=tmp_path, command=COMMAND)
         assert ended.returncode == 0, ended.stderr
         wait_until(lambda: serves(port), "the listener")
         pidfile = tmp_path / "fingergw.pid"
@@ -541,7 +544,7 @@ class TestUsage:
 
     def test_wrong_usage_of_the_process(self) -> None:
         """The process exits with that code, and shows no traceback."""
-        ended = run(["--nonsense"])
+        ended = run(["--nonsense"], command=COMMAND)
         assert ended.returncode == 2
         assert "Traceback" not in ended.stderr
 
@@ -644,5 +647,5 @@ def test_installed_command() -> None:
     """The command that is installed is the module's."""
     command = Path(sys.executable).with_name("fingergw")
     ended = subprocess.run([command, "--version"], text=True, capture_output=True, check=False, cwd=ROOT)
-    assert ended.stdout == run(["--version"]).stdout
+    assert ended.stdout == run(["--version"], command=COMMAND).stdout
     assert COMMAND[0] == sys.executable

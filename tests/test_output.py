@@ -95,7 +95,7 @@ def test_daemons_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So is a daemon's log file, which has the queries too."""
     arguments, port = gateway(tmp_path, monkeypatch)
     log, pidfile = tmp_path / "log", tmp_path / "pid"
-    ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)])
+    ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)], command=support.COMMAND)
     assert ended.returncode == 0, ended.stderr
     try:
         wait_until(lambda: support.serves(port), "the daemon")

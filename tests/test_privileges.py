@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fingergw.errors import PrivilegeError
-from tests.support import HELLO, GatewayCase, finger, free_port, listens, process, run, wait_until
+from tests.support import HELLO, GatewayCase, finger, forked, free_port, listens, process, run, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
@@ -51,7 +51,7 @@ def identity(pid: int) -> dict[str, list[int]]:
 
 def check_becomes(arguments: Sequence[str], port: int, *, user: int, group: int, groups: Sequence[int]) -> None:
     """Run it, and look who it is once it answers."""
-    with process(arguments, port=port) as running:
+    with forked(arguments, port=port) as running:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
         found = identity(running.pid)
     assert found == {"Uid": [user] * 4, "Gid": [group] * 4, "Groups": list(groups)}
@@ -120,7 +120,7 @@ def test_refused_leaves_nothing(tmp_path: Path) -> None:
 def test_root_that_insists(tmp_path: Path, settings: str, options: list[str], group: int) -> None:
     """Root that is named stays root, in the group that is named, and is reachable."""
     port = free_port()
-    with process([*write(tmp_path, settings, endpoint=f"tcp:{port}"), *options], port=port) as running:
+    with forked([*write(tmp_path, settings, endpoint=f"tcp:{port}"), *options], port=port) as running:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
         found = identity(running.pid)
     assert (found["Uid"], found["Gid"]) == ([0] * 4, [group] * 4)
@@ -129,7 +129,7 @@ def test_root_that_insists(tmp_path: Path, settings: str, options: list[str], gr
 def test_root_on_the_loopback(tmp_path: Path) -> None:
     """As root, but not reachable from other hosts, it starts with a warning."""
     port = free_port()
-    with process(write(tmp_path, endpoint=f"tcp:{port}:interface=127.0.0.1"), port=port) as running:
+    with forked(write(tmp_path, endpoint=f"tcp:{port}:interface=127.0.0.1"), port=port) as running:
         running.terminate()
         out, _ = running.communicate(timeout=20)
     assert 'running as root; name an ordinary user in [process] user, or "root" to insist' in out
@@ -211,7 +211,7 @@ def test_umask(tmp_path: Path, settings: str, options: list[str], mode: int) -> 
     """Files are created as the mask says; --umask wins."""
     port = free_port()
     arguments = write(tmp_path, settings + '\n[log]\naccess = "access.log"', endpoint=f"tcp:{port}:interface=127.0.0.1")
-    with process([*arguments, *options], port=port):
+    with forked([*arguments, *options], port=port):
         finger(port, b"hello\r\n")
         assert stat.S_IMODE((tmp_path / "access.log").stat().st_mode) == mode
 
