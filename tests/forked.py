@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fingergw import cli
+
 # What forks has neither threads nor a reactor, and nothing that a test has imported or patched.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["fingergw.cli"])
+_CONTEXT.set_forkserver_preload(
+    ["fingergw.assemble", "fingergw.daemon", "fingergw.operation"]
+    + [f"fingergw.cli.{name}" for _, name, _ in pkgutil.iter_modules(cli.__path__)]
+)
 
 
 def _command(arguments: Sequence[str], cwd: str, env: dict[str, str], outputs: tuple[str, str]) -> None:

@@ -443,6 +443,15 @@ class TestQuery:
         with server(b"Six\r\n", socket.AF_INET6) as (port, _):
             assert run(["query", f"@[::1]:{port}"]).stdout == "Six\n"
 
+    def test_imports(self) -> None:
+        """It starts soon, as it imports nothing of the gateway."""
+        code = "import atexit, sys; atexit.register(lambda: print(*sys.modules))\n"
+        code += "from fingergw.cli import main; main(['query', '@127.0.0.1:9'])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        imported = set(done.stdout.split())
+        assert "fingergw.client" in imported, done.stderr
+        assert imported & {"fingergw.assemble", "fingergw.config", "jinja2", "treq"} == set()
+
     def test_output_is_filtered(self) -> None:
         """Nothing that could harm the terminal is printed (RFC 1288 §3.3)."""
         with server(b"\x1b]0;gotcha\x07re\x1b[31md\tzo\xc3\xab \xff\xc2\x9b\r\nend") as (port, _):

@@ -149,7 +149,8 @@ AS_NOBODY = [
     sys.executable,
     "-c",
     f"""
-import os, sys, fingergw.cli, twisted.internet.reactor
+import os, sys, twisted.internet.reactor
+import fingergw.assemble, fingergw.cli.configuration, fingergw.daemon, fingergw.operation
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 sys.exit(fingergw.cli.main(["--config", "fingergw.toml"]))
 """,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from fingergw import assemble, config
-from fingergw.cli.options import BASE_DIR, CONFIG, Options, read
+from fingergw.cli.configuration import read
+from fingergw.cli.options import BASE_DIR, CONFIG, Options
 from fingergw.cli.output import show
 
 

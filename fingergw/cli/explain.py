@@ -16,7 +16,8 @@ from twisted.python import usage
 from fingergw import assemble
 from fingergw.addresses import parse_address
 from fingergw.asking import ask
-from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain, read
+from fingergw.cli.configuration import read
+from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
 from fingergw.cli.output import show
 from fingergw.config import model
 from fingergw.config.problems import unknown

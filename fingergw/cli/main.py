@@ -5,28 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import attrs
 from twisted.application import app
 from twisted.python import usage
 from twisted.python.util import gidFromString, uidFromString
 
-from fingergw import assemble, daemon
-from fingergw.cli.check import CheckOptions
-from fingergw.cli.completion import CompletionOptions
-from fingergw.cli.dump import DumpOptions
-from fingergw.cli.explain import ExplainOptions
-from fingergw.cli.init import InitOptions
-from fingergw.cli.options import CONFIG, Options, complain, read
-from fingergw.cli.query import QueryOptions
-from fingergw.cli.schema import SchemaOptions
-from fingergw.config import model
-from fingergw.config.problems import Problem
-from fingergw.deadlines import never_set_back
+from fingergw.cli.options import CONFIG, Options, complain
 from fingergw.errors import ConfigError, FingergwError, PrivilegeError
-from fingergw.operation import Operation
+
+if TYPE_CHECKING:
+    from fingergw.config import model
+    from fingergw.config.problems import Problem
 
 _EX_USAGE = 2
 _EX_CONFIG = 78  # sysexits.h
@@ -58,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FingergwError as error:
         complain(str(error))
         return 1
+
+
+def _command(module: str, name: str) -> Callable[[], usage.Options]:
+    """Return what makes a command's options, and imports no more than that one needs."""
+    return lambda: getattr(import_module(f"fingergw.cli.{module}"), name)()
 
 
 def _found(text: str, lookup: Callable[[str], int], what: str) -> int:
@@ -98,18 +95,22 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         ["umask", None, None, "The file creation mask, octal", _octal],
     ]
     subCommands: ClassVar = [
-        ["check", None, CheckOptions, "Report every mistake in a configuration"],
-        ["explain", None, ExplainOptions, "Tell what comes of a query, and why"],
-        ["query", None, QueryOptions, "Ask a finger server"],
-        ["init", None, InitOptions, "Write a configuration to start from"],
-        ["config", None, DumpOptions, "Print the configuration as it is in effect"],
-        ["schema", None, SchemaOptions, "Print the configuration's JSON Schema, for editors"],
-        ["completion", None, CompletionOptions, "Print what a shell completes commands with"],
+        ["check", None, _command("check", "CheckOptions"), "Report every mistake in a configuration"],
+        ["explain", None, _command("explain", "ExplainOptions"), "Tell what comes of a query, and why"],
+        ["query", None, _command("query", "QueryOptions"), "Ask a finger server"],
+        ["init", None, _command("init", "InitOptions"), "Write a configuration to start from"],
+        ["config", None, _command("dump", "DumpOptions"), "Print the configuration as it is in effect"],
+        ["schema", None, _command("schema", "SchemaOptions"), "Print the configuration's JSON Schema, for editors"],
+        ["completion", None, _command("completion", "CompletionOptions"), "Print what a shell completes commands with"],
     ]
 
     def run(self) -> int:
         """Run the gateway until it is told to stop."""
         from twisted.internet import reactor
+
+        from fingergw import assemble, daemon
+        from fingergw.deadlines import never_set_back
+        from fingergw.operation import Operation
 
         never_set_back(reactor)  # first of all, as others keep what tells the time
         path = self["config"]
@@ -125,8 +126,12 @@ class RunOptions(Options, app.ReactorSelectionMixin):
 
     def _read(self, path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
         """Read the configuration, which the command line may say to run as another user."""
+        from attrs import evolve
+
+        from fingergw.cli.configuration import read
+
         configuration, problems = read(path, base)
         if self["uid"] is not None:
-            own = attrs.evolve(configuration.process, user=str(self["uid"]))
-            configuration = attrs.evolve(configuration, process=own)
+            own = evolve(configuration.process, user=str(self["uid"]))
+            configuration = evolve(configuration, process=own)
         return configuration, problems

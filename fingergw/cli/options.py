@@ -6,14 +6,11 @@ import getopt
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Final
 
 from twisted.python import usage
 
-from fingergw import __version__, config
-from fingergw.config import model
-from fingergw.config.problems import Problem
+from fingergw import __version__
 from fingergw.query import printable
 
 DEFAULT: Final = resources.files("fingergw") / "fingergw.toml"
@@ -57,18 +54,6 @@ def complain(*lines: str) -> None:
     """Tell the operator what is wrong, on standard error."""
     # twistd has put its log in the place of sys.stderr by the time that most things go wrong
     print("fingergw: " + printable("\n".join(lines), kept="\n"), file=sys.__stderr__)
-
-
-def read(path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
-    """Read a configuration; without a path the default one, which counts as standing in the working folder.
-
-    :return: likewise :func:`fingergw.config.read`.
-    :raises ConfigError: it cannot be read or is not TOML.
-    """
-    if path is not None:
-        return config.read(Path(path), base=None if base is None else Path(base))
-    with resources.as_file(DEFAULT) as default:
-        return config.read(default, base=Path(base or "."))
 
 
 def seconds(text: str) -> float:

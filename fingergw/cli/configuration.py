@@ -1,0 +1,23 @@
+"""The configuration that a command is told to take."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from fingergw import config
+from fingergw.cli.options import DEFAULT
+from fingergw.config import model
+from fingergw.config.problems import Problem
+
+
+def read(path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
+    """Read a configuration; without a path the default one, which counts as standing in the working folder.
+
+    :return: likewise :func:`fingergw.config.read`.
+    :raises ConfigError: it cannot be read or is not TOML.
+    """
+    if path is not None:
+        return config.read(Path(path), base=None if base is None else Path(base))
+    with resources.as_file(DEFAULT) as default:
+        return config.read(default, base=Path(base or "."))
