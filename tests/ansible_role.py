@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args  # type: ignore[import-untyped]
 
 from tests.support import ROOT
 
@@ -70,3 +75,16 @@ def ansible(name: str, *arguments: str | Path, home: Path) -> subprocess.Complet
         check=False,
         timeout=100,
     )
+
+
+def call(
+    module: Any, capsys: pytest.CaptureFixture[str], _ansible_check_mode: bool = False, **arguments: object
+) -> tuple[object, dict[str, Any]]:
+    """Run a module as Ansible does; return its exit code and its result."""
+    with (
+        patch_module_args({**arguments, "_ansible_check_mode": _ansible_check_mode}),
+        pytest.raises(SystemExit) as ended,
+    ):
+        module.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return ended.value.code, result

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args  # type: ignore[import-untyped]
 
-from tests.ansible_role import load, write_wheel
+from tests.ansible_role import call, load, write_wheel
 
 CHECK: Any = load("library/fingergw_check.py")
 KEPT: Any = load("library/fingergw_kept.py")
@@ -257,13 +256,14 @@ class TestInfo:
         """There is nothing of the gateway."""
         with placed(tmp_path):
             _, found = call(INFO, capsys, python=sys.executable)
-        told = {name: found[name] for name in ("release", "releases", "live", "has_new_secrets", "sockets", "changed")}
-        assert told == {
+        del found["python"], found["has_user"], found["invocation"]
+        assert found == {
             "release": "",
             "releases": [],
             "live": {},
             "has_new_secrets": False,
             "sockets": [],
+            "enabled": [],
             "changed": False,
         }
 
@@ -275,6 +275,10 @@ class TestInfo:
             complete.touch()
             os.utime(complete, (number, number))
         host.path("opt/fingergw/releases/half").mkdir()
+        wanted = host.path("etc/systemd/system/multi-user.target.wants")
+        wanted.mkdir()
+        for unit in ("fingergw.service", "ssh.service"):
+            wanted.joinpath(unit).symlink_to(host.path("etc/systemd/system") / unit)
         host.path("opt/fingergw/current").unlink()
         host.path("opt/fingergw/current").symlink_to(host.path("opt/fingergw/releases/two"))
         KEPT.keep(host.root, {"sockets": {"public": 79}})
@@ -282,6 +286,7 @@ class TestInfo:
             _, found = call(INFO, capsys, python=sys.executable)
         assert (found["release"], found["releases"]) == ("two", ["one", "two", "three"])
         assert (found["live"], found["sockets"]) == ({"sockets": {"public": 79}}, ["public"])
+        assert found["enabled"] == ["fingergw.service"]
 
     def test_secrets_of_a_run_that_was_broken_off(self, host: Host) -> None:
         """Those that are later than the note are new; those that a restore has put back are not."""
@@ -302,19 +307,6 @@ class TestInfo:
         host.write("opt/fingergw/kept/live.json", note, 0o600)
         with placed(host.root):
             assert INFO.read_live() == {}
-
-
-def call(
-    module: Any, capsys: pytest.CaptureFixture[str], _ansible_check_mode: bool = False, **arguments: object
-) -> tuple[object, dict[str, Any]]:
-    """Run a module as Ansible does; return its exit code and its result."""
-    with (
-        patch_module_args({**arguments, "_ansible_check_mode": _ansible_check_mode}),
-        pytest.raises(SystemExit) as ended,
-    ):
-        module.main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return ended.value.code, result
 
 
 @contextmanager

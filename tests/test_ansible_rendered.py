@@ -22,7 +22,7 @@ SECRET = "5ecret-rota-t0ken"
 SEALED = {"secret": SECRET, "text": "Not for everyone"}
 VAULT_PASSWORD = "a vault's password"
 EXAMPLES = ("gateway-1", "gateway-2", "gateway-3")
-# Put in the place of ansible.builtin.copy: it writes in Ansible's own process, below the folder, whoever runs it.
+# Put in the place of what writes: it does so in Ansible's own process, below the folder, whoever runs it.
 WRITE = """
 from pathlib import Path
 from ansible.plugins.action import ActionBase
@@ -30,12 +30,13 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         task = self._task.args
-        text = task["content"] if "content" in task else Path(self._find_needle("files", task["src"])).read_text()
-        dest = Path(task["dest"])
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        dest.write_text(text)
-        dest.chmod(int(task["mode"], 8))
-        return {"changed": True, "content": text}
+        contents = task["contents"] if "contents" in task else {"": task["content"]}
+        for name, text in contents.items():
+            place = Path(task["place"], name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+            place.chmod(int(task.get("mode", "0644"), 8))
+        return {"changed": True, "contents": contents}
 """
 INVENTORY = f"""
 others:
@@ -168,15 +169,15 @@ def _tasks(folder: Path) -> list[dict[str, Any]]:
     assert len(tasks) == 2
     for step in ("files", "units"):
         for task in yaml.safe_load((ROLE / f"tasks/{step}.yml").read_text()):
-            if "ansible.builtin.copy" not in task:
-                continue
-            kept = {name: value for name, value in task.items() if name not in ("notify", "register")}
-            written = kept.pop("ansible.builtin.copy")
-            for name in ("owner", "group", "validate"):
-                written.pop(name, None)
-            written["dest"] = f"{folder}/{{{{ inventory_hostname }}}}{written['dest']}"
-            tasks.append({**kept, "write_here": written})
-    assert len(tasks) >= 8
+            for action, place in (("ansible.builtin.copy", "dest"), ("fingergw_write", "folder")):
+                if action in task:
+                    kept = {name: task[name] for name in task if name not in ("notify", "register", action)}
+                    written = {
+                        name: task[action][name] for name in task[action] if name in ("content", "contents", "mode")
+                    }
+                    written["place"] = f"{folder}/{{{{ inventory_hostname }}}}{task[action][place]}"
+                    tasks.append({**kept, "write_here": written})
+    assert len(tasks) == 7
     return tasks
 
 

@@ -126,6 +126,20 @@ def with_settings(unit: str, settings: Mapping[str, Any]) -> str:
     return "".join([before, *(["\n# From the inventory.\n", *lines] if lines else []), install, after])
 
 
+def socket_units(sockets: Mapping[str, Any], shipped: str) -> dict[str, str]:
+    """Return the units of sockets by the names of their files.
+
+    :param sockets: what each one listens at, by the name of its listener.
+    :param shipped: the unit of the listener ``public``.
+    """
+    return {
+        f"fingergw-{name}.socket": re.sub(
+            r"(?m)^ListenStream=.*$", lambda _, place=place: f"ListenStream={place}", shipped.replace("public", name)
+        )
+        for name, place in sockets.items()
+    }
+
+
 def readyz_url(configuration: Mapping[str, Any]) -> str:
     """Return the address at which a gateway tells its own host whether it is ready; empty where it does not."""
     admin: Mapping[str, Any] = next(_tables([configuration.get("admin")]), {})
@@ -191,4 +205,5 @@ class FilterModule:
             "fingergw_answer_timeout": answer_timeout,
             "fingergw_with_settings": with_settings,
             "fingergw_readyz_url": readyz_url,
+            "fingergw_socket_units": socket_units,
         }

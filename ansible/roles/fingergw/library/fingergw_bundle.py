@@ -69,9 +69,10 @@ def gather(
     """
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        wheels = Path(folder, "wheels")
-        _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), package)
-        (wheel,) = wheels.iterdir()
+        wheels, wheel = Path(folder, "wheels"), Path(package)
+        if not (wheel.suffix == ".whl" and wheel.is_file()):
+            _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), package)
+            (wheel,) = wheels.iterdir()
         limits = Path(constraints).read_bytes() if constraints else b""
         key = hashlib.sha256()
         for part in (_contents(wheel), limits, repr((sorted(extras), sorted(platform.items()))).encode()):

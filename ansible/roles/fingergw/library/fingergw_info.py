@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import pwd
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,14 @@ has_new_secrets:
 sockets:
   description: The names of the listeners that have a unit.
   type: list
+  returned: always
+enabled:
+  description: The units that systemd starts with the machine.
+  type: list
+  returned: always
+has_user:
+  description: Whether there are a user and a group fingergw.
+  type: bool
   returned: always
 """
 
@@ -91,6 +101,14 @@ def has_new_secrets() -> bool:
     return any(path.stat().st_mtime > noted for path in SECRETS.glob("*"))
 
 
+def has_user() -> bool:
+    """Tell whether the user and the group are there that the role makes."""
+    try:
+        return pwd.getpwnam("fingergw").pw_gid == grp.getgrnam("fingergw").gr_gid
+    except KeyError:
+        return False
+
+
 def main() -> None:
     """Tell what there is."""
     module = AnsibleModule({"python": {"type": "path", "required": True}}, supports_check_mode=True)
@@ -116,6 +134,8 @@ def main() -> None:
         live=read_live(),
         has_new_secrets=has_new_secrets(),
         sockets=sorted(path.name[len("fingergw-") : -len(".socket")] for path in UNITS.glob("fingergw-*.socket")),
+        enabled=sorted({path.name for path in UNITS.glob("*.wants/fingergw*")}),
+        has_user=has_user(),
     )
 
 
