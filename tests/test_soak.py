@@ -141,3 +141,9 @@ def test_an_access_log_that_has_all_is_as_it_should_be() -> None:
 def test_what_is_logged_and_was_not_injected_is_told(line: str, is_told: bool) -> None:
     """A backend's failure is what the faults are for; a traceback, and any other error, is a mistake."""
     assert bool(soak.unforeseen([line])) == is_told
+
+
+def test_a_traceback_is_told_with_what_it_belongs_to() -> None:
+    """Lines that are indented are part of the one before; others are not."""
+    raised = ["[-#critical] while handling timed call", "\tTraceback (most recent call last):", "\t  KeyError: 7"]
+    assert soak.unforeseen(["[-#info] begun", *raised, "[-#info] ended"]) == ["\n".join(raised)]

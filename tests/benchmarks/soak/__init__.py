@@ -93,15 +93,21 @@ def leaks(start: Measured, before: Measured, halfway: Measured, after: Measured)
 
 
 def unforeseen(log: Iterable[str]) -> list[str]:
-    """Return the lines of a gateway's log that tell of no injected fault."""
+    """Return what a gateway's log has that tells of no injected fault, with its tracebacks."""
+    events: list[str] = []
+    for line in log:
+        if line.startswith("\t") and events:  # it belongs to the line before
+            events[-1] += f"\n{line}"
+        else:
+            events.append(line)
     return [
-        line.strip()
-        for line in log
-        if "Traceback" in line
-        or "Unhandled" in line
-        or "unforeseen" in line
-        or "#critical]" in line
-        or ("#error]" in line and not _FORESEEN.search(line))
+        event.strip()
+        for event in events
+        if "Traceback" in event
+        or "Unhandled" in event
+        or "unforeseen" in event
+        or "#critical]" in event
+        or ("#error]" in event and not _FORESEEN.search(event))
     ]
 
 
