@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fingergw import cli
@@ -42,11 +43,12 @@ class Forked:
 
     :param arguments: of the command.
     :param cwd: its folder.
+    :param log: the file that all it prints is added to.
     """
 
-    def __init__(self, arguments: Sequence[str], cwd: Path | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], cwd: Path | None = None, log: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._outputs = tuple(Path(self._folder.name, name) for name in ("out", "err"))
+        self._outputs = (log, log) if log else tuple(Path(self._folder.name, name) for name in ("out", "err"))
         for output in self._outputs:
             output.touch()
         names = tuple(map(str, self._outputs))
@@ -56,17 +58,19 @@ class Forked:
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
+        self._ended: int | None = None
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        return self._process.exitcode if self._ended is None else self._ended
 
     def poll(self) -> int | None:
         return self._process.exitcode
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -89,6 +93,6 @@ class Forked:
     def forget(self) -> None:
         """End it, and remove what it has left."""
         self.kill()
-        self.wait()
+        self._ended = self.wait()
         self._process.close()
         self._folder.cleanup()

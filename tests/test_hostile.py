@@ -25,6 +25,7 @@ import pytest
 import trustme
 from attrs import define, field
 
+from tests.forked import Forked
 from tests.support import COMMAND, DEADLINE_SECONDS, ROOT, free_port, receive_all, serves, wait_until
 
 # Whole loopback network, so clients can have addresses of their own.
@@ -51,7 +52,7 @@ class Target:
     :param folder: with its configuration, its log and its access log.
     """
 
-    running: subprocess.Popen[bytes]
+    running: subprocess.Popen[bytes] | Forked
     port: int
     folder: Path
     _quiet_size: int = field(init=False, default=0)
@@ -203,15 +204,7 @@ def target(
     """
     (folder / "fingergw.toml").write_text(text)
     (folder / "big.toml").write_text(f'big = "{"x" * BIG_BYTES}"\n')
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen(
-            [*before, *COMMAND, "--config", "fingergw.toml"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+    running = _started(folder, before) if before else Forked(["--config", "fingergw.toml"], folder, folder / "log")
     try:
         gateway = Target(running, port, folder)
         wait_until(lambda: serves(port) or running.poll() is not None, f"a listener on port {port}")
@@ -234,6 +227,21 @@ def target(
         if running.poll() is None:
             running.kill()
         running.wait()
+        if isinstance(running, Forked):
+            running.forget()
+
+
+def _started(folder: Path, before: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a gateway by another command."""
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*before, *COMMAND, "--config", "fingergw.toml"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
 
 
 _FAREWELLS = ("Main loop terminated.", "Server Shut Down.", "SIGTERM, shutting down.", " Closed)")

@@ -34,6 +34,7 @@ from tests.support import (
     GatewayCase,
     Upstream,
     finger,
+    forked,
     free_port,
     listens,
     process,
@@ -501,7 +502,7 @@ def test_signals_while_it_stops(tmp_path: Path) -> None:
     port = free_port()
     path = tmp_path / "fingergw.toml"
     path.write_text(listener(port) + HELLO)
-    with process(["--config", str(path), "--logfile", str(tmp_path / "log")], port=port) as running:
+    with forked(["--config", str(path), "--logfile", str(tmp_path / "log")], port=port) as running:
         running.terminate()
         while running.poll() is None:
             running.send_signal(signal.SIGHUP)
@@ -524,7 +525,7 @@ def test_without_the_rights(stack: contextlib.ExitStack) -> None:
     folder.chmod(0o755)
     log = folder / "log"
     arguments = [*write(folder, 'user = "nobody"', endpoint=f"tcp:{port}"), "--logfile", str(log)]
-    with process(arguments, port=port) as running:
+    with forked(arguments, port=port) as running:
         path = folder / "fingergw.toml"
         path.write_text(listener(more, "new") + path.read_text().replace('"Hello"', '"Changed"'))
         running.send_signal(signal.SIGHUP)

@@ -23,7 +23,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.gateway import Gateway
 from fingergw.stores import guarded
 from fingergw.stores.guarded import GuardedStore
-from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, free_port, process, reactor, response, until
+from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, forked, free_port, reactor, response, until
 from tests.test_http import HttpCase, Script, says
 
 LONG = 3600
@@ -162,13 +162,13 @@ class RestartTests(SqliteCase):
         port = free_port()
         config = self.write("fingergw.toml", self.configured(upstream.url + "/{user}", port=port, ttl=SHORT))
         arguments = ["--config", str(config)]
-        with process(arguments, port=port) as first:
+        with forked(arguments, port=port) as first:
             await self.in_use(port, "x")
             assert await self.tell(port) == b"kept: /x\r\n"
             first.terminate()
             assert first.wait(DEADLINE_SECONDS) == 0
         await upstream.stop()
-        with process(arguments, port=port) as second:
+        with forked(arguments, port=port) as second:
             await self.eventually(port, b"kept: /x\r\n")
             assert await self.tell(port, "other") == NEXT
             second.terminate()
@@ -212,7 +212,7 @@ class RestartTests(SqliteCase):
             for path in self.folder.glob("cache.db*"):
                 path.unlink()
             names = [f"n{attempt}x{number}" for number in range(30)]
-            with process(["--config", str(config)], port=port) as running:
+            with forked(["--config", str(config)], port=port) as running:
                 await self.in_use(port)
                 for name in names:
                     assert await self.tell(port, name) == b"kept: /%s\r\n" % name.encode()
@@ -285,7 +285,7 @@ class RestartTests(SqliteCase):
         upstream = self.upstream(echoing())
         port = free_port()
         config = self.write("other.toml", self.configured(upstream.url + "/{user}", port=port))
-        with process(["--config", str(config)], port=port) as other:
+        with forked(["--config", str(config)], port=port) as other:
             gateway = await self.opened(upstream.url + "/{user}")
             names = [f"n{number}" for number in range(60)]
             expected = [f"/{name}\r\n".encode() for name in names]
@@ -395,7 +395,7 @@ class FileTests(SqliteCase):
         upstream = self.upstream(echoing())
         port = free_port()
         config = self.write("fingergw.toml", self.configured(upstream.url + "/{user}", port=port))
-        with process(["--config", str(config)], port=port) as running:
+        with forked(["--config", str(config)], port=port) as running:
             assert await self.tell(port) == b"/x\r\n"
             running.terminate()
             output, errors = running.communicate(timeout=DEADLINE_SECONDS)
