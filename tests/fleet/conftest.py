@@ -14,6 +14,7 @@ from tests.fleet.hosts import Fleet, Layers
 from tests.fleet.observed import Process, process, traces
 from tests.fleet.playbook import EXAMPLE, Play, RunningPlay, start_play
 from tests.fleet.upstream import Page, Upstream
+from tests.fleet.wheels import built
 
 TOKEN = "a-token-of-the-rota-that-nobody-may-read"
 INVENTORIES = (EXAMPLE, Path(__file__).parent / "inventory")
@@ -29,14 +30,17 @@ ANSWERS = {"moshez": "Happy and well", "oncall": "Ada is on call until Friday", 
 class Site:
     """How the tests run ``site.yml``: with the example's inventory, the tests' own, and secrets from a vault.
 
-    :param vault: the encrypted variables.
-    :param password: the file of the vault's password.
-    :param cache: the controller's folder of releases.
+    :param folder: has the encrypted variables, the file of the vault's password, and the controller's releases.
+    :param package: what is deployed, if not the checkout: its wheel saves each run the time to build one.
     """
 
-    vault: Path
-    password: Path
-    cache: Path
+    folder: Path
+    package: Path | None
+
+    @property
+    def password(self) -> Path:
+        """Return the file of the vault's password."""
+        return self.folder / "password"
 
     def start(
         self, fleet: Fleet, *arguments: str, extra_vars: Mapping[str, object] | None = None, limit: str = ""
@@ -45,10 +49,14 @@ class Site:
         return start_play(
             fleet,
             "site.yml",
-            *("--vault-password-file", str(self.password), "--extra-vars", f"@{self.vault}"),
+            *("--vault-password-file", str(self.password), "--extra-vars", f"@{self.folder}/vault.yml"),
             *arguments,
             inventory=INVENTORIES,
-            extra_vars={"fingergw_cache_folder": str(self.cache), **(extra_vars or {})},
+            extra_vars={
+                "fingergw_cache_folder": str(self.folder / "cache"),
+                **({"fingergw_package": str(self.package)} if self.package else {}),
+                **(extra_vars or {}),
+            },
             limit=limit,
         )
 
@@ -86,7 +94,7 @@ class Deployed:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Encrypt the secrets, as an operator does."""
+    """Encrypt the secrets, as an operator does, and build the release."""
     folder = tmp_path_factory.mktemp("site")
     vault, password = folder / "vault.yml", folder / "password"
     vault.write_text(f"vault_rota_token: {TOKEN}\n")
@@ -95,7 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     subprocess.run(
         [program, "encrypt", "--vault-password-file", password, vault], check=True, capture_output=True, timeout=60
     )
-    return Site(vault, password, folder / "cache")
+    return Site(folder, built(folder / "built"))
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +113,7 @@ def deployed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
         bare = traces(fleet, "gateway-1")
         checked = site.play(fleet, "--check", "--diff", limit="gateway-1")
         after = traces(fleet, "gateway-1")
-        first = site.play(fleet, "--diff")
+        first = attrs.evolve(site, package=None).play(fleet, "--diff")
         processes = {name: process(fleet, name) for name in fleet.addresses}
         second = site.play(fleet, "--diff", "-vvv")
         return Deployed(

@@ -8,7 +8,5 @@ from tests.fleet.hosts import missing
 
 HOSTS = [
     pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
-# What takes too long to be run for each change, and is run by hand: pytest -m long.
-LONG = pytest.mark.long

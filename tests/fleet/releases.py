@@ -1,4 +1,4 @@
-"""Other releases of the gateway than the checkout's, for ``fingergw_package``."""
+"""Other releases of the gateway than the checkout's."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.fleet.hosts import Fleet
+from tests.fleet.observed import release
 from tests.fleet.space import ROOT
 
-CRASHES = {"fingergw/gateway.py": ("super().startService()", "raise SystemExit('this release does not start')")}
-ANSWERS_NOTHING = {"fingergw/backends/static.py": ("self.answers.current().get(query.user, _MISSING)", "_MISSING")}
+CRASHES = {"gateway.py": ("super().startService()", "raise SystemExit('this release does not start')")}
+ANSWERS_NOTHING = {"backends/static.py": ("self.answers.current().get(query.user, _MISSING)", "_MISSING")}
 
 
-def source_tree(folder: Path, version: str, changes: Mapping[str, tuple[str, str]] | None = None) -> Path:
-    """Make a source tree of another release.
+def source_tree(folder: Path, version: str) -> Path:
+    """Make a source tree of another version, for ``fingergw_package``.
 
     :param folder: where to; it is made.
-    :param version: its version.
-    :param changes: by file, a text that is in it once and what comes in its place.
     :return: the folder.
     """
     folder.mkdir()
@@ -27,9 +27,20 @@ def source_tree(folder: Path, version: str, changes: Mapping[str, tuple[str, str
     shutil.copytree(ROOT / "fingergw", folder / "fingergw", ignore=shutil.ignore_patterns("__pycache__"))
     described = folder / "pyproject.toml"
     described.write_text(re.sub('(?m)^version = ".*"$', f'version = "{version}"', described.read_text(), count=1))
-    for name, (before, after) in (changes or {}).items():
-        path = folder / name
-        text = path.read_text()
-        assert text.count(before) == 1, f"{name} must have {before!r} once"
-        path.write_text(text.replace(before, after))
     return folder
+
+
+def install_bad(fleet: Fleet, name: str, changes: Mapping[str, tuple[str, str]]) -> str:
+    """Install a release that has mistakes beside the one in force, for ``fingergw_release``.
+
+    :param changes: by module, a text that is in it once and what comes in its place.
+    :return: the release's name.
+    """
+    good, bad = f"/opt/fingergw/releases/{release(fleet, name)}", "0.6.6-00000bad"
+    fleet.ssh(name, f"cp -a {good} {good}/../{bad} && cd {good}/../{bad} && sed -i '1s:{good}:'$PWD: bin/fingergw")
+    for module, (before, after) in changes.items():
+        path = f"/opt/fingergw/releases/{bad}/lib/python3*/site-packages/fingergw/{module}"
+        text = fleet.ssh(name, f"cat {path}")
+        assert text.count(before) == 1, f"{module} must have {before!r} once"
+        fleet.run(fleet.ssh_command(name, f"cat > $(echo {path})"), text=text.replace(before, after))
+    return bad

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fleet.conftest import ANSWERS, PAGES, TOKEN, Deployed, Site
 from tests.fleet.hosts import Fleet
-from tests.fleet.marks import HOSTS, LONG
+from tests.fleet.marks import HOSTS
 from tests.fleet.observed import properties, traces
 from tests.fleet.upstream import Upstream
 
@@ -128,7 +128,6 @@ def test_the_gateway_starts_with_the_machine(standing: Fleet) -> None:
     assert standing.ssh("gateway-1", "systemctl is-system-running") == "running\n"
 
 
-@LONG
 def test_check_mode_shows_the_one_change_and_makes_none(standing: Fleet, site: Site) -> None:
     """On a host that serves, a changed variable shows as its line in the diff and the reload that it takes."""
     before = traces(standing, "gateway-1")

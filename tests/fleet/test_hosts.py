@@ -14,7 +14,7 @@ import pytest
 
 from tests.fleet.hosts import Fleet
 from tests.fleet.load import Load
-from tests.fleet.marks import HOSTS, LONG
+from tests.fleet.marks import HOSTS
 from tests.fleet.playbook import start_play
 from tests.fleet.upstream import Page, Upstream
 from tests.support import ROOT, wait_until
@@ -83,7 +83,6 @@ def test_three_hosts_of_their_own_reach_each_other_and_nobody_else(shared: Fleet
     assert shared.ssh("gateway-1", "ip route show default") == ""
 
 
-@LONG
 def test_a_reboot_boots_the_same_disk(shared: Fleet) -> None:
     """A reboot is one: what is in memory is gone, and what is on the disk is there."""
     shared.ssh("gateway-1", "echo kept > /root/disk; echo lost > /run/memory")
@@ -96,7 +95,6 @@ def test_a_reboot_boots_the_same_disk(shared: Fleet) -> None:
     )
 
 
-@LONG
 def test_a_host_without_power_says_nothing_and_starts_with_its_disk(shared: Fleet) -> None:
     """A host that is killed leaves its peers without a word, and has its disk when it is started."""
     shared.ssh("gateway-2", "echo kept > /root/disk")
@@ -108,7 +106,6 @@ def test_a_host_without_power_says_nothing_and_starts_with_its_disk(shared: Flee
     assert shared.ssh("gateway-2", "cat /root/disk") == "kept\n"
 
 
-@LONG
 def test_a_host_cut_off_goes_on_alone_and_comes_back(shared: Fleet) -> None:
     """A partition reaches all ways, stops nothing on the host, and heals."""
     boot = shared.ssh("gateway-3", "cat /proc/sys/kernel/random/boot_id")
@@ -122,7 +119,6 @@ def test_a_host_cut_off_goes_on_alone_and_comes_back(shared: Fleet) -> None:
     assert shared.ssh("gateway-3", "cat /proc/sys/kernel/random/boot_id") == boot
 
 
-@LONG
 def test_packages_are_installed_without_a_network(shared: Fleet) -> None:
     """What the fleet's shared parts need is in the host's own folder, with all that it depends on."""
     shared.ssh("gateway-1", "apt-get update && apt-get --yes install liblua5.3-0")
@@ -135,7 +131,6 @@ def test_packages_are_installed_without_a_network(shared: Fleet) -> None:
     assert shared.ssh("gateway-1", "ls /usr/lib/*/liblua5.3.so.0")
 
 
-@LONG
 def test_a_play_is_cut_off_in_the_middle(shared: Fleet, tmp_path: Path) -> None:
     """A play in the background is waited for by what it prints; a host that goes away meanwhile is unreachable."""
     playbook = tmp_path / "playbook.yml"
@@ -165,7 +160,10 @@ def test_load_tells_each_lost_query(shared: Fleet) -> None:
         load.wait_for_answers("gateway-1")
         before = load.so_far()
         _stop(shared, "gateway-1")
-        wait_until(lambda: any("refused" in lost.got for lost in load.so_far().lost), "a refused query")
+        wait_until(
+            lambda: {lost.query for lost in load.so_far().lost if "refused" in lost.got} == {"ada", "slow"},
+            "refused queries of both kinds",
+        )
         after = load.stop()
     _stop(shared, "gateway-2")
 
@@ -176,7 +174,6 @@ def test_load_tells_each_lost_query(shared: Fleet) -> None:
     assert after.longest["gateway-1", "slow"] >= 0.25
 
 
-@LONG
 def test_the_upstream_remembers_who_asked(shared: Fleet) -> None:
     """The web server on the controller serves what it is told to, and lists the requests."""
     fetch = "python3 -c \"import urllib.request as u; print(u.urlopen('{}').read().decode())\""
@@ -213,7 +210,6 @@ def test_nothing_is_left_of_a_fleet() -> None:
     assert not folder.exists()
 
 
-@LONG
 def test_a_fleet_ends_with_who_started_it(tmp_path: Path) -> None:
     """However a test run ends, its hosts do too."""
     command = [sys.executable, "-m", "tests.fleet", "--fleet", str(tmp_path / "fleet"), "up", "--hold", "1"]

@@ -28,6 +28,16 @@ def wheels() -> Path:
     return once("wheels", recipe, lambda folder: _download(folder, builds))
 
 
+def built(folder: Path) -> Path:
+    """Build the checkout's wheel, as plays do: without a network.
+
+    :param folder: where to; it is made.
+    """
+    _pip("wheel", "--no-deps", "--no-index", f"--find-links={wheels()}", f"--wheel-dir={folder}", str(ROOT))
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
 def _download(folder: Path, builds: list[str]) -> None:
     with tempfile.TemporaryDirectory() as built:
         _pip("wheel", "--no-deps", f"--wheel-dir={built}", str(ROOT))
