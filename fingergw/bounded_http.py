@@ -23,6 +23,9 @@ from fingergw.resolving import Resolver
 
 # More than the heads of an answer and of its redirects take, each by itself.
 _MAX_HEAD_BYTES = 65536
+_MAX_LINE_BYTES = 16384  # which Twisted takes no more of either, but does not say so
+# Twisted remembers the names of headers for ever, as long as they are: so a longer one never gets there.
+_MAX_NAME_BYTES = 256
 
 
 def bounded_agent(
@@ -65,31 +68,81 @@ class _BoundedEndpoint:
         return connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
 
 
+class _Head:
+    """The heads of responses, of which no line is handed on before it is known to be short, and the name in it."""
+
+    _line = b""
+    _is_first = True
+    _is_interim = False
+    _is_over = False
+
+    def begin(self) -> None:
+        """Expect a response's head."""
+        self._line, self._is_first, self._is_over = b"", True, False
+
+    def take(self, data: bytes) -> bytes | None:
+        """Return what may be handed on of what has come; None if a line is too long, or a header's name."""
+        if self._is_over:
+            return data
+        held, start = self._line + data, 0
+        while not self._is_over and (end := held.find(b"\n", start)) >= 0:
+            line, start = held[start:end], end + 1
+            if len(line) > _MAX_LINE_BYTES:
+                return None
+            if self._is_first:
+                self._is_interim = line.partition(b" ")[2].startswith(b"1")  # RFC 9110 §15.2: another head follows
+                self._is_first = False
+            elif line in (b"", b"\r"):
+                self._is_first, self._is_over = self._is_interim, not self._is_interim
+            elif line[:1] not in b" \t" and len(line.partition(b":")[0]) > _MAX_NAME_BYTES:
+                return None
+        if self._is_over:
+            start = len(held)
+        self._line = held[start:]
+        return held[:start] if len(self._line) <= _MAX_LINE_BYTES else None
+
+    def end(self) -> bytes:
+        """Return what is left, as no more will come."""
+        line, self._line = self._line, b""
+        return line
+
+
 class _Bounded(ProtocolWrapper):
-    """Counts what is received since something was last sent."""
+    """Counts what is received since something was last sent, and looks at the heads in it."""
 
     factory: _Wrapping
     _received = 0
+    _is_broken_off = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._head = _Head()
 
     def write(self, data: bytes) -> None:
         self._received = 0
+        self._head.begin()
         super().write(data)  # type: ignore[no-untyped-call]
 
     def writeSequence(self, data: Any) -> None:
         self._received = 0
+        self._head.begin()
         super().writeSequence(data)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received > self.factory.max_bytes:
+        taken = self._head.take(data) if self._received <= self.factory.max_bytes else None
+        if taken is None:
+            self._is_broken_off = True
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
-        else:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        elif taken and not self._is_broken_off:
+            super().dataReceived(taken)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._received > self.factory.max_bytes:
+        if self._is_broken_off:
             reason = Failure(ConnectionAborted())  # under TLS it would be any loss
+        elif left := self._head.end():
+            super().dataReceived(left)  # type: ignore[no-untyped-call]
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 

@@ -23,6 +23,7 @@ from fingergw.rights import provide_descriptors, refuse_root
 from fingergw.service_manager import ServiceManager
 from fingergw.stores.guarded import GuardedStore
 from fingergw.traffic import Traffic
+from fingergw.worker_pool import WorkerPool
 
 _log = Logger()
 
@@ -49,6 +50,8 @@ class Gateway(MultiService):
         self.configured_at = 0.0
         """Since when what is in force is, in seconds since 1970."""
         self.manager = manager or ServiceManager()
+        self.workers = WorkerPool(reactor)
+        """What converts what may take long."""
         self.reactor, self._now = reactor, now
         self._listeners: dict[tuple[str, int], ListenerService] = {}
         self._admin: BoundService | None = None
@@ -120,6 +123,8 @@ class Gateway(MultiService):
         except FingergwError:
             self.stopService()
             raise
+        if self.parts.pools:  # somebody will need them: now there are neither rights nor threads
+            self.workers.start()
         if self.parts.store is not None:
             self.parts.store.start()
         super().startService()  # type: ignore[no-untyped-call]
@@ -247,6 +252,7 @@ class Gateway(MultiService):
         if self._admin is not None:
             closing.append(self._admin.stopService)
         closing.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
+        closing.append(lambda: Deferred.fromCoroutine(self.workers.stop()))
         self.manager.stop()
         return DeferredList([maybeDeferred(each) for each in closing]).addCallback(lambda _: result)
 

@@ -167,7 +167,7 @@ class BodyTests(HttpCase):
             ("{{ name | upper }}", {"name": "ann"}, "ANN"),
             ("{{ name }}", {"name": "a\x1b[31mb\x00c\u202e"}, "a[31mbc"),
             ("{{ name }}", {"name": "<b>&"}, "<b>&"),
-            ("{{ n }}{{ t }}", {"n": None, "t": True}, "NoneTrue"),
+            ("{{ n or 'nobody' }}{{ t }}", {"n": None, "t": True}, "nobodyTrue"),
             ("{{ name }}", {"name": "\ud800"}, "\ufffd"),
         ]
         for template, body, text in cases:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from fingergw.query import Query, escape, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
 from fingergw.upstream import authorities
+from fingergw.worker_pool import WorkerPool
 
 _TWICE = "this name is there twice, but for case"
 
@@ -44,13 +46,19 @@ class Backends:
     """What is built from a configuration's backends, and what is found wrong on the way."""
 
     def __init__(
-        self, configuration: model.Config, machine: Machine, resolver: Resolver, is_self: Callable[[ITransport], bool]
+        self,
+        configuration: model.Config,
+        machine: Machine,
+        resolver: Resolver,
+        workers: WorkerPool,
+        is_self: Callable[[ITransport], bool],
     ) -> None:
         self.machine = machine
         self.pools: dict[str, HTTPConnectionPool] = {}
         self.menus: dict[str, list[tuple[model.Route, Route[Chain]]]] = {}
         self._case_sensitive = configuration.answers.case_sensitive
         self._resolver, self.reactor = resolver, resolver.reactor
+        self._workers = workers
         self._is_self = is_self
 
     def build(self, name: str, settings: model.Backend) -> Backend | None:
@@ -124,7 +132,9 @@ class Backends:
         trust = self._trust(settings.ca_file, "backends", name, "ca_file")
         template = None
         try:
-            template = BodyTemplate.compile(settings.template) if settings.template is not None else None
+            template = (
+                None if settings.template is None else BodyTemplate.compile(settings.template, settings.max_bytes)
+            )
         except ValueError as error:
             wrong("template", str(error))
         pool = HTTPConnectionPool(self.reactor)
@@ -140,6 +150,7 @@ class Backends:
             agent=agent,
             clock=self.reactor,
             now=time.time,
+            convert=partial(self._workers.convert, name),
             url=Template.compile(settings.url),
             headers=headers,
             timeout=settings.timeout,

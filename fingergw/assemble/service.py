@@ -93,7 +93,7 @@ def compile_parts(
         machine.check("process", "user", text=process.user, lookup=uidFromString)
         machine.check("process", "group", text=process.group, lookup=gidFromString)
     resolver = Resolver(reactor) if before is None else before.resolver
-    builder = Backends(configuration, machine, resolver, gateway.is_self)
+    builder = Backends(configuration, machine, resolver, gateway.workers, gateway.is_self)
     cache = Caching(configuration, machine, resolver, before)
     parts = Parts(
         configuration=configuration,

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Callable, Mapping, Sequence
-from email.message import Message
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-import jinja2
-import jinja2.meta
 from attrs import Factory, evolve, field, frozen
 from hyperlink import EncodedURL
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from justhtml import JustHTML
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, DeferredSemaphore
 from twisted.internet.error import (
@@ -28,17 +23,23 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from fingergw import limited
 from fingergw.bounded_http import BodyError, Undecoded, discard, read
+from fingergw.charsets import content_type, decode
+from fingergw.conversions import Conversion
 from fingergw.freshness import FIELDS, conditions, freshness, redirected, revalidated
 from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
 from fingergw.placeholders import Template
-from fingergw.query import Query, clean
+from fingergw.query import Query
+from fingergw.templates import TemplateError, names_in
 from fingergw.upstream import tls_reason, within
+from fingergw.worker_pool import ConversionError
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# The codecs that the standard library documents as Python's own: no page is written in one, and some are slow.
-_NOT_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+_COMPILE_SECONDS = 0.5
+# A text of this size is read at once, whatever its charset is; what takes longer is for a worker.
+_SMALL_BYTES = 65536
 _UPSTREAM_ERRORS = (
     ConnectError,
     ConnectingCancelledError,
@@ -48,7 +49,8 @@ _UPSTREAM_ERRORS = (
     ResponseFailed,
 )
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
+Convert = Callable[[Conversion, bytes], Awaitable[str]]
+"""Make a text of a body, which may take long; raises :class:`~fingergw.worker_pool.ConversionError`."""
 
 
 @frozen
@@ -58,45 +60,34 @@ class BodyTemplate:
     :param names: the variables it uses.
     """
 
-    template: jinja2.Template
+    text: str
     names: frozenset[str]
 
     @classmethod
-    def compile(cls, text: str) -> BodyTemplate:
-        """Compile a template, sandboxed: it is the operator's, but what it is filled with is not.
+    def compile(cls, text: str, max_bytes: int) -> BodyTemplate:
+        """Look whether a template can work, and what it uses.
 
-        :raises ValueError: it is not Jinja2; the message says where.
-        """
-        environment = ImmutableSandboxedEnvironment(
-            undefined=jinja2.StrictUndefined,
-            finalize=lambda value: clean(value) if isinstance(value, str) else value,
-            autoescape=False,
-        )
-        bare = environment.overlay()
-        bare.globals = {}  # a placeholder may have the name of one, and then takes its place
-        try:
-            names = jinja2.meta.find_undeclared_variables(bare.parse(text))
-            return cls(environment.from_string(text), frozenset(names))
-        except jinja2.TemplateSyntaxError as error:
-            raise ValueError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
-        except RecursionError:
-            raise ValueError("expected a Jinja2 template that is not nested so deeply") from None
-
-    def render(self, data: bytes, values: Mapping[str, str]) -> Answered | Failed:
-        """Return the answer.
-
-        :param data: the body.
-        :param values: the placeholders.
+        :param max_bytes: of its answers.
+        :raises ValueError: it cannot; the message says why.
         """
         try:
-            content: Json = json.loads(data)
-        except (ValueError, RecursionError):
-            return Failed("a body that is not JSON, which the template needs")
-        fields = content if isinstance(content, dict) else {}
-        try:
-            return Answered(self.template.render({**fields, "body": content, **values}))
-        except Exception as error:  # whatever the template does with what it was given
-            return Failed(f"the template failed: {type(error).__name__}: {error}")
+            found = json.loads(limited.run(partial(_examined, text, max_bytes), _COMPILE_SECONDS))
+        except limited.ExceededError:
+            raise ValueError(
+                f"expected a Jinja2 template that takes less than {_COMPILE_SECONDS:g} s and "
+                f"{limited.ROOM_BYTES >> 20} MiB to compile"
+            ) from None
+        if isinstance(found, str):
+            raise ValueError(found)
+        return cls(text, frozenset(found))
+
+
+def _examined(text: str, max_bytes: int) -> bytes:
+    """Return, as JSON, the names in a template, or what is wrong with it."""
+    try:
+        return json.dumps(sorted(names_in(text, max_bytes))).encode()
+    except TemplateError as error:
+        return json.dumps(str(error)).encode()
 
 
 class _Url(EncodedURL):
@@ -113,6 +104,7 @@ class HttpBackend:
     :param agent: makes the requests; it verifies TLS.
     :param clock: for the timeout.
     :param now: the time of day, in seconds since 1970, which is what upstream reckons in.
+    :param convert: makes a text of a body where that may take long.
     :param url: its placeholders' values are percent-encoded.
     :param headers: gives what is sent with a request, a bearer token's among it.
     :param timeout: seconds from the query to the last byte of the body, redirects included.
@@ -126,6 +118,7 @@ class HttpBackend:
     agent: IAgent
     clock: Any
     now: Callable[[], float]
+    convert: Convert
     url: Template
     headers: Callable[[], Headers] = field(repr=False)
     timeout: float
@@ -200,7 +193,7 @@ class HttpBackend:
                     return Failed(f"HTTP {response.code}, a redirect to another origin: not followed")
                 url = target
             return Failed(f"more than {_MAX_REDIRECTS} redirects")
-        except BodyError as error:
+        except (BodyError, ConversionError) as error:
             return Failed(str(error))
         except _UPSTREAM_ERRORS as error:
             cause = _cause(error)
@@ -223,9 +216,15 @@ class HttpBackend:
             discard(response)
             return Failed(f"HTTP {response.code}")
         data = await read(response, encoding, self.max_bytes)
+        said = content_type(_header(response, b"content-type"))
         if self.template is not None:
-            return self.template.render(data, values)
-        return Answered(_text(data, _header(response, b"content-type")))
+            conversion = Conversion("template", self.max_bytes, template=self.template.text, values=values)
+        elif said.is_html or len(data) > _SMALL_BYTES:
+            # a text can be larger in UTF-8 than in its charset
+            conversion = Conversion("html" if said.is_html else "text", 4 * self.max_bytes, said.codec)
+        else:
+            return Answered(decode(data, said.codec))
+        return Answered(await self.convert(conversion, data))
 
 
 def _fields(response: IResponse) -> dict[str, str]:
@@ -240,20 +239,6 @@ def _reached(url: str, said: Freshness, redirects: Sequence[Freshness]) -> Fresh
     return evolve(said, validators={**said.validators, "url": url}) if said.validators else said
 
 
-def _text(data: bytes, content_type: str) -> str:
-    header = Message()
-    header["content-type"] = content_type
-    charset = header.get_content_charset()
-    if header.get_content_type() in ("text/html", "application/xhtml+xml"):
-        return JustHTML(data, encoding=charset).to_text(separator="\n", separator_blocks_only=True)
-    try:
-        if charset is not None and codecs.lookup(charset).name not in _NOT_CHARSETS:
-            return data.decode(charset, "replace")
-    except (LookupError, ValueError):  # ValueError: a name with a NUL in it, or a codec that cannot replace
-        pass
-    return data.decode(errors="replace")
-
-
 def _follow(url: str, location: str) -> str | None:
     """Return where a redirect leads; None if that is no URL, or not of the same origin."""
     try:
@@ -265,7 +250,7 @@ def _follow(url: str, location: str) -> str | None:
 
 def _origin(url: str) -> tuple[str, str | None, str | None, int | None]:
     parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    port = {"http": 80, "https": 443}.get(parts.scheme) if parts.port is None else parts.port
     return parts.scheme, parts.username, parts.hostname, port
 
 

@@ -102,7 +102,7 @@ class ExplainOptions(Options):
         codes: list[int] = []
 
         async def asked(reactor: Any) -> None:
-            asking = Deferred.fromCoroutine(asked_of(explained, rules, gateway.parts, reactor))
+            asking = Deferred.fromCoroutine(asked_of(explained, rules, gateway, reactor))
             reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
             with suppress(CancelledError):
                 codes.append(self._print(await asking))
@@ -127,12 +127,13 @@ def _without_files(configuration: model.Config) -> model.Config:
     return evolve(configuration, cache=evolve(configuration.cache, store=model.Store("memory")))
 
 
-async def asked_of(explained: Explanation, rules: FingerFactory, parts: Parts, reactor: Any) -> Explanation:
+async def asked_of(explained: Explanation, rules: FingerFactory, gateway: Gateway, reactor: Any) -> Explanation:
     """Ask the chain that a query goes to, and close all that this has opened.
 
     :param rules: the listener's.
-    :param parts: what the rules are part of.
+    :param gateway: what the rules are part of.
     """
+    parts = gateway.parts
     if explained.asking is None:
         return explained
     if parts.store is not None:
@@ -143,6 +144,7 @@ async def asked_of(explained: Explanation, rules: FingerFactory, parts: Parts, r
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
         await DeferredList([maybeDeferred(close) for close in closing_of(parts, but=None)])
+        await gateway.workers.stop()
         if parts.store is not None:
             await parts.store.stop()
 
