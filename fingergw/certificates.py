@@ -16,7 +16,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+)
 from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -25,7 +29,7 @@ from zope.interface import implementer
 
 from fingergw.config.files import open_text
 from fingergw.errors import ListenError
-from fingergw.upstream import tls_reason
+from fingergw.trust import authorities, tls_reason
 from fingergw.watched import Watched
 
 _log = Logger()
@@ -67,6 +71,20 @@ class KeyPair:
 
         :raises ListenError: the files are not what they should be; the message says which and why.
         """
+        own = self.own()
+        options: dict[str, Any] = {"method": self.method} if self.method else {}
+        context = _context(self.certificate, **own, **options)
+        if self.dh_parameters is None:
+            return context
+        _read(self.dh_parameters)
+        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(self.dh_parameters)))
+        return _context(self.dh_parameters, **own, **options)
+
+    def own(self) -> dict[str, Any]:
+        """Return the key, the certificate and its chain, as CertificateOptions takes them.
+
+        :raises ListenError: the files are not what they should be; the message says which and why.
+        """
         keys, (own, *rest) = _keys(self.key), _some_certificates(self.certificate)
         if not keys:
             raise ListenError(f"{self.key}: expected a private key in PEM form")
@@ -74,13 +92,7 @@ class KeyPair:
             raise _mismatch(self.key, self.certificate)
         if self.chain is not None:
             rest = _some_certificates(self.chain)
-        options: dict[str, Any] = {"method": self.method} if self.method else {}
-        context = _context(self.certificate, keys[0], own, rest, **options)
-        if self.dh_parameters is None:
-            return context
-        _read(self.dh_parameters)
-        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(self.dh_parameters)))
-        return _context(self.dh_parameters, keys[0], own, rest, **options)
+        return _own(keys[0], own, rest)
 
 
 @frozen
@@ -119,9 +131,8 @@ class PemFolder:
             raise ListenError(f"{self.path}: expected a folder with certificates and their keys in *.pem files")
         by_name: dict[str, SSL.Context] = {}
         for own in sorted(owned, key=_expiry):
-            context = _context(
-                found[own], keys[_public(own)], own, chains[own], contextForServerName=partial(_for_name, by_name)
-            )
+            pair = _own(keys[_public(own)], own, chains[own])
+            context = _context(found[own], **pair, contextForServerName=partial(_for_name, by_name))
             by_name.update((name.lower(), context) for name in _names(own))
         first = min(owned, key=found.__getitem__)
         return by_name[_names(first)[0].lower()]
@@ -153,6 +164,21 @@ def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
     """
     made = creator(files)
     return lambda factory: TLSMemoryBIOFactory(made, False, factory, clock=clock)
+
+
+def authorities_in(folder: Path) -> Any:
+    """Return whom to trust for TLS: the authorities whose certificates are in a folder's ``*.pem`` files.
+
+    :raises ListenError: there is none, or one is not what it should be; the message says which and why.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(".pem"))
+    except OSError as error:
+        raise ListenError(f"{folder}: {error.strerror}") from None
+    found = [certificate for path in paths for certificate in _certificates(path)]
+    if not found:
+        raise ListenError(f"{folder}: expected a folder with authorities' certificates in *.pem files")
+    return authorities(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found))
 
 
 def _is_file(path: Path) -> bool:
@@ -225,13 +251,14 @@ def _mismatch(key: Path, certificate: Path) -> ListenError:
     )
 
 
-def _context(path: Path, key: _Key, own: x509.Certificate, rest: Iterable[Any], **options: Any) -> SSL.Context:
+def _own(key: _Key, own: x509.Certificate, rest: Iterable[x509.Certificate]) -> dict[str, Any]:
+    return {"privateKey": key.private, "certificate": own, "extraCertChain": list(rest)}
+
+
+def _context(path: Path, **options: Any) -> SSL.Context:
     """Return what Twisted makes of a certificate, its choice of protocol versions and ciphers included."""
-    certificate: Any = own  # it is typed for pyOpenSSL's own class, which pyOpenSSL itself takes no longer gladly
     try:
-        made: SSL.Context = CertificateOptions(
-            privateKey=key.private, certificate=certificate, extraCertChain=list(rest), **options
-        ).getContext()
+        made: SSL.Context = CertificateOptions(**options).getContext()
     except (SSL.Error, TypeError, ValueError) as error:
         raise ListenError(f"{path}: not fit for TLS: {tls_reason(error) or error}") from None
     return made

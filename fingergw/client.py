@@ -6,17 +6,15 @@ import os
 from typing import Any
 
 from attrs import frozen
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 
 from fingergw.exchange import Connection, Incomplete, connect
 from fingergw.query import clean
 from fingergw.resolving import Resolver
-from fingergw.upstream import tls_reason
+from fingergw.trust import over_tls, tls_reason
 
 _PORT = 79
 _MAX_BYTES = 1 << 20
@@ -95,7 +93,7 @@ def _endpoint(target: Target, resolver: Resolver, timeout: float, trust: Any) ->
         return UNIXClientEndpoint(resolver.reactor, target.path, timeout=timeout)
     endpoint = resolver.endpoint(target.host, target.port, timeout=timeout)
     if trust is not None:
-        endpoint = wrapClientTLS(optionsForClientTLS(target.host, trustRoot=trust), endpoint)
+        endpoint = over_tls(endpoint, target.host, trust)
     return endpoint
 
 
@@ -131,7 +129,5 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, VerificationError):
-        return "TLS: the certificate is not for this host"
     number = getattr(error, "osError", None)
     return tls_reason(error) or (os.strerror(number) if isinstance(number, int) else str(error) or type(error).__name__)

@@ -49,8 +49,9 @@ def anchor(description: str, base: Path) -> str:
 
 
 def split(description: str) -> list[str]:
-    """Return an endpoint string's kind and arguments, quoted as they are."""
-    return re.findall(r"(?:^|:)((?:\\.|[^:])*)", description)
+    """Return an endpoint string's kind, which Twisted takes in any case, and arguments, quoted as they are."""
+    kind, *arguments = re.findall(r"(?:^|:)((?:\\.|[^:])*)", description)
+    return [quoteStringArgument(unquote(kind).lower()), *arguments]
 
 
 def unquote(value: str) -> str:
@@ -158,18 +159,18 @@ def server(description: str) -> Server:
     """
     description = description.removeprefix(PROXIED)
     kind, *arguments = split(description)
-    if unquote(kind) == PROXIED[:-1]:  # Twisted's own would believe anybody
+    if kind == PROXIED[:-1]:  # Twisted's own would believe anybody
         raise ListenError("expected haproxy: once, and as plainly as that")
     if kind not in _SERVERS:
         return Server(description)
-    unnamed, named = _arguments(arguments)
+    unnamed, named = parse_arguments(arguments)
     try:
         return _SERVERS[kind](*unnamed, **named)
     except (TypeError, ValueError) as error:
         raise ListenError(reason(error, kind, EXAMPLES)) from None
 
 
-def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     """Return an endpoint string's unnamed and named arguments."""
     unnamed, named = [], {}
     for argument in arguments:
@@ -192,7 +193,7 @@ def socket_of(description: str) -> str:
 def on_loopback(description: str) -> str:
     """Return an endpoint string that is bound to the loopback, where it does not say to what."""
     kind, *arguments = split(description)
-    unnamed, named = _arguments(arguments)
+    unnamed, named = parse_arguments(arguments)
     if kind not in ("tcp", "tcp6", "ssl", "tls"):
         return description
     with suppress(TypeError):  # which is said where it is taken apart

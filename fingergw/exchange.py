@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IStreamClientEndpoi
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from fingergw.upstream import tls_reason
+from fingergw.trust import tls_reason
 
 
 class NoAnswer(Exception):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
-    clientFromString,
     serverFromString,
     wrapServerTLS,
 )
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 
 from fingergw import certificates
 from fingergw.addresses import parse_address
@@ -29,10 +27,8 @@ from fingergw.endpoint_strings import (
     server,
     socket_of,
     split,
-    unquote,
 )
 from fingergw.errors import ListenError
-from fingergw.resolving import Resolver
 
 __all__ = [
     "anchor",
@@ -42,7 +38,6 @@ __all__ = [
     "leads_to",
     "on_loopback",
     "parse",
-    "parse_client",
     "secured",
     "socket_of",
 ]
@@ -50,7 +45,6 @@ __all__ = [
 # Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
 _QUEUEING = ("tcp", "unix")
-_CLIENT_EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
 
 
 def secured(description: str, reactor: Any) -> Wrap:
@@ -107,35 +101,6 @@ def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
             endpoint.fileno = passed.detach()
     except OSError as error:
         raise ListenError(f"the socket that systemd passed cannot be used: {error.strerror}; restart it") from None
-
-
-def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamClientEndpoint:
-    """Return the endpoint that a client's endpoint string describes.
-
-    :param base: the folder that the path of a ``unix:`` endpoint is relative to.
-    :param resolver: finds the host; its reactor connects to it.
-    :raises ListenError: it describes none; the message says why.
-    """
-    kind, *arguments = split(description)
-    if kind == "ssl":
-        raise ListenError("expected tls:HOST:PORT in the place of ssl:, which does not verify the server")
-    try:
-        endpoint: IStreamClientEndpoint = clientFromString(
-            resolver.as_reactor(), anchor(description, base) if kind == "unix" else description
-        )
-    except Exception as error:  # plug-ins raise what they like
-        raise ListenError(reason(error, kind, _CLIENT_EXAMPLES)) from None
-    named = {key: unquote(value) for key, equals, value in (each.partition("=") for each in arguments) if equals}
-    if kind not in ("tcp", "tls"):
-        return endpoint
-    unnamed = [unquote(argument) for argument in arguments if "=" not in argument]
-    named.update(zip(("port",) if "host" in named else ("host", "port"), unnamed, strict=False))
-    if not (named["host"] and named["port"].isdecimal() and 0 < int(named["port"]) < 65536):
-        raise ListenError(f"expected a host, and a port from 1 to 65535, as in {kind}:old.example.org:79")
-    if kind == "tls" or "bindAddress" in named:
-        return endpoint
-    # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
-    return resolver.endpoint(named["host"], int(named["port"]), timeout=int(named.get("timeout", 30)))
 
 
 def check(description: str, reactor: Any) -> None:

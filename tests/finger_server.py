@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 
 import trustme
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from fingergw.trust import authorities, over_tls
 from tests.support import reactor, until
 
 
@@ -68,13 +69,22 @@ class FingerServer:
 
     :param script: what to do once a line has come.
     :param authority: issues the certificate if it shall speak TLS.
+    :param context: how it shall do so, with a certificate of the test's own.
+    :param interface: the address to listen at.
     :param path: of a unix socket to listen on, instead of a port.
     :param connections: all there ever were.
     :param most_open: how many were open at once, at most.
     """
 
     def __init__(
-        self, case: TestCase, script: Script, *, authority: trustme.CA | None = None, path: str | None = None
+        self,
+        case: TestCase,
+        script: Script,
+        *,
+        authority: trustme.CA | None = None,
+        context: Any = None,
+        path: str | None = None,
+        interface: str = "127.0.0.1",
     ) -> None:
         self.script = script
         self.connections: list[Served] = []
@@ -86,10 +96,12 @@ class FingerServer:
             self._port = reactor.listenUNIX(path, factory)
         elif authority is not None:
             pem = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes()
-            context = PrivateCertificate.loadPEM(pem).options()
-            self._port = reactor.listenSSL(0, factory, context, interface="127.0.0.1")
+            own = PrivateCertificate.loadPEM(pem).options()
+            self._port = reactor.listenSSL(0, factory, own, interface=interface)
+        elif context is not None:
+            self._port = reactor.listenSSL(0, factory, context, interface=interface)
         else:
-            self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+            self._port = reactor.listenTCP(0, factory, interface=interface)
         case.addCleanup(self._stop)
 
     @property
@@ -141,8 +153,8 @@ def tls_endpoint(port: int, authority: trustme.CA, name: str = "127.0.0.1") -> I
     :param authority: whom the client trusts.
     :param name: whom the certificate must be for.
     """
-    options = optionsForClientTLS(name, trustRoot=Certificate.loadPEM(authority.cert_pem.bytes()))
-    return wrapClientTLS(options, HostnameEndpoint(reactor, "127.0.0.1", port))
+    endpoint = HostnameEndpoint(reactor, "127.0.0.1", port)
+    return over_tls(endpoint, name, authorities(authority.cert_pem.bytes()))
 
 
 def says(answer: bytes) -> Script:

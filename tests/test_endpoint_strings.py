@@ -24,12 +24,15 @@ SAME = {
         "tcp:79::4096",
         "haproxy:tcp:79",
         "tcp:79:interface=0.0.0.0",
+        "TCP:79",
+        r"t\cp:79",
     ],
     "tcp:79:interface=127.0.0.1": [
         "tcp:79:127.0.0.1",
         "tcp:interface=127.0.0.1:port=79",
         "ssl:79:privateKey=k.pem:interface=127.0.0.1",
         "ssl:79:k.pem:c.pem:TLS_METHOD:127.0.0.1",
+        "Ssl:79:k.pem:interface=127.0.0.1",
     ],
     r"tcp:79:interface=\:\:": [
         "tcp6:79",
@@ -64,6 +67,8 @@ def test_socket_of(expected: str) -> None:
         ("tls", "not what a tls: endpoint takes: missing 1 required positional argument: 'path'"),
         ("tcp:79:backlog=many", "not what a tcp: endpoint takes: invalid literal"),
         ("haproxy:haproxy:tcp:79", "expected haproxy: once"),
+        ("HAProxy:tcp:79", "expected haproxy: once, and as plainly as that"),
+        ("haproxy:HAPROXY:tcp:79", "expected haproxy: once"),
         ("systemd:INET", "expected either name= or index="),
     ],
 )
@@ -94,6 +99,7 @@ def test_not_secured() -> None:
         ("unix:/run/s", "unix:/run/s"),
         ("other:79", "other:79"),
         ("tcp", "tcp"),
+        ("TCP:79", "TCP:79:interface=127.0.0.1"),
     ],
 )
 def test_on_loopback(description: str, expected: str) -> None:

@@ -175,7 +175,7 @@ def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:
 
 def test_unix_path_is_relative_to_the_file(tmp_path: Path) -> None:
     """The path of a unix: endpoint counts from the configuration's folder."""
-    from fingergw.listening import parse_client
+    from fingergw.client_strings import parse_client
     from fingergw.resolving import Resolver
 
     assert parse_client("unix:f.sock", tmp_path, Resolver(reactor))._path == str(tmp_path / "f.sock")  # type: ignore[attr-defined]

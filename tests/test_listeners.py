@@ -43,6 +43,8 @@ ANCHORED = [
         "ssl:79:/base/k.pem:extraCertChain=/base/x.pem:dhParameters=/base/d.pem",
     ),
     ("tls:certs:79", "tls:/base/certs:79"),
+    ("TLS:certs:79", "tls:/base/certs:79"),
+    ("Unix:finger.sock", "unix:/base/finger.sock"),
     ("tls:path=certs:port=79", "tls:path=/base/certs:port=79"),
     ("systemd:domain=INET:name=public", "systemd:domain=INET:name=public"),
     ("other:file:x=y", "other:file:x=y"),

@@ -18,6 +18,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from fingergw.cli import main
 from fingergw.cli.query import QueryOptions
 from fingergw.client import Target
+from tests.certificates import UNTRUSTED
 from tests.finger_server import FingerServer, Served, breaks_off, half_closes, hangs, says
 from tests.support import COMMAND, ROOT, GatewayCase, free_port, reactor, until
 
@@ -119,7 +120,7 @@ class OneTarget(QueryCase):
         server = FingerServer(self, says(b"secret\r\n"), authority=authority)
         target = f"x@127.0.0.1:{server.port}"
         assert await self.query("--tls", "--ca-file", ca_file, target) == (b"secret\n", b"", 0)
-        message = f"fingergw: 127.0.0.1, port {server.port}: TLS: certificate verify failed\n"
+        message = f"fingergw: 127.0.0.1, port {server.port}: {UNTRUSTED}\n"
         assert await self.query("--tls", target) == (b"", message.encode(), 1)
 
     async def test_lookup_that_hangs(self) -> None:

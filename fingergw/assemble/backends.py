@@ -12,12 +12,12 @@ from typing import Any
 import attrs
 from attrs import frozen
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint, ITransport
-from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from fingergw import __version__, config, listening
+from fingergw import __version__, config
 from fingergw.assemble.machine import Machine, read_file, read_secret
 from fingergw.backends.command import CommandBackend
 from fingergw.backends.finger import FingerBackend
@@ -26,6 +26,7 @@ from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import StaticFile, StaticMap, StaticText, layout
 from fingergw.bounded_http import bounded_agent
 from fingergw.chain import Chain
+from fingergw.client_strings import parse_client
 from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError, ListenError
@@ -36,7 +37,7 @@ from fingergw.programs import ProgramLimits, spawner
 from fingergw.query import Query, escape, fold_case
 from fingergw.resolving import Resolver
 from fingergw.routing import Route
-from fingergw.upstream import authorities
+from fingergw.trust import authorities, verified
 from fingergw.worker_pool import WorkerPool
 
 _TWICE = "this name is there twice, but for case"
@@ -206,7 +207,7 @@ class Backends:
         for host, description in settings.allow.items():
             path = ("forwarding", "allow", host)
             try:
-                endpoint = listening.parse_client(description, self.machine.base, self._resolver)
+                endpoint = parse_client(description, self.machine.base, self._resolver)
             except ListenError as error:
                 self.machine.problems.append(Problem(path, str(error)))
                 continue
@@ -240,7 +241,7 @@ class Backends:
 @implementer(IPolicyForHTTPS)
 @frozen
 class _Policy:
-    """Verify servers as browsers do.
+    """Verify servers.
 
     :param trust: tells whom to trust, at each connection.
     """
@@ -248,7 +249,7 @@ class _Policy:
     trust: Callable[[], Any]
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        return BrowserLikePolicyForHTTPS(self.trust()).creatorForNetloc(hostname, port)
+        return verified(hostname.decode("ascii"), self.trust())
 
 
 # A new type of backend is one line here, and its class in config.model.

@@ -11,8 +11,6 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
 from fingergw.assemble.machine import Machine
@@ -30,6 +28,7 @@ from fingergw.protocol import log_failed
 from fingergw.resolving import Resolver
 from fingergw.stores.address import RedisAddress, parse_store
 from fingergw.stores.guarded import GuardedStore
+from fingergw.trust import over_tls
 
 # Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20
@@ -145,7 +144,7 @@ class Caching:
             return None
         endpoint = self._resolver.endpoint(address.host, address.port, timeout=_CONNECT_SECONDS)
         if address.tls:
-            endpoint = wrapClientTLS(optionsForClientTLS(address.host, trust), endpoint)
+            endpoint = over_tls(endpoint, address.host, trust)
         return RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)
 
 

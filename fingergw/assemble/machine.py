@@ -17,7 +17,7 @@ from fingergw.config.files import open_text
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError
 from fingergw.query import escape, printable
-from fingergw.upstream import authorities
+from fingergw.trust import authorities
 from fingergw.watched import Watched
 
 _log = Logger()

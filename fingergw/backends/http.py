@@ -32,7 +32,8 @@ from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outco
 from fingergw.placeholders import Template
 from fingergw.query import Query
 from fingergw.templates import TemplateError, names_in
-from fingergw.upstream import tls_reason, within
+from fingergw.trust import tls_reason
+from fingergw.upstream import within
 from fingergw.worker_pool import ConversionError
 
 _MAX_REDIRECTS = 5

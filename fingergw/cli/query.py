@@ -18,7 +18,7 @@ from twisted.python import usage
 from fingergw.cli.options import Options, complain, seconds
 from fingergw.client import Answer, fetch, parse_target
 from fingergw.resolving import Resolver
-from fingergw.upstream import authorities
+from fingergw.trust import authorities
 
 _AT_ONCE = 16  # a gateway lets a client have 20 connections, unless told otherwise
 

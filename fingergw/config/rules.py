@@ -136,7 +136,7 @@ def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem
 def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
     """Look for listeners that would believe anybody, or wait for a PROXY header that they do not take."""
     for index, listener in _tables(raw, "listeners"):
-        kinds = str(listener.get("endpoint")).split(":")
+        kinds = str(listener.get("endpoint")).lower().split(":")
         if kinds[0] != "haproxy":
             if listener.get("trusted_proxies"):
                 why = "only a haproxy: endpoint takes these; remove them"

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from fingergw.cache.store import Claim, Found, Mark
+from fingergw.trust import tls_reason
 
 _AGE_BYTES = 64  # more than the line before a value takes in a reply
 _MAX_FAULT_CHARACTERS = 200
@@ -117,7 +118,7 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
 
     def connectionLost(self, why: Failure) -> None:
         self.connected = 0
-        self.abort(self._fit(why.getErrorMessage()))  # TLS may have a reason to tell
+        self.abort(self._fit(tls_reason(why.value) or why.getErrorMessage()))
         super().connectionLost(why)
         self.lost.callback(None)
 
