@@ -115,7 +115,7 @@ class AccessLog:
         :param route: the name of the route it took; empty if it took none.
         :param backend: the name of the backend that answered; empty if none did.
         :param outcome: ``answered``, a refusal's name in ``[answers]``, ``timeout``, ``gone``, ``denied``,
-            ``untrusted_proxy`` or ``bad_proxy_header``.
+            ``untrusted_proxy``, ``bad_proxy_header`` or ``bad_handshake``.
         :param size: bytes of the answer.
         :param seconds: from the line to the answer.
         :param cache: what the cache had: ``fresh``, ``stale``, ``rescued``, ``expired`` or ``absent``; empty where no

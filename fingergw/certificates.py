@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -19,11 +19,12 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
+    IProtocolNegotiationFactory,
     IReactorTime,
 )
 from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
@@ -146,7 +147,26 @@ class _Renewed:
     context: Watched[SSL.Context]
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self.context.current(), None)
+        connection = SSL.Connection(self.context.current(), None)
+        connection.set_app_data(protocol)  # for _application_protocol
+        return connection
+
+
+class _Transport(BufferingTLSTransport):
+    """A connection under TLS.
+
+    :param has_begun: whether the client has sent anything.
+    """
+
+    has_begun = False
+
+    def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  # as Twisted has it
+        self.has_begun = True
+        super().dataReceived(bytes)  # type: ignore[no-untyped-call]
+
+
+class _Factory(TLSMemoryBIOFactory):
+    protocol = _Transport
 
 
 def creator(files: KeyPair | PemFolder) -> IOpenSSLServerConnectionCreator:
@@ -163,7 +183,7 @@ def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
     :raises ListenError: the files are not what they should be; the message says which and why.
     """
     made = creator(files)
-    return lambda factory: TLSMemoryBIOFactory(made, False, factory, clock=clock)
+    return lambda factory: _Factory(made, False, factory, clock=clock)
 
 
 def authorities_in(folder: Path) -> Any:
@@ -261,7 +281,19 @@ def _context(path: Path, **options: Any) -> SSL.Context:
         made: SSL.Context = CertificateOptions(**options).getContext()
     except (SSL.Error, TypeError, ValueError) as error:
         raise ListenError(f"{path}: not fit for TLS: {tls_reason(error) or error}") from None
+    made.set_alpn_select_callback(_application_protocol)
     return made
+
+
+def _application_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+    """Return which of the protocols that a client offers (ALPN, RFC 7301) is spoken.
+
+    Where it offers none of ours it is served as if it had offered none: finger has no name there, and Twisted's own
+    would end the handshake.
+    """
+    serving = IProtocolNegotiationFactory(connection.get_app_data().factory.wrappedFactory, None)
+    ours = () if serving is None else serving.acceptableProtocols()
+    return next((each for each in ours if each in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
 
 
 def _chain(own: x509.Certificate, others: Iterable[x509.Certificate]) -> Iterator[x509.Certificate]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +18,7 @@ from fingergw.chain import Result
 from fingergw.errors import BadQuery
 from fingergw.outcome import Answered, Failed
 from fingergw.query import escape, parse, take_line
+from fingergw.trust import tls_reason
 
 if TYPE_CHECKING:
     from fingergw.factory import FingerFactory, Refusal
@@ -56,7 +57,7 @@ _ANSWERING: Final = "answering"
 _CLOSING: Final = "closing"
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class FingerProtocol(Protocol):
     """One connection: one line in, one answer out, closed (RFC 1288 §2.1).
 
@@ -78,6 +79,7 @@ class FingerProtocol(Protocol):
     _may_send_more = False
     _has_closed = False  # the client, its side
     _handed_over = False  # the answer, to the kernel
+    _is_handshake_done = False  # under TLS
 
     def __init__(self, factory: FingerFactory, client: str) -> None:
         self.factory = factory
@@ -101,6 +103,10 @@ class FingerProtocol(Protocol):
                 self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
         else:
             self.admit()
+
+    def handshakeCompleted(self) -> None:
+        """Note that what comes from now on comes through TLS."""
+        self._is_handshake_done = True
 
     def admit(self) -> None:
         """Count the connection as one of its client's, unless that has too many."""
@@ -293,8 +299,19 @@ class FingerProtocol(Protocol):
             self._log_access("gone")
             if self._work is not None:
                 self._work.cancel()
+        elif self._state is _RECEIVING and self._is_in_handshake:
+            self._state = _CLOSING
+            why = tls_reason(reason.value) or "the client broke it off"
+            _log.debug("{client}: no TLS handshake: {why}", client=self.client, why=escape(why))
+            traffic.refusals["bad_handshake"] += 1
+            self._log_access("bad_handshake")
         if traffic.draining:
             traffic.drained()
+
+    @property
+    def _is_in_handshake(self) -> bool:
+        """Whether the client has begun TLS, and has not come to its end; one that has sent nothing has not begun."""
+        return getattr(self.transport, "has_begun", False) and not self._is_handshake_done
 
     def expired(self) -> None:
         """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from fingergw.protocol import FingerProtocol
 
 Turned: TypeAlias = Literal[
-    "denied", "untrusted_proxy", "bad_proxy_header", "connections", "client_connections", "rate", "waiting"
+    "denied",
+    "untrusted_proxy",
+    "bad_proxy_header",
+    "bad_handshake",
+    "connections",
+    "client_connections",
+    "rate",
+    "waiting",
 ]
-"""Why a connection or query was turned away: its client may not ask here, or its proxy may not say who that is; there
-are too many connections, or too many of this client; it asks too often; too many queries wait for a backend."""
+"""Why a connection or query was turned away: its client may not ask here, or its proxy may not say who that is; TLS did
+not come about with it; there are too many connections, or too many of this client; it asks too often; too many queries
+wait for a backend."""
 
 
 @define(eq=False)

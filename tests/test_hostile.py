@@ -25,6 +25,7 @@ import pytest
 import trustme
 from attrs import define, field
 
+from tests.certificates import client_hello
 from tests.forked import Forked
 from tests.support import COMMAND, DEADLINE_SECONDS, ROOT, free_port, receive_all, serves, wait_until
 
@@ -643,15 +644,6 @@ def _open_and_drop(gateway: Target, number: int) -> None:
             end(client)
 
 
-def _client_hello() -> bytes:
-    """Return what a TLS client sends first."""
-    sent = ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
-    return sent.read()
-
-
 _RANDOM = random.Random(1288)
 GARBAGE = {
     "random": _RANDOM.randbytes(100 * 1024),
@@ -667,7 +659,7 @@ GARBAGE = {
     "telnet-query": b"\xff\xfd\x03\xff\xfb\x18hello\xff\xf1\r\n" + b"\xff\xf4\xff\xfd\x06" * 1000,
     "http": b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\n\r\n" * 200,
     "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000),
-    "tls": _client_hello(),
+    "tls": client_hello(),
     "ssh": b"SSH-2.0-OpenSSH_9.6\r\n" + _RANDOM.randbytes(1500),
     "smtp": b"EHLO x\r\nMAIL FROM:<>\r\n" * 1000,
     "shell": b"|/bin/sh;$(reboot)`id`\r\n" * 100,
@@ -719,7 +711,7 @@ class TestTls:
         """Clients that never begin the handshake, or stop in it, are gone at the deadline, the denied at once."""
         port = free_port()
         text, trusting = self._configuration(tmp_path, port, "max_connections = 100\nmax_connections_per_client = 60")
-        hello = _client_hello()
+        hello = client_hello()
         with target(tmp_path, text, port, hello=lambda gateway: self._hello(gateway, trusting)) as gateway:
             assert self._hello(gateway, trusting) == HELLO_WIRE
             figures = Figures(gateway, record_property)
@@ -756,7 +748,7 @@ class TestTls:
         with target(tmp_path, text, port, hello=lambda gateway: self._hello(gateway, trusting)) as gateway:
             began = time.monotonic()
             with gateway.connect() as client, contextlib.suppress(ConnectionError):
-                for byte in _client_hello() * 100:
+                for byte in client_hello() * 100:
                     client.send(bytes([byte]))
                     time.sleep(0.02)
                     assert time.monotonic() - began < LATE_SECONDS
