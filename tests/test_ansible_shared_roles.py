@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
-from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.trial.unittest import TestCase
 
 from fingergw.cache.store import Claim, Found
 from fingergw.stores.redis import RedisStore
+from fingergw.trust import authorities, over_tls
 from tests.redis_server import needs_redis
 from tests.support import DEADLINE_SECONDS, ROOT, free_port, reactor, wait_until
 
@@ -167,10 +167,8 @@ class RedisRole(TestCase):
 
     async def test_store(self) -> None:
         """The gateway's store keeps and finds values as the user fingergw, who may do nothing else."""
-        trust = Certificate.loadPEM(self.authority.cert_pem.bytes())
-        endpoint = wrapClientTLS(
-            optionsForClientTLS("localhost", trustRoot=trust), TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
-        )
+        trust = authorities(self.authority.cert_pem.bytes())
+        endpoint = over_tls(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), "localhost", trust)
         store = RedisStore(endpoint, 0, "fingergw", PASSWORD, 1000, time.monotonic)
         self.addCleanup(lambda: started(store.close()))
         await store.open()

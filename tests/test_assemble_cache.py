@@ -56,6 +56,11 @@ def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
     ]
 
 
+def test_a_redis_that_no_host_can_be(tmp_path: Path) -> None:
+    """A name that TLS cannot verify anybody by is a mistake."""
+    assert found(tmp_path, 'store = "rediss://a..b"\n') == ["store: expected a host's name or address"]
+
+
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [

@@ -144,7 +144,10 @@ class Caching:
             return None
         endpoint = self._resolver.endpoint(address.host, address.port, timeout=_CONNECT_SECONDS)
         if address.tls:
-            endpoint = over_tls(endpoint, address.host, trust)
+            try:
+                endpoint = over_tls(endpoint, address.host, trust)
+            except ValueError:
+                self._machine.problems.append(Problem(("cache", "store"), "expected a host's name or address"))
         return RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)
 
 
