@@ -156,15 +156,19 @@ class WorkerPool:
 
     def _begin_next(self) -> None:
         busy = {each.job.turn for each in self._workers if each is not None and each.job is not None}
+        refused: list[tuple[_Job, ConversionError]] = []
         for turn in [turn for turn in self._waiting if turn not in busy]:
             try:
                 free = self._free_worker()
             except OSError as error:
-                self._take(turn).done.errback(ConversionError(f"no process to convert it in: {error.strerror}"))
+                why = f"no process to convert it in: {error.strerror}"
+                refused.append((self._take(turn), ConversionError(why)))
                 continue
             if free is None:
-                return
+                break
             free.begin(self._take(turn))
+        for job, why_not in refused:  # who is told may ask for something else
+            job.done.errback(why_not)
 
     def _take(self, turn: str) -> _Job:
         jobs = self._waiting.pop(turn)
