@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Sequence
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -403,6 +404,29 @@ class FileTests(SqliteCase):
         assert (output + errors).count("is left out until it is back") == 1
         assert "Traceback" not in output + errors
         assert self.path.read_bytes() == NOT_OURS
+
+    async def test_what_others_may_have_written(self) -> None:
+        """A file of mode 0666 is not believed: it is left alone, which is said once, and answers come from upstream."""
+        upstream = self.upstream(echoing())
+        configuration = self.configured(upstream.url + "/{user}")
+        gateway = self.start(configuration)
+        assert await self.ask(gateway, b"x\r\n") == b"/x\r\n"
+        await gateway.stopService()
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            ((value,),) = connection.execute("SELECT value FROM answers").fetchall()
+            value = value.replace(b"/x", b"/y")
+            connection.execute("UPDATE answers SET value = ?, digest = ?", (value, sha1(value).digest()))
+        forged = self.path.read_bytes()
+        self.path.chmod(0o666)
+        self.events.clear()
+        gateway = self.start(configuration)
+        assert await self.ask(gateway, b"x\r\n") == b"/x\r\n"
+        await self.left_out(gateway, 2)
+        (line,) = self.logged("is left out until it is back")
+        assert "others can write to it, so that what is in it may be theirs; remove it" in line
+        assert self.path.read_bytes() == forged
+        self.path.unlink()
+        await self.back(gateway)
 
     async def test_a_folder_in_its_place(self) -> None:
         """So it is with a path that is a folder, and with one in a folder that is not there."""

@@ -525,6 +525,146 @@ class FileTests(StoreCase):
         self.assertEqual(modes, {f"{self.path.name}{suffix}": 0o600 for suffix in ("", "-wal", "-shm")})
 
 
+STRANGER = 61234  # in no passwd
+
+
+class OthersTests(StoreCase):
+    """Files that other users have written, or could have."""
+
+    async def written(self, *keys: str) -> None:
+        """Leave a file in which some keys have values."""
+        store = await self.opened()
+        await self.put(store, *keys)
+        await store.close()
+
+    async def check_left_alone(self, why: str, path: Path | None = None) -> None:
+        """See opening refuse it, say why, and leave everything as it was."""
+
+        def found() -> dict[Path, object]:
+            statuses = {each: each.lstat() for each in self.folder.iterdir()}
+            return {
+                each: (status.st_ino, status.st_mode, each.read_bytes() if stat.S_ISREG(status.st_mode) else None)
+                for each, status in statuses.items()
+            }
+
+        before = found()
+        with self.assertRaises(PermissionError) as caught:
+            await self.make().open()
+        self.assertIn(why, str(caught.exception))
+        self.assertEqual(caught.exception.filename, str(path or self.path))
+        self.assertEqual(found(), before)
+
+    async def test_modes(self) -> None:
+        """A file that others may read or write is left alone; its group may do both. Nothing is lost by a refusal."""
+        await self.written("key")
+        for mode, why in (
+            (0o666, "others can write to it, so that what is in it may be theirs; remove it"),
+            (0o602, "others can write to it"),
+            (0o644, "others can read it; run: chmod o= '"),
+        ):
+            self.path.chmod(mode)
+            await self.check_left_alone(why)
+        self.path.chmod(0o660)
+        self.assertEqual(await self.claim(await self.opened()), Found(b"value", 0.0))
+
+    async def test_an_empty_file_that_others_may_write(self) -> None:
+        """An empty file is ours once others cannot read it, but not where they may have it open to write to it."""
+        self.addCleanup(os.umask, os.umask(0o022))
+        self.path.touch()
+        await self.written("key")
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+        self.path.write_bytes(b"")
+        self.path.chmod(0o666)
+        await self.check_left_alone("others can write to it")
+
+    async def test_another_user(self) -> None:
+        """A file of another user is left alone."""
+        self.need_root()
+        await self.written("key")
+        os.chown(self.path, STRANGER, 0)
+        await self.check_left_alone("is user 61234's; remove it, or name another file")
+
+    async def test_files_beside_it(self) -> None:
+        """So it is with the files that SQLite would play into it, and with links in their places."""
+        await self.written("key")
+        for suffix in ("-wal", "-shm", "-journal"):
+            beside = Path(f"{self.path}{suffix}")
+            beside.write_bytes(b"forged" * 100)
+            beside.chmod(0o666)
+            await self.check_left_alone("others can write to it", beside)
+            beside.unlink()
+            beside.symlink_to(self.folder / "elsewhere")
+            await self.check_left_alone("is a link; remove it", beside)
+            beside.unlink()
+        self.assertEqual(await self.claim(await self.opened()), Found(b"value", 0.0))
+
+    async def test_another_users_files_beside_it(self) -> None:
+        """So it is where they are another user's."""
+        self.need_root()
+        await self.written("key")
+        for suffix in ("-wal", "-shm", "-journal"):
+            beside = Path(f"{self.path}{suffix}")
+            beside.write_bytes(b"forged" * 100)
+            beside.chmod(0o600)
+            os.chown(beside, STRANGER, 0)
+            await self.check_left_alone("is user 61234's", beside)
+            beside.unlink()
+
+    async def test_a_file_that_comes_while_it_is_opened(self) -> None:
+        """A file beside it that came in the last moment is refused, too."""
+        await self.written("key")
+        wal = Path(f"{self.path}-wal")
+        connect = sqlite3.connect
+
+        def make_first(*args: Any, **kwargs: Any) -> Any:
+            wal.write_bytes(b"forged" * 100)
+            wal.chmod(0o666)
+            return connect(*args, **kwargs)
+
+        self.patch(sqlite3, "connect", make_first)
+        with self.assertRaises(PermissionError) as caught:
+            await self.make().open()
+        self.assertEqual(caught.exception.filename, str(wal))
+
+    async def test_links(self) -> None:
+        """A link that another user made is not followed, also where ours leads to it."""
+        self.need_root()
+        await self.written("key")
+        target = self.path.rename(self.folder / "target")
+        before = target.read_bytes()
+        self.path.symlink_to("own")
+        (self.folder / "own").symlink_to(target)
+        self.assertEqual(await self.claim(await self.opened()), Found(b"value", 0.0))
+        theirs = self.folder / "own"
+        os.chown(theirs, STRANGER, STRANGER, follow_symlinks=False)
+        await self.check_left_alone("is a link of user 61234; remove it, or name another file", theirs)
+        self.assertEqual(target.read_bytes(), before)
+
+    async def test_links_in_a_circle(self) -> None:
+        """Links that lead to each other are an error."""
+        self.path.symlink_to(self.folder / "other")
+        (self.folder / "other").symlink_to(self.path)
+        with self.assertRaises(OSError):
+            await self.make().open()
+
+    async def test_a_folder_for_all(self) -> None:
+        """In a folder that all may write to it is used, and once it is said what that means."""
+        for mode in (0o777, 0o1777):
+            self.folder.chmod(mode)
+            store = self.make()
+            with capturedLogs() as events:
+                for _ in range(2):
+                    await store.open()
+                    await store.close()
+            self.assertEqual([event["path"] for event in events], [self.path])
+            self.assertIn("others can write to its folder", str(events[0]["log_format"]))
+
+    def need_root(self) -> None:
+        """Skip a test that gives files to another user."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can give files away")
+
+
 class DamageTests(StoreCase):
     async def fill(self, *, suspect: bool = False) -> SqliteStore:
         """Return a closed store with more than SQLite has in memory.
@@ -660,7 +800,7 @@ class DiskTests(StoreCase):
         """Where the file may only be read, opening says so, and not only the first put."""
         self.folder.chmod(0o777)
         self.assertEqual(self.child("unprivileged"), "open\nclosed\n")
-        self.path.chmod(0o444)
+        self.path.chmod(0o400)
         self.assertEqual(self.child("unprivileged"), "OperationalError attempt to write a readonly database\n")
 
     async def test_a_read_only_file_system(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +14,7 @@ from twisted.logger import Logger
 from fingergw.config.files import open_text
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError
+from fingergw.file_rights import exposure
 from fingergw.query import escape, printable
 from fingergw.trust import authorities
 from fingergw.watched import Watched
@@ -114,10 +113,8 @@ def read_secret(path: Path, what: str) -> str:
     :raises ConfigError: others may, or there is none, or something else.
     """
     data, mode = _bytes_and_mode(path)
-    problems = []
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        can = "read" if mode & stat.S_IROTH else "write"
-        problems.append(f"others can {can} it; run: chmod o= {shlex.quote(str(path))}")
+    exposed = exposure(path, mode)
+    problems = [exposed] if exposed else []
     text = _decoded(data)
     secret = "" if text is None else text.strip()
     if text is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha1
 from pathlib import Path
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from fingergw.cache.store import Claim, Found, Mark
+from fingergw.file_rights import followed, refuse_exposed, refuse_foreign
 
 _log = Logger()
 _P = ParamSpec("_P")
@@ -56,13 +58,24 @@ class _Database:
     _bytes: int = field(init=False, default=0)
     _counted: int | None = field(init=False, default=None)  # the data_version that the totals are of
     _file: os.stat_result | None = field(init=False, default=None)
+    is_replaceable: bool = field(init=False, default=False)  # by anybody, as all may write to its folder
+
+    @property
+    def _companions(self) -> list[Path]:
+        return [Path(f"{self.path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+    def _refuse_companions(self) -> None:
+        for companion in self._companions:
+            with suppress(FileNotFoundError):
+                refuse_foreign(companion, companion.lstat())
 
     def open(self, now: float, is_suspect: bool) -> bool:
         """Make it ready to be read and written; tell whether it was damaged, and begun anew.
 
         :param is_suspect: whether to look for damage everywhere, which takes a second for some hundred megabytes.
         """
-        self.path = self.path.resolve()  # SQLite's other files are beside the file itself
+        self.path = followed(self.path)  # SQLite's other files are beside the file itself
+        self.is_replaceable = bool(self.path.parent.stat().st_mode & stat.S_IWOTH)
         try:
             self._open(now, is_suspect)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -71,8 +84,8 @@ class _Database:
         else:
             return False
         self.close()
-        for suffix in ("-wal", "-shm", "-journal"):  # they would be played into the new file
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        for companion in self._companions:  # they would be played into the new file
+            companion.unlink(missing_ok=True)
         self.path.replace(f"{self.path}.corrupt")
         self._open(now, False)
         return True
@@ -80,13 +93,18 @@ class _Database:
     def _open(self, now: float, is_suspect: bool) -> None:
         # SQLite would make a file that others may read, and recover a stranger's before it tells whose it is. To close
         # the file here drops SQLite's locks on it: it must not be open elsewhere in this process.
-        fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
         try:
-            header = os.read(fd, 100)
+            header, status = os.read(fd, 100), os.fstat(fd)
+            if header and (header[:16], header[68:72]) != (b"SQLite format 3\0", _APPLICATION_ID.to_bytes(4, "big")):
+                raise FileExistsError(errno.EEXIST, "is not fingergw's; name another file", str(self.path))
+            if not header and status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH:
+                os.fchmod(fd, 0o600)  # others have had nothing to read yet
+                status = os.fstat(fd)
         finally:
             os.close(fd)
-        if header and (header[:16], header[68:72]) != (b"SQLite format 3\0", _APPLICATION_ID.to_bytes(4, "big")):
-            raise FileExistsError(errno.EEXIST, "is not fingergw's; name another file", str(self.path))
+        refuse_exposed(self.path, status)
+        self._refuse_companions()
         uri = f"{self.path.as_uri()}?mode=rw"
         connection = self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
         connection.text_factory = bytes  # what is damaged may be no UTF-8
@@ -105,7 +123,8 @@ class _Database:
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        self._file = self.path.stat()
+        self._file = status
+        self._refuse_companions()  # one may have come before SQLite made its own
         with self._writing():
             self._trim(now)
 
@@ -194,6 +213,7 @@ class SqliteStore:
     reactor: Any
     _pool: ThreadPool | None = field(init=False, default=None)
     _is_suspect: bool = field(init=False, default=False)
+    _has_warned: bool = field(init=False, default=False)  # of its folder
     _stuck: int = field(init=False, default=0)  # pools that were let go, and have not ended
     _database: _Database = field(
         init=False,
@@ -204,7 +224,8 @@ class SqliteStore:
         """Make or open the file, and write to it.
 
         :raises OSError: it cannot be.
-        :raises sqlite3.Error: likewise, or it is somebody else's.
+        :raises PermissionError: somebody else may have written to it, or read it.
+        :raises sqlite3.Error: likewise, or it is another program's.
         """
         while self._pool is not None:  # another may have opened it meanwhile
             await self.close()
@@ -224,6 +245,10 @@ class SqliteStore:
             raise
         if damaged:
             _log.error("{path}: damaged; moved to {path}.corrupt, and begun anew", path=database.path)
+        if database.is_replaceable and not self._has_warned:
+            self._has_warned = True
+            text = "{path}: others can write to its folder, and replace it; keep it in a folder of fingergw's own"
+            _log.warn(text, path=database.path)
 
     async def close(self) -> None:
         """Finish what was asked for, and close the file; do not wait long for that."""
