@@ -7,6 +7,7 @@ import pwd
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from zope.interface import implementer
 from fingergw.config import model
 from fingergw.errors import FingergwError, PrivilegeError
 from fingergw.event_log import EventLog
+from fingergw.identity import Identity
+from fingergw.log_file import opened_for, own_descriptor
+from fingergw.pid_file import PidFile
 
 _log = Logger()
 
 
 def settings(options: Mapping[str, Any], process: model.Process, log: model.Log) -> unix.ServerOptions:
-    """Return twistd's own options, and with them as ``event_log`` the :class:`EventLog` that goes by them.
+    """Return twistd's own options, and with them ``event_log``, ``identity`` and ``pid_file``, None if there is none.
 
     :param options: those of the command line; they win.
     :raises PrivilegeError: what is asked for takes root, or is not enough to leave it.
@@ -62,7 +66,7 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
     own = unix.ServerOptions()
     own.update(
         nodaemon=not daemonize,
-        pidfile=str(Path(pidfile).absolute()) if pidfile else "",
+        pidfile="",  # twistd's own would follow a link, and be left behind
         logfile=logfile,
         syslog=options["syslog"],
         prefix=options["prefix"],
@@ -76,14 +80,18 @@ def settings(options: Mapping[str, Any], process: model.Process, log: model.Log)
 
     event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
     event_log.set_level(log.level)
-    own["event_log"] = event_log
+    own.update(
+        event_log=event_log,
+        identity=Identity.of(uid, gid),
+        pid_file=PidFile(Path(pidfile).absolute()) if pidfile else None,
+    )
     return own
 
 
 def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog:
     path = logfile if logfile == "-" else str(Path(logfile).absolute())
     later_path: str | None = path
-    if chroot is not None and path != "-":
+    if chroot is not None and path != "-" and own_descriptor(path) is None:
         inside = os.path.relpath(path, Path(chroot).absolute())
         later_path = None if inside.startswith("..") else f"/{inside}"
     return EventLog(path, later_path, prefix)
@@ -100,9 +108,11 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     event_log: EventLog = own["event_log"]
 
     def logger() -> EventLog:
-        event_log.open(reactor)
+        event_log.open(reactor, partial(opened_for, identity=own["identity"]))
         return event_log
 
+    if own["umask"] is not None:
+        os.umask(own["umask"])  # for the log and the pid file, too
     own["logger"] = logger
     runner = _Runner(own)
     # twistd would end by the same signal again; a stop that was asked for is no failure
@@ -135,25 +145,24 @@ def _stop(reactor: Any) -> None:
 
 
 class _Runner(unix.UnixApplicationRunner):
-    """twistd, but that it changes its user also where passwd does not know that, or is out of reach in a chroot."""
+    """twistd, but for its pid file, and that it changes its user also where passwd does not know that."""
 
-    def preApplication(self) -> None:
-        super().preApplication()  # type: ignore[no-untyped-call]
-        gid = self.config["gid"]
-        self._groups = [] if gid is None else [gid]
-        if self.config["uid"] is not None:
-            with suppress(KeyError):
-                self._groups = os.getgrouplist(pwd.getpwuid(self.config["uid"]).pw_name, gid)
+    def setupEnvironment(
+        self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: object
+    ) -> None:
+        file: PidFile | None = self.config["pid_file"]
+        if file is not None:
+            file.create(keeps_folder=chroot is None)
+        super().setupEnvironment(chroot, rundir, nodaemon, umask, None)  # type: ignore[no-untyped-call]
+        if file is not None:
+            file.write()
+
+    def removePID(self, pidfile: object) -> None:
+        if self.config["pid_file"] is not None:
+            self.config["pid_file"].remove()
 
     def shedPrivileges(self, euid: bool, uid: int | None, gid: int | None) -> None:
-        try:
-            if gid is not None:
-                os.setgroups(self._groups)
-                os.setgid(gid)
-            if uid is not None:
-                os.setuid(uid)
-        except OSError as error:
-            raise PrivilegeError(f"cannot become user {uid} and group {gid}: {error.strerror}") from None
+        self.config["identity"].assume()
 
 
 @implementer(IServiceMaker)

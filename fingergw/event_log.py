@@ -21,6 +21,7 @@ from twisted.logger import (
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
+from fingergw.log_file import opened
 from fingergw.log_output import Output, standard_output
 from fingergw.query import printable
 from fingergw.repeats import Repeats
@@ -64,9 +65,10 @@ class EventLog:
         """
         self._levels.setLogLevelForNamespace("", LogLevel.levelWithName(name))
 
-    def open(self, reactor: Any) -> None:
+    def open(self, reactor: Any, opener: Callable[[str], int] = opened) -> None:
         """Open it.
 
+        :param opener: opens a file for appending.
         :raises OSError: the file cannot be opened for appending; the message says what to do.
         """
         self._reactor = reactor
@@ -79,7 +81,7 @@ class EventLog:
                 self._charset = getattr(sys.__stdout__, "encoding", None) or "utf-8"
             else:
                 self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
-                self._output.open(self.path)
+                self._output.open(self.path, opener)
             self._observer = harmless(self._write)
         self._repeats = Repeats(reactor, self._observer)
 

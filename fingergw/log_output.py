@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import pwd
 import select
 import stat
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,12 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from fingergw.log_file import ends_within_a_line, opened, own_descriptor
+
 _log = Logger()
 _MAX_WAITING_BYTES = 1 << 20
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.01, 1.0
 _CLOSE_SECONDS = 1.0
-_OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 # What a pipe has room for once it has any, and takes whole (pipe(7)).
 _ATOMIC_BYTES = select.PIPE_BUF
 
@@ -45,6 +45,7 @@ class Output:
     lost: int = field(init=False, default=0)
     is_journal: bool = field(init=False, default=False)
     _fd: int = field(init=False, default=-1)
+    _is_own: bool = field(init=False, default=False)  # a descriptor that the process was started with
     _users: int = field(init=False, default=0)
     _poll: select.poll | None = field(init=False, default=None)  # None for a file, which nobody has to read
     _may_wait: bool = field(init=False, default=False)  # a write, if it is not asked before whether it would
@@ -55,20 +56,24 @@ class Output:
     _delay: float = field(init=False, default=_FIRST_RETRY_SECONDS)
     _timer: IDelayedCall | None = field(init=False, default=None)
 
-    def open(self, path: str | None = None) -> None:
+    def open(self, path: str | None = None, opener: Callable[[str], int] = opened) -> None:
         """Open it, unless another has.
 
         :param path: where it is now, if that is not where it will be.
+        :param opener: opens a file for appending.
         :raises OSError: it cannot be opened for appending; the message says what to do.
         """
         if not self._users:
-            if self.path == "-":
-                self._use(_own_output())
-                self.is_journal = _is_journal()
+            number = 1 if self.path == "-" else own_descriptor(self.path)
+            if number is not None:
+                self._use(*_own_output(number))
+                self.is_journal = self.path == "-" and _is_journal()
             else:
-                self._use(_opened(path or self.path))
-                if _ends_within_a_line(path or self.path):
+                found = path or self.path
+                self._use(opener(found))
+                if ends_within_a_line(found, self._fd):
                     self._waiting = b"\n"
+            self._is_own = number is not None
         self._users += 1
 
     def write(self, lines: bytes) -> None:
@@ -86,11 +91,11 @@ class Output:
 
     def reopen(self) -> None:
         """Write what waits, and go on in the file that has the name now; if there can be none, in the old one."""
-        if self._fd < 0 or self.path == "-":
+        if self._fd < 0 or self._is_own:
             return
         self._write()
         try:
-            fd = _opened(self.path)
+            fd = opened(self.path)
         except OSError as error:
             text = "{name}: cannot be opened anew, so the file from before is written to: {why}"
             _log.error(text, name=self.name, why=error.strerror, is_asked_for=True)
@@ -122,18 +127,17 @@ class Output:
         self.lost += _count(self._waiting)
         if self.lost > self._lost_before:
             _log.error("{name}: {lost} lines are lost", name=self.name, lost=self.lost - self._lost_before)
-        if self._fd != 1:
-            os.close(self._fd)
+        os.close(self._fd)
         self._fd, self._waiting, self._lost_before = -1, b"", self.lost
         self._is_begun = self._is_in_trouble = False
 
-    def _use(self, fd: int) -> None:
+    def _use(self, fd: int, is_shared: bool = False) -> None:
         self._fd, self._poll = fd, None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             self._poll = select.poll()
             self._poll.register(fd, select.POLLOUT)
         # others have it too, who may not expect that it does not wait
-        self._may_wait = fd == 1 and self._poll is not None
+        self._may_wait = is_shared and self._poll is not None
 
     def _write(self) -> None:
         """Write what can be written at once, and see to it that the rest is tried again."""
@@ -201,56 +205,25 @@ def _is_journal() -> bool:
     return status is not None and os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _status() -> os.stat_result | None:
-    """Return what standard output is; None if it was closed at the start, as 1 may be anything now."""
+def _status(number: int = 1) -> os.stat_result | None:
+    """Return what standard output or error is; None if it was closed at the start: the number may be anything now."""
     with suppress(OSError):
-        if sys.__stdout__ is not None:
-            return os.fstat(1)
+        if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
+            return os.fstat(number)
     return None
 
 
-def _own_output() -> int:
-    """Return standard output; a terminal is opened once more, as for this process alone it is never waited for.
+def _own_output(number: int) -> tuple[int, bool]:
+    """Return a descriptor for one that the process was started with, and whether others have that, too.
 
-    Whether a terminal has room can be asked, but not for how much.
+    A terminal is opened once more, as for this process alone it is never waited for: whether a terminal has room can be
+    asked, but not for how much.
     """
-    if _status() is None:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    if number in (1, 2) and _status(number) is None:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), False
     with suppress(OSError):
-        return os.open(os.ttyname(1), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    return 1
-
-
-def _opened(path: str) -> int:
-    try:
-        return os.open(path, _OPEN_FLAGS, 0o666)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}{_advice(path, error.errno)}", path) from None
-
-
-def _advice(path: str, number: int | None) -> str:
-    if number == errno.ENXIO:
-        return "; start what reads it first"
-    if number in (errno.EACCES, errno.EPERM):
-        user = str(os.geteuid())
-        with suppress(KeyError):
-            user = pwd.getpwuid(int(user)).pw_name
-        return (
-            f'; let user "{user}" write to the file (for logrotate: create 0640 {user} adm) and search its folder, '
-            f"or let that user make files in {Path(path).parent}"
-        )
-    return ""
-
-
-def _ends_within_a_line(path: str) -> bool:
-    """Tell whether the last one to write to a file was cut short."""
-    with suppress(OSError):
-        file = Path(path)
-        if file.is_file() and file.stat().st_size:
-            with file.open("rb") as found:
-                found.seek(-1, os.SEEK_END)
-                return found.read() != b"\n"
-    return False
+        return os.open(os.ttyname(number), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK), False
+    return os.dup(number), True  # whoever may not open it may write to it all the same
 
 
 def _count(lines: bytes) -> int:
