@@ -10,10 +10,12 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from fingergw.log_output import Output, is_null, standard_output
 from fingergw.query import escape
 
+_log = Logger()
 _FLUSH_SECONDS = 0.2
 _FLUSH_ENTRIES = 1000
 _JOURNAL_PRIORITY = "<6>"  # an information: sd-daemon(3)
@@ -64,11 +66,13 @@ class AccessLog:
     _write: Callable[[str], object] | None = field(init=False, default=None)
     _entries: list[Entry] = field(init=False, factory=list)
     _timer: IDelayedCall | None = field(init=False, default=None)
+    _lost: int = field(init=False, default=0)  # but for what the output has lost
+    _is_in_trouble: bool = field(init=False, default=False)  # and that is logged
 
     @property
     def lost(self) -> int:
         """How many lines could not be written; on standard output those of the other log count, too."""
-        return 0 if self._output is None else self._output.lost
+        return self._lost + (0 if self._output is None else self._output.lost)
 
     def open(self) -> None:
         """Open the file.
@@ -131,20 +135,39 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been noted."""
+        """Write what has been noted. What cannot be is lost and counted, and nothing is raised."""
         entries, self._entries = self._entries, []
         if not entries or self._write is None:
             return
-        line, lines, second, stamp = _LINES[self.form], [], -1, ""
+        lines, error = self._lines(entries)
+        try:
+            self._write("".join(lines))
+        except Exception as raised:
+            lines, error = [], raised
+        lost = len(entries) - len(lines)
+        self._lost += lost
+        if error is not None and not self._is_in_trouble:
+            text = "access log {path}: {lost} lines are lost, as {error} was raised; the metrics count all that are"
+            _log.error(text, path=self.path, lost=lost, error=type(error).__name__)
+        self._is_in_trouble = error is not None
+
+    def _lines(self, entries: list[Entry]) -> tuple[list[str], Exception | None]:
+        """Return the lines of those that have one, and what another raised."""
+        line, lines, second, stamp, error = _LINES[self.form], [], -1, "", None
+        is_journal = self._output is not None and self._output.is_journal
         for entry in entries:
-            if int(entry[0]) != second:
-                second = int(entry[0])
-                stamp = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(second))
-            lines.append(line(stamp, entry))
-        if self._output is not None and self._output.is_journal:
-            start = len(stamp) + 1 if self.form == "text" else 0  # the journal has a time of its own
-            lines = [f"{_JOURNAL_PRIORITY}{each[start:]}" for each in lines]
-        self._write("".join(lines))
+            try:
+                if int(entry[0]) != second:
+                    stamp = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(entry[0]))
+                    second = int(entry[0])
+                text = line(stamp, entry)
+            except Exception as raised:
+                error = raised
+                continue
+            if is_journal:  # it has a time of its own
+                text = _JOURNAL_PRIORITY + (text[len(stamp) + 1 :] if self.form == "text" else text)
+            lines.append(text)
+        return lines, error
 
     def close(self) -> None:
         """Write what has been noted, and close the file."""
@@ -162,4 +185,4 @@ class AccessLog:
 
     def _output_lines(self, lines: str) -> None:
         assert self._output is not None
-        self._output.write(lines.encode("ascii"))
+        self._output.write(lines.encode("ascii", "backslashreplace"))  # and all is ASCII, unless escaping has a mistake

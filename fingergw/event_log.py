@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
@@ -28,6 +30,7 @@ from fingergw.repeats import Repeats
 
 _log = Logger()
 _LOG_KEYS = ("log_time", "log_level", "log_namespace", "log_system")
+_MAX_FORM_CHARACTERS = 200
 # syslog(3) and sd-daemon(3)
 _PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
@@ -50,6 +53,7 @@ class EventLog:
     _repeats: Repeats | None = field(init=False, default=None)
     _output: Output | None = field(init=False, default=None)
     _observer: ILogObserver | None = field(init=False, default=None)
+    _last_observer: Callable[[LogEvent], object] | None = field(init=False, default=None)  # it hands on to
     _charset: str = field(init=False, default="utf-8")
 
     def __attrs_post_init__(self) -> None:
@@ -73,7 +77,7 @@ class EventLog:
         """
         self._reactor = reactor
         if self.prefix is not None:
-            self._observer = harmless(_to_syslog(self.prefix))
+            self._last_observer = _to_syslog(self.prefix)
         else:
             if self.path == "-":
                 self._output = standard_output(reactor)
@@ -82,17 +86,45 @@ class EventLog:
             else:
                 self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
                 self._output.open(self.path, opener)
-            self._observer = harmless(self._write)
-        self._repeats = Repeats(reactor, self._observer)
+            self._last_observer = self._write
+        self._observer = harmless(self._last_observer)
+        self._repeats = Repeats(reactor, self._tell)
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event, or count it."""
-        if self._observer is None or self._repeats is None or self._levels(event) is PredicateResult.no:
+        """Write an event, or count it. One that cannot be written is told of instead; nothing is raised."""
+        if self._repeats is None:
             return
         if threading.current_thread() is not threading.main_thread():
             self._reactor.callFromThread(self, event)
-        elif self._repeats.lets_through(event):
+            return
+        try:
+            if self._levels(event) is not PredicateResult.no and self._repeats.lets_through(event):
+                self._tell(event)
+        except Exception as error:
+            self._tell_instead(event, error)
+
+    def _tell(self, event: LogEvent) -> None:
+        """Hand an event on; if that cannot be done, the next one is no worse off."""
+        assert self._observer is not None
+        try:
             self._observer(event)
+        except Exception as error:
+            self._tell_instead(event, error)
+
+    def _tell_instead(self, event: LogEvent, error: Exception) -> None:
+        """Tell that an event cannot be written, with no word in it that may be why."""
+        form = event.get("log_format")
+        instead: LogEvent = {
+            "log_time": time.time(),
+            "log_level": LogLevel.error,
+            "log_namespace": __name__,
+            "log_format": "cannot be written, as {error} was raised: {form}",
+            "error": type(error).__name__,
+            "form": ascii(form)[:_MAX_FORM_CHARACTERS] if type(form) is str else "an event",
+        }
+        with suppress(Exception):  # or there is nothing more that could be said
+            if self._repeats is not None and self._last_observer is not None and self._repeats.lets_through(instead):
+                self._last_observer(instead)
 
     def reopen(self) -> None:
         """Go on in a new file of the same name, as the old one has been given another.
@@ -114,7 +146,7 @@ class EventLog:
         """Write what is left to write. What comes later is left out."""
         if self._repeats is not None:
             self._repeats.end_minute()
-        self._observer = self._repeats = None
+        self._observer = self._last_observer = self._repeats = None
         if self._output is not None:
             self._output.close()
             self._output = None

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tty
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -419,6 +420,75 @@ def test_a_line_that_was_cut_short_before(tmp_path: Path) -> None:
     path.write_text("half a li")
     first, second = written(path, "text", *PLAIN).splitlines()
     assert (first, second[:20]) == ("half a li", STAMP)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param(("public", "::1", None, "", "", "gone", 0, 0.1), id="a query that is no text"),
+        pytest.param(("public", "::1", "x", "", "", "gone", 0, "soon"), id="a time that is no number"),
+    ],
+)
+def test_an_entry_that_cannot_be_a_line(
+    tmp_path: Path, form: Literal["text", "json"], strange: tuple[Any, ...]
+) -> None:
+    """An entry that raises while it is made a line loses its own line alone; that is counted, and told once."""
+    path = tmp_path / "log"
+    log, clock = make(path, form)
+    with capturedLogs() as events:
+        for _ in range(2):
+            for number in range(20):
+                log.add("public", "::1", f"before{number}", "", "", "answered", 1, 0.1)
+            log.add(*strange)
+            for number in range(20):
+                log.add("public", "::1", f"after{number}", "", "", "answered", 1, 0.1)
+            clock.advance(0.2)
+    assert path.read_text().count("\n") == 80
+    assert log.lost == 2
+    (told,) = messages(list(events))
+    assert re.fullmatch(
+        r"access log \S+: 1 lines are lost, as \w+Error was raised; the metrics count all that are", told
+    )
+    log.close()
+    assert log.lost == 2
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), 1e300])
+def test_a_clock_that_tells_no_time(tmp_path: Path, time: float) -> None:
+    """A query at a time that no calendar has loses its own line alone."""
+    clock, times = Clock(), [NOW, time, NOW]
+    log = AccessLog(str(tmp_path / "log"), "text", clock, lambda: times.pop(0))
+    log.open()
+    for _ in range(3):
+        log.add(*PLAIN)
+    log.close()
+    assert [line[:20] for line in (tmp_path / "log").read_text().splitlines()] == [STAMP, STAMP]
+    assert log.lost == 1
+
+
+def test_a_daemons_log_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all lines of a bunch meet an exception all are counted, nothing is raised, and the next are written."""
+    lines: list[str] = []
+
+    def write(text: str) -> None:
+        if "two" in text:
+            raise LookupError("unknown encoding: unicode_escape")
+        lines.append(text)
+
+    monkeypatch.setattr("fingergw.access_log.is_null", lambda: True)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=write))
+    log, clock = make("-")
+    with capturedLogs() as events:
+        for name in ("one", "two", "three"):
+            log.add("public", "::1", name, "", "", "answered", 1, 0.1)
+            clock.advance(0.2)
+    log.close()
+    assert ['"one"' in lines[0], '"three"' in lines[1]] == [True, True]
+    assert log.lost == 1
+    assert messages(list(events)) == [
+        "access log -: 1 lines are lost, as LookupError was raised; the metrics count all that are"
+    ]
 
 
 def test_reopen(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.python.failure import Failure
 
 from fingergw import daemon
@@ -219,6 +219,85 @@ def test_unforeseen_failures_are_summed_up(tmp_path: Path, monkeypatch: pytest.M
         "[fingergw.test#critical] 2 times more in the last minute: "
         "backend map failed: it raised: ValueError: no such thing"
     )
+
+
+class Hostile:
+    """What raises whatever is done with it."""
+
+    def __str__(self) -> str:
+        raise LookupError("no such codec")
+
+    __repr__ = __format__ = __str__  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param({"log_format": "{what}", "what": Hostile()}, id="a value"),
+        pytest.param({"log_format": "{backend}", "backend": Hostile()}, id="a value that kinds are told by"),
+        pytest.param({"log_format": Hostile()}, id="a format"),
+        pytest.param({"log_format": ["a list"]}, id="a format that cannot be a key"),
+        pytest.param({"log_format": "{", "x": 1}, id="a format that is none"),
+        pytest.param({"log_format": "x", "log_failure": "no failure"}, id="a failure"),
+        pytest.param({"log_format": "x", "log_failure": Failure(ValueError(Hostile()))}, id="a failure's words"),
+        pytest.param({"log_format": "x", "log_namespace": ["a list"]}, id="a namespace"),
+        pytest.param({"log_format": "x", "log_time": "now"}, id="a time"),
+        pytest.param({"log_format": "x", "log_level": "info"}, id="a level"),
+    ],
+)
+def test_an_event_that_cannot_be_written(tmp_path: Path, event: LogEvent) -> None:
+    """Whatever is wrong with an event, it is told that it came, nothing is raised, and all others are written."""
+    case = Case(tmp_path)
+    case.log.info("before")
+    usual: LogEvent = {"log_level": LogLevel.error, "log_namespace": "fingergw.test", "log_time": 0.0}
+    for _ in range(3):
+        case.events({**usual, **event})
+    case.log.info("after")
+    case.events.close()
+    lines = [line for line in case.lines if line.startswith("[")]
+    assert lines[0].endswith("before")
+    assert sum(line.endswith("after") for line in lines) == 1
+    assert len(lines) >= 3
+    assert sum("cannot be written" in line for line in lines) <= 2  # once, and how often more
+
+
+def test_an_event_that_cannot_be_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where escaping fails, as of a codec that is out of reach, the message is named, without an outsider's words."""
+    case = Case(tmp_path)
+
+    def escape(text: str, kept: str) -> str:
+        assert kept == "\n\t"
+        if text.isascii():
+            return text
+        raise LookupError("unknown encoding: unicode_escape")
+
+    monkeypatch.setattr("fingergw.event_log.printable", escape)
+    for number in range(3):
+        case.log.warn("{client}: said {what}", client="::1", what=f"gr\xfcn {number}")
+        case.log.warn("{client}: said {what}", client="::1", what=f"plain {number}")
+    case.clock.advance(60)
+    text = "cannot be written, as LookupError was raised: '{client}: said {what}'"
+    assert (
+        case.lines
+        == [
+            f"[fingergw.event_log#error] {text}",
+            "[fingergw.test#warn] ::1: said plain 0",
+            "[fingergw.test#warn] ::1: said plain 1",
+            "[fingergw.event_log#error] 2 times more in the last minute: " + text,
+            "[fingergw.test#warn] 1 more in the last minute, the last of them: ::1: said plain 2",
+        ]
+        or case.lines
+    )
+
+
+def test_what_twisted_thinks_of_it(tmp_path: Path) -> None:
+    """Twisted's publisher never sees the log raise, and so never tells that it is disabled for a time."""
+    case = Case(tmp_path)
+    seen: list[LogEvent] = []
+    publisher = LogPublisher(case.events, seen.append)  # type: ignore[arg-type]
+    publisher({"log_level": LogLevel.error, "log_namespace": "fingergw.test", "log_format": ["a list"]})
+    assert len(seen) == 1
 
 
 def test_other_threads(tmp_path: Path) -> None:

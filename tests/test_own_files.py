@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -325,6 +326,24 @@ def test_files_in_a_chroot(folder: Path, root: Path) -> None:
         wait_until(log.exists, "the new log")
     assert pidfile.read_bytes() == b""
     assert "Server Shut Down." in log.read_text()
+
+
+def test_a_name_that_takes_a_codec(folder: Path, root: Path) -> None:
+    """In a chroot, where Python can load nothing more, one odd query costs no other its line in the access log."""
+    (root / "log").mkdir()
+    os.chown(root / "log", NOBODY, NOBODY)
+    port = free_port()
+    options = arguments(folder, port, f'{USER}\nchroot = "{root}"', '[log]\naccess = "/log/access"')
+    with process(options, port=port, command=COMMAND) as running:
+        for number in range(42):
+            finger(port, b"before%d\r\n" % number)
+            if number == 20:
+                finger(port, "gr\xfcn\r\n".encode())
+        running.terminate()
+        running.communicate(timeout=20)
+    lines = (root / "log" / "access").read_text()
+    assert [f'"before{number}"' in lines for number in range(42)] == [True] * 42
+    shutil.rmtree(root)
 
 
 def test_a_port_that_is_taken(folder: Path, root: Path) -> None:
