@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from fingergw.config.files import open_text
 from fingergw.errors import ListenError
+from fingergw.root import here
 from fingergw.trust import authorities, tls_reason
 from fingergw.watched import Watched
 
@@ -78,7 +79,7 @@ class KeyPair:
         if self.dh_parameters is None:
             return context
         _read(self.dh_parameters)
-        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(self.dh_parameters)))
+        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(here(self.dh_parameters))))
         return _context(self.dh_parameters, **own, **options)
 
     def own(self) -> dict[str, Any]:
@@ -104,11 +105,11 @@ class PemFolder:
 
     def files(self) -> Iterable[Path]:
         """Return the PEM files, and the folders, which change when a file is added or removed."""
-        folders = sorted(Path(above, name) for above, names, _ in os.walk(self.path) for name in names)
+        folders = sorted(above / name for above, names, _ in _walk(self.path) for name in names)
         return [self.path, *folders, *self._pem_files()]
 
     def _pem_files(self, onerror: Callable[[OSError], object] | None = None) -> list[Path]:
-        paths = (Path(folder, name) for folder, _, names in os.walk(self.path, onerror=onerror) for name in names)
+        paths = (folder / name for folder, _, names in _walk(self.path, onerror) for name in names)
         return sorted(path for path in paths if path.name.endswith(".pem") and _is_file(path))
 
     def load(self) -> SSL.Context:
@@ -192,7 +193,7 @@ def authorities_in(folder: Path) -> Any:
     :raises ListenError: there is none, or one is not what it should be; the message says which and why.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(".pem"))
+        paths = sorted(folder / path.name for path in here(folder).iterdir() if path.name.lower().endswith(".pem"))
     except OSError as error:
         raise ListenError(f"{folder}: {error.strerror}") from None
     found = [certificate for path in paths for certificate in _certificates(path)]
@@ -201,9 +202,23 @@ def authorities_in(folder: Path) -> Any:
     return authorities(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found))
 
 
+def _walk(
+    path: Path, onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Return each folder, as it is called outside of a chroot, with the names of the folders and files in it."""
+    try:
+        top = here(path)
+    except PermissionError as error:
+        if onerror is not None:
+            onerror(error)
+        return
+    for folder, folders, files in os.walk(top, onerror=onerror):
+        yield path / os.path.relpath(folder, top), folders, files
+
+
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return here(path).is_file()
     except PermissionError:  # which is told of once it is read
         return True
 

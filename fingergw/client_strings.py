@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 from attrs import frozen
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import platformTrust
 
 from fingergw.certificates import KeyPair, authorities_in
-from fingergw.endpoint_strings import anchor, parse_arguments, reason, split
+from fingergw.endpoint_strings import anchor, in_later_root, parse_arguments, reason, split
 from fingergw.errors import ListenError
 from fingergw.resolving import Resolver
-from fingergw.trust import over_tls
+from fingergw.trust import over_tls, system_trust
 
 _EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
 
@@ -33,7 +33,7 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
         if kind == "tls":
             return _Tls(base, resolver).endpoint(*unnamed, **named)
         endpoint: IStreamClientEndpoint = clientFromString(
-            resolver.as_reactor(), anchor(description, base) if kind == "unix" else description
+            resolver.as_reactor(), in_later_root(anchor(description, base)) if kind == "unix" else description
         )
     except ListenError:
         raise
@@ -47,6 +47,20 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
         return endpoint
     # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
     return resolver.endpoint(named["host"], port, timeout=int(named.get("timeout", 30)))
+
+
+def client_files(description: str, base: Path) -> list[Path]:
+    """Return the files that TLS needs at the endpoint that a client's endpoint string describes.
+
+    :param base: the folder that they are relative to.
+    """
+    kind, *rest = split(description)
+    if kind != "tls":
+        return []
+    unnamed, named = parse_arguments(rest)
+    given = signature(_Tls.endpoint).bind(None, *unnamed, **named).arguments
+    own = [base / given[key] for key in ("certificate", "privateKey", "trustRoots") if key in given]
+    return own + (client_files(given["endpoint"], base) if "endpoint" in given else [])
 
 
 def _port(kind: str, host: str, port: str) -> int:
@@ -80,7 +94,7 @@ class _Tls:
             below = HostnameEndpoint(self.resolver.as_reactor(), host, number, seconds, (bindAddress, 0))
         else:
             below = self.resolver.endpoint(host, number, timeout=seconds)
-        trust = platformTrust() if trustRoots is None else authorities_in(self.base / trustRoots)
+        trust = system_trust() if trustRoots is None else authorities_in(self.base / trustRoots)
         if certificate is None:
             if privateKey is not None:
                 raise ListenError("privateKey= is of no use without its certificate=; name both, or neither")

@@ -26,6 +26,7 @@ from fingergw.event_log import EventLog
 from fingergw.identity import Identity
 from fingergw.log_file import opened_for, own_descriptor
 from fingergw.pid_file import PidFile
+from fingergw.root import inside
 
 _log = Logger()
 
@@ -92,8 +93,8 @@ def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog
     path = logfile if logfile == "-" else str(Path(logfile).absolute())
     later_path: str | None = path
     if chroot is not None and path != "-" and own_descriptor(path) is None:
-        inside = os.path.relpath(path, Path(chroot).absolute())
-        later_path = None if inside.startswith("..") else f"/{inside}"
+        found = inside(Path(path), Path(chroot).absolute())
+        later_path = None if found is None else str(found)
     return EventLog(path, later_path, prefix)
 
 

@@ -15,6 +15,7 @@ from twisted.internet.endpoints import quoteStringArgument
 
 from fingergw.certificates import KeyPair, PemFolder
 from fingergw.errors import ListenError
+from fingergw.root import later, outside
 
 # Which arguments of Twisted's own endpoint types are files.
 _FILE_ARGUMENTS = {
@@ -35,17 +36,39 @@ def is_proxied(description: str) -> bool:
 
 def anchor(description: str, base: Path) -> str:
     """Return an endpoint string whose relative files are relative to a folder."""
+    return _with_files(description, lambda path: base / path)
+
+
+def in_later_root(description: str) -> str:
+    """Return an endpoint string whose unix socket, if it is for one, is where it is once the root has been changed.
+
+    :raises ListenError: it is out of reach then.
+    """
+
+    def place(path: Path) -> Path:
+        found = later(path)
+        if found is None:
+            raise ListenError(f"{path}: {outside()}; put it below that")
+        return found
+
+    is_unix = split(description.removeprefix(PROXIED))[0] == "unix"
+    return _with_files(description, place) if is_unix else description
+
+
+def _with_files(description: str, change: Callable[[Path], Path]) -> str:
+    """Return an endpoint string whose files are others."""
     if is_proxied(description):
-        return PROXIED + anchor(description.removeprefix(PROXIED), base)
+        return PROXIED + _with_files(description.removeprefix(PROXIED), change)
     kind, *arguments = split(description)
     files = _FILE_ARGUMENTS.get(kind, set())
-    anchored = [kind]
+    changed = [kind]
     for place, argument in enumerate(arguments):
         key, equals, value = argument.partition("=") if re.match(r"\w+=", argument) else ("", "", argument)
         if value and (key or place) in files:
-            argument = key + equals + quoteStringArgument(str(base / unquote(value))).replace("=", r"\=")
-        anchored.append(argument)
-    return ":".join(anchored)
+            path = change(Path(unquote(value)))
+            argument = key + equals + quoteStringArgument(str(path)).replace("=", r"\=")
+        changed.append(argument)
+    return ":".join(changed)
 
 
 def split(description: str) -> list[str]:

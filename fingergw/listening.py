@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -21,6 +23,7 @@ from fingergw.endpoint_strings import (
     BACKLOG,
     EXAMPLES,
     anchor,
+    in_later_root,
     is_proxied,
     on_loopback,
     reason,
@@ -33,6 +36,8 @@ from fingergw.errors import ListenError
 __all__ = [
     "anchor",
     "check",
+    "files",
+    "in_later_root",
     "is_proxied",
     "is_reachable",
     "leads_to",
@@ -54,6 +59,12 @@ def secured(description: str, reactor: Any) -> Wrap:
     """
     files = server(description).files
     return (lambda factory: factory) if files is None else certificates.secured(files, reactor)
+
+
+def files(description: str) -> Iterable[Path]:
+    """Return the files that TLS needs at a server's endpoint, as its string has them."""
+    found = server(description).files
+    return () if found is None else found.files()
 
 
 def parse(description: str, reactor: Any) -> IStreamServerEndpoint:

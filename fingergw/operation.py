@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -62,6 +62,7 @@ class Operation(MultiService):
         self._has_terminal = _has_terminal()
         for number, act in ((signal.SIGHUP, self._hung_up), (signal.SIGUSR1, self.reopen_access_log)):
             self._before[number] = signal.signal(number, partial(self._on_signal, act))
+        _warn(self._gateway.parts.warnings)
         # after that: who learns that it is ready may send one at once
         super().startService()  # type: ignore[no-untyped-call]
 
@@ -158,7 +159,13 @@ class Operation(MultiService):
             raise to_error([*problems, *found], configuration.source)
         await gateway.change_to(parts)
         _log.info("configuration reloaded")
+        _warn(parts.warnings)
         return configuration
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        _log.warn("{warning}", warning=warning)
 
 
 def _has_terminal() -> bool:

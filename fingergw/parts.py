@@ -37,6 +37,7 @@ class Parts:
 
     :param store_made_of: all that the store depends on.
     :param backends: by name.
+    :param warnings: what an operator should know of the configuration, a line each.
     :param meters: what was counted of each backend, by name.
     """
 
@@ -50,6 +51,7 @@ class Parts:
     admin: Plan | None = None
     backends: dict[str, Made] = Factory(dict)
     meters: dict[str, BackendMeter] = Factory(dict)
+    warnings: list[str] = Factory(list)
 
     @property
     def caches(self) -> list[CachedBackend]:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
+import attrs
 from twisted.logger import Logger
 
 from fingergw.binding import BoundService
+from fingergw.config import model
 from fingergw.errors import PrivilegeError
 from fingergw.factory import Limits
 from fingergw.listening import is_reachable
 
 _log = Logger()
 _OTHER_DESCRIPTORS = 64  # the event loop's, logs, stores, listening sockets, pipes of programs
+
+
+def becoming(process: model.Process, options: Mapping[str, Any]) -> model.Process:
+    """Return what the process becomes before it serves.
+
+    :param process: what the configuration says of it.
+    :param options: twistd's ``uid``, ``gid`` and ``chroot``, each None unless it was given; they win.
+    """
+    user, group, chroot = (options.get(key) for key in ("uid", "gid", "chroot"))
+    return attrs.evolve(
+        process,
+        user=process.user if user is None else str(user),
+        group=process.group if group is None else str(group),
+        chroot=process.chroot if chroot is None else model.FilePath(Path(chroot).absolute()),
+    )
 
 
 def refuse_root(bound: Collection[BoundService], user: str | None) -> None:

@@ -11,9 +11,11 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from fingergw import assemble, config
+from fingergw.config import model
 from fingergw.deadlines import never_set_back
 from fingergw.errors import ConfigError
 from fingergw.operation import Operation
+from fingergw.rights import becoming
 
 
 class Options(usage.Options):
@@ -34,9 +36,11 @@ def makeService(options: Options) -> IService:
     never_set_back(reactor)
     path = Path(options["config"])
     try:
-        configuration, problems = config.read(path)
-        assemble.refuse(configuration, problems, reactor)
-        gateway = assemble.make_service(configuration, reactor)
+        configuration, problems = config.read(path, hint=True)
+        # which twistd's own options say
+        process = becoming(model.Process(), options.parent or {})
+        assemble.refuse(configuration, problems, reactor, process)
+        gateway = assemble.make_service(configuration, reactor, process)
     except ConfigError as error:
         print(f"fingergw: {len(error.problems)} to mend:\n{error}", file=sys.stderr)
         raise SystemExit(78) from None  # sysexits.h

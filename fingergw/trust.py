@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -17,6 +19,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from twisted.internet.ssl import (
     Certificate,
     optionsForClientTLS,  # noqa: TID251  # with the verification in its place
+    platformTrust,
     trustRootFromCertificates,
 )
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -24,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.addresses import parse_address
+from fingergw.root import changes
 
 # What OpenSSL finds (openssl-verification-options(1), "Diagnostics"), in words.
 _NOT_TRUSTED = "comes from an authority that is not trusted"
@@ -59,6 +63,13 @@ def authorities(pem: bytes) -> Any:
     except ValueError:
         raise ValueError("expected one or more certificates in PEM form") from None
     return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in certificates])
+
+
+@cache
+def system_trust() -> Any:
+    """Return whom the system trusts for TLS; read before the root is changed, and for good, where it will be."""
+    found = ssl.create_default_context().get_ca_certs(binary_form=True) if changes() else ()
+    return trustRootFromCertificates([Certificate.load(each) for each in found]) if found else platformTrust()
 
 
 def tls_reason(error: BaseException | None) -> str | None:

@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from attrs import define, field
 
 from fingergw.errors import ConfigError, FingergwError
+from fingergw.root import here, later
 
 T = TypeVar("T")
 _LOOK_SECONDS = 1.0
@@ -25,7 +26,6 @@ class _Mark(NamedTuple):
         there, or not to be reached, the error's number, and nothing else.
     """
 
-    path: Path
     changed: int
     modified: int = 0
     size: int = 0
@@ -41,7 +41,7 @@ class Watched(Generic[T]):
     what is being written is left alone for a second, and what cannot be used leaves the old value as it is.
 
     :param load: makes the value; what it raises the first time is passed on.
-    :param files: says which files it is made of.
+    :param files: says which files it is made of, as they are called outside of a chroot.
     :param report: called once for each change that cannot be used, with what is wrong.
     :param seconds: a clock that never goes back.
     :param now: the time of day, in seconds since 1970, which is what files have.
@@ -90,10 +90,14 @@ class Watched(Generic[T]):
             self._value = self.load()
         except Exception as error:  # whatever it is, what there was is better than nothing
             if self._is_settled:
-                self.report(f"{_reason(error)}{_advice(mark.path for mark in marks)}")
+                self.report(f"{_reason(error)}{_advice(self._lasting())}")
 
     def _look(self) -> tuple[_Mark, ...]:
-        return tuple(map(_mark, self.files()))
+        return tuple(map(_mark, self._lasting()))
+
+    def _lasting(self) -> Iterable[Path]:
+        """Return the files that stay within reach, whatever becomes of the root."""
+        return (path for path in self.files() if later(path) is not None)
 
     def _age(self, marks: Iterable[_Mark]) -> float:
         """Return for how long nothing has changed, in seconds; a time that is to come is no age."""
@@ -104,10 +108,10 @@ class Watched(Generic[T]):
 
 def _mark(path: Path) -> _Mark:
     try:
-        found = path.stat()
+        found = here(path).stat()
     except (OSError, ValueError) as error:
-        return _Mark(path, getattr(error, "errno", None) or 0)
-    return _Mark(path, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+        return _Mark(getattr(error, "errno", None) or 0)
+    return _Mark(found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
 def _reason(error: Exception) -> str:
@@ -125,7 +129,7 @@ def _advice(paths: Iterable[Path]) -> str:
 
 def _is_denied(path: Path) -> bool:
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        os.close(os.open(here(path), os.O_RDONLY | os.O_NONBLOCK))
     except PermissionError:
         return True
     except (OSError, ValueError):

@@ -157,7 +157,7 @@ sys.exit(fingergw.cli.main(["--config", "fingergw.toml"]))
 ]
 
 
-@pytest.mark.parametrize("settings", ['user = "daemon"', 'group = "daemon"', 'chroot = "/var/empty"'])
+@pytest.mark.parametrize("settings", ['user = "daemon"', 'group = "daemon"', 'chroot = "/var"'])
 def test_ordinary_user(tmp_path: Path, settings: str) -> None:
     """An ordinary user that is told to become another is told that this takes root."""
     tmp_path.chmod(0o755)

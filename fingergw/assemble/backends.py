@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -26,7 +25,7 @@ from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import StaticFile, StaticMap, StaticText, layout
 from fingergw.bounded_http import bounded_agent
 from fingergw.chain import Chain
-from fingergw.client_strings import parse_client
+from fingergw.client_strings import client_files, parse_client
 from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError, ListenError
@@ -99,14 +98,11 @@ class Backends:
         return answers, twice
 
     def command(self, name: str, settings: model.CommandBackend) -> Backend | None:
-        program = settings.argv[0]
-        executable = shutil.which(str(self.machine.base / program) if "/" in program else program)
+        executable = self.machine.program(settings.argv[0], "backends", name, "argv", 0)
         if executable is None:
-            why = f'no executable file "{program}"' + ("" if "/" in program else " on the PATH")
-            self.machine.problems.append(Problem(("backends", name, "argv", 0), why))
             return None
         return CommandBackend(
-            executable=str(Path(executable).absolute()),
+            executable=str(executable),
             argv=tuple(Template.compile(argument) for argument in settings.argv),
             env={str(name): value for name, value in settings.env.items()},
             timeout=settings.timeout,
@@ -211,6 +207,7 @@ class Backends:
             except ListenError as error:
                 self.machine.problems.append(Problem(path, str(error)))
                 continue
+            self.machine.files += [(file, path) for file in client_files(description, self.machine.base)]
             name = normal_host(host)
             if name in backends:
                 self.machine.problems.append(Problem(path, "this host is there twice, but for case"))

@@ -122,7 +122,9 @@ class Caching:
             return None
         from fingergw.stores.sqlite import SqliteStore
 
-        path = self._machine.base / address
+        path = self._machine.later(self._machine.base / address, "cache", "store")
+        if path is None:
+            return None
         return SqliteStore(path, settings.max_entries, settings.max_bytes, time.time, self._reactor)
 
     def _redis(self, settings: model.Cache, address: RedisAddress) -> RawStore | None:

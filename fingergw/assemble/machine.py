@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.ssl import platformTrust
 from twisted.logger import Logger
 
 from fingergw.config.files import open_text
+from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem
 from fingergw.errors import ConfigError
 from fingergw.file_rights import exposure
 from fingergw.query import escape, printable
-from fingergw.trust import authorities
+from fingergw.root import below, here, later, outside
+from fingergw.trust import authorities, system_trust
 from fingergw.watched import Watched
 
 _log = Logger()
@@ -30,11 +32,13 @@ class Machine:
     :param base: the folder that relative paths are relative to.
     :param problems: what was found wrong so far.
     :param texts: what has been read from files so far.
+    :param files: what is read again at a reload or when it changes, and the keys that name it, so far.
     """
 
     base: Path
     problems: list[Problem] = field(factory=list)
     texts: list[tuple[Path, str]] = field(factory=list)
+    files: list[tuple[Path, KeyPath]] = field(factory=list)
 
     def check(self, *path: str | int, text: str | None, lookup: Callable[[str], object]) -> None:
         """Look whether this machine knows a user or group."""
@@ -43,6 +47,30 @@ class Machine:
                 lookup(text)
         except KeyError:
             self.problems.append(Problem(path, f'no {path[-1]} "{text}" on this machine'))
+
+    def later(self, path: Path, *where: str | int) -> Path | None:
+        """Return what a file is called once the root has been changed; None if it is out of reach, which is noted."""
+        found = later(path)
+        if found is None:
+            self.problems.append(Problem(where, f"{path}: {outside()}; put it below that"))
+        return found
+
+    def program(self, name: str, *where: str | int) -> Path | None:
+        """Return what a program is called once the root has been changed; None if there is none, which is noted.
+
+        :param name: its path, or what to look for on the PATH, in the folders that are there then.
+        """
+        is_path = "/" in name
+        folders = [self.base] if is_path else [below(Path(folder)) for folder in os.get_exec_path()]
+        for path in (folder / name for folder in folders):
+            found = self.later(path, *where)
+            if found is None:
+                return None
+            if shutil.which(here(path)):
+                return found
+        why = f'no executable file "{name}"' + ("" if is_path else " on the PATH")
+        self.problems.append(Problem(where, why))
+        return None
 
     def read(self, path: Path, *where: str | int) -> str | None:
         """Return what is in a file; None if it cannot be read, which is noted."""
@@ -56,6 +84,7 @@ class Machine:
         return self._noted(path, lambda: read_secret(path, what), *where) or ""
 
     def _noted(self, path: Path, read: Callable[[], str], *where: str | int) -> str | None:
+        self.files.append((path, where))
         try:
             text = read()
         except ConfigError as error:
@@ -69,6 +98,7 @@ class Machine:
 
         :param load: makes it; what is wrong it raises as a ConfigError.
         """
+        self.files.append((path, where))
         key = ".".join(map(str, where))
 
         def report(why: str) -> None:
@@ -85,12 +115,12 @@ class Machine:
         """Return whom to trust for TLS: the authorities in a file, or those of the system."""
         bundle = None if ca_file is None else self.read(ca_file, *where)
         if bundle is None:
-            return platformTrust()
+            return system_trust()
         try:
             return authorities(bundle.encode())
         except ValueError as error:
             self.problems.append(Problem(where, str(error)))
-            return platformTrust()
+            return system_trust()
 
 
 def read_file(path: Path) -> str:

@@ -13,26 +13,29 @@ import attrs
 from twisted.internet.defer import CancelledError
 from twisted.python.util import gidFromString, uidFromString
 
-from fingergw import listening
+from fingergw import listening, root
 from fingergw.access_log import AccessLog
 from fingergw.addresses import Networks
 from fingergw.admission import Rate
 from fingergw.assemble.backends import Backends
+from fingergw.assemble.becoming import warnings_of
 from fingergw.assemble.cache import Caching
 from fingergw.assemble.machine import Machine
 from fingergw.binding import Plan
 from fingergw.certificates import Wrap
 from fingergw.chain import Chain
 from fingergw.config import model
-from fingergw.config.problems import Problem, to_error
+from fingergw.config.problems import Problem, located, to_error
 from fingergw.errors import ListenError
 from fingergw.factory import FingerFactory, Limits
 from fingergw.forwarding import Forwarding
 from fingergw.gateway import Gateway
+from fingergw.log_file import own_descriptor
 from fingergw.measured import measured
 from fingergw.meters import BackendMeter
 from fingergw.outcome import Backend, Failed, Missing
 from fingergw.parts import Made, Parts
+from fingergw.preloading import preload
 from fingergw.proxied import ProxiedFactory
 from fingergw.query import Query, fold_case, to_wire
 from fingergw.resolving import Resolver
@@ -40,49 +43,72 @@ from fingergw.routing import Route, Router, glob, regex
 from fingergw.service_manager import ServiceManager
 from fingergw.traffic import Traffic
 
+_NOTHING_ELSE = model.Process()
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _MADE_ANEW = (model.StaticBackend, model.MenuBackend)  # have nothing under way, and depend on more than their tables
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
-def make_service(configuration: model.Config, reactor: Any) -> Gateway:
+def make_service(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> Gateway:
     """Compile a configuration into a service, for ``twistd`` or any other Twisted application.
 
     Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.
+    :param becoming: what the caller sees to it that the process becomes, after this; what ``[process]`` says is no more
+        than a wish.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
     gateway = Gateway(reactor, ServiceManager.from_environment())
-    parts, found = compile_parts(configuration, gateway)
+    parts, found = compile_parts(configuration, gateway, becoming=becoming)
     if found:
         raise to_error(found, configuration.source)
     gateway.begin_with(parts)
+    preload()
     return gateway
 
 
-def problems(configuration: model.Config, reactor: Any) -> list[Problem]:
+def examine(
+    configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE
+) -> tuple[list[Problem], list[str]]:
+    """Look at the files, programs and endpoints that a configuration names; nothing is bound.
+
+    :param becoming: what the process would become.
+    :return: what is wrong with them; and warnings, a line each.
+    """
+    parts, found = compile_parts(configuration, Gateway(reactor), becoming=becoming)
+    return found, parts.warnings
+
+
+def problems(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> list[Problem]:
     """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
-    return compile_parts(configuration, Gateway(reactor))[1]
+    return examine(configuration, reactor, becoming)[0]
 
 
-def refuse(configuration: model.Config, found: Sequence[Problem], reactor: Any) -> None:
+def refuse(
+    configuration: model.Config, found: Sequence[Problem], reactor: Any, becoming: model.Process = _NOTHING_ELSE
+) -> None:
     """Refuse a configuration in whose file something was found wrong.
 
+    :param becoming: what the process would become.
     :raises ConfigError: something was; it tells what is wrong with what the file names, too.
     """
     if found:
-        raise to_error([*found, *problems(configuration, reactor)], configuration.source)
+        raise to_error([*found, *problems(configuration, reactor, becoming)], configuration.source)
 
 
 def compile_parts(
-    configuration: model.Config, gateway: Gateway, before: Parts | None = None
+    configuration: model.Config,
+    gateway: Gateway,
+    before: Parts | None = None,
+    becoming: model.Process = _NOTHING_ELSE,
 ) -> tuple[Parts, list[Problem]]:
     """Compile a configuration.
 
     :param gateway: what it is for.
     :param before: what the gateway has in force, and of which is kept what is the same.
+    :param becoming: what the process becomes after its first configuration is compiled.
     :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
         anything wrong, what it is compiled to is of no use.
     """
@@ -90,6 +116,9 @@ def compile_parts(
     machine = Machine(configuration.source.base if configuration.source else Path.cwd())
     process = configuration.process
     if before is None:  # what is become is known, though perhaps not in a chroot
+        root.expect(becoming.chroot)
+        if becoming.chroot is not None and not becoming.chroot.is_dir():
+            machine.problems.append(Problem(("process", "chroot"), f"no folder {becoming.chroot}; make it"))
         machine.check("process", "user", text=process.user, lookup=uidFromString)
         machine.check("process", "group", text=process.group, lookup=gidFromString)
     resolver = Resolver(reactor) if before is None else before.resolver
@@ -127,7 +156,7 @@ def compile_parts(
         own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
         description = listening.anchor(listener.endpoint, machine.base)
         try:
-            bound, secured = _examined(description, reactor)
+            bound, secured = _examined(description, machine, reactor, "listeners", place, "endpoint")
         except ListenError as error:
             machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
             continue
@@ -140,11 +169,15 @@ def compile_parts(
         rules = _rules(configuration, listener, router, own_forwarding, parts.access_log, traffic, reactor)
         parts.plans.append(Plan(f'listener "{listener.name}"', description, where, secured(rules), rules))
     parts.admin = _admin(configuration.admin, machine, gateway)
+    if before is None:
+        parts.warnings += located(warnings_of(configuration.source, machine.files, becoming), configuration.source)
     return parts, machine.problems
 
 
 def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
-    path = settings.access if settings.access in ("-", "off") else str(machine.base / settings.access)
+    path = settings.access
+    if path not in ("-", "off") and own_descriptor(path) is None:
+        path = str(machine.later(machine.base / path, "log", "access"))
     if before is not None and (before.access_log.path, before.access_log.form) == (path, settings.format):
         return before.access_log
     return AccessLog(path, settings.format, reactor, time.time)
@@ -182,20 +215,22 @@ def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | 
         machine.problems.append(Problem(path, why))
         return None
     try:
-        bound, secured = _examined(description, gateway.reactor)
+        bound, secured = _examined(description, machine, gateway.reactor, *path)
     except ListenError as error:
         machine.problems.append(Problem(path, str(error)))
         return None
     return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor)))
 
 
-def _examined(description: str, reactor: Any) -> tuple[str, Wrap]:
+def _examined(description: str, machine: Machine, reactor: Any, *where: str | int) -> tuple[str, Wrap]:
     """Return where an endpoint string says to listen, and what puts TLS before what listens there.
 
     :raises ListenError: it describes no endpoint; the message says why.
     """
     listening.check(description, reactor)
-    return listening.socket_of(description), listening.secured(description, reactor)
+    secured = listening.secured(description, reactor)
+    machine.files += [(path, where) for path in listening.files(description)]
+    return listening.socket_of(listening.in_later_root(description)), secured
 
 
 def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:

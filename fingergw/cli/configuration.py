@@ -11,13 +11,14 @@ from fingergw.config import model
 from fingergw.config.problems import Problem
 
 
-def read(path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
+def read(path: str | None, base: str | None = None, *, hint: bool = True) -> tuple[model.Config, list[Problem]]:
     """Read a configuration; without a path the default one, which counts as standing in the working folder.
 
+    :param hint: likewise.
     :return: likewise :func:`fingergw.config.read`.
     :raises ConfigError: it cannot be read or is not TOML.
     """
     if path is not None:
-        return config.read(Path(path), base=None if base is None else Path(base))
+        return config.read(Path(path), base=None if base is None else Path(base), hint=hint)
     with resources.as_file(DEFAULT) as default:
         return config.read(default, base=Path(base or "."))

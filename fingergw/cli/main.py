@@ -114,9 +114,11 @@ class RunOptions(Options, app.ReactorSelectionMixin):
 
         never_set_back(reactor)  # first of all, as others keep what tells the time
         path = self["config"]
-        configuration, problems = self._read(path)
-        assemble.refuse(configuration, problems, reactor)
-        gateway = assemble.make_service(configuration, reactor)
+        if self["chroot"] is not None:  # as it is called from here, also where a reload is not here any more
+            self["chroot"] = str(Path(self["chroot"]).absolute())
+        configuration, problems = self._read(path, hint=True)
+        assemble.refuse(configuration, problems, reactor, configuration.process)
+        gateway = assemble.make_service(configuration, reactor, configuration.process)
         # a reload must find the same file, also from another working folder
         again = partial(self._read, path and str(Path(path).absolute()), str(Path.cwd()) if path is None else None)
         own = daemon.settings(self, configuration.process, configuration.log)
@@ -124,14 +126,14 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         daemon.run(service, own, reactor)
         return 0
 
-    def _read(self, path: str | None, base: str | None = None) -> tuple[model.Config, list[Problem]]:
-        """Read the configuration, which the command line may say to run as another user."""
+    def _read(
+        self, path: str | None, base: str | None = None, *, hint: bool = False
+    ) -> tuple[model.Config, list[Problem]]:
+        """Read the configuration, which the command line may say to run as another user, or in another root."""
         from attrs import evolve
 
         from fingergw.cli.configuration import read
+        from fingergw.rights import becoming
 
-        configuration, problems = read(path, base)
-        if self["uid"] is not None:
-            own = evolve(configuration.process, user=str(self["uid"]))
-            configuration = evolve(configuration, process=own)
-        return configuration, problems
+        configuration, problems = read(path, base, hint=hint)
+        return evolve(configuration, process=becoming(configuration.process, self)), problems

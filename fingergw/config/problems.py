@@ -28,21 +28,24 @@ class Problem:
 
 def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
     """Return the error that reports all of the problems, in the order of their lines."""
-    if source is None:
-        return ConfigError([f"{_show(problem.path)}: {printable(problem.message)}" for problem in problems])
+    return ConfigError(located(problems, source))
+
+
+def located(problems: Sequence[Problem], source: Source | None) -> list[str]:
+    """Return a line for each problem that says where it stands, in the order of their lines."""
+    if source is None or not problems:
+        return [f"{_show(problem.path)}: {printable(problem.message)}" for problem in problems]
     lines = line_numbers(source.text)
 
     def line(problem: Problem) -> int:
         ends = range(len(problem.path), 0, -1)
         return next((lines[problem.path[:end]] for end in ends if problem.path[:end] in lines), 1)
 
-    located = sorted(((line(problem), problem) for problem in problems), key=lambda item: item[0])
-    return ConfigError(
-        [
-            f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{printable(problem.message)}"
-            for number, problem in located
-        ]
-    )
+    numbered = sorted(((line(problem), problem) for problem in problems), key=lambda item: item[0])
+    return [
+        f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{printable(problem.message)}"
+        for number, problem in numbered
+    ]
 
 
 def parse_toml(source: Source) -> dict[str, object]:

@@ -26,19 +26,20 @@ def load(path: str | Path, *, base: str | Path | None = None) -> model.Config:
     :param base: the folder that relative paths in it are relative to; default: the file's.
     :raises ConfigError: it cannot be read, or has mistakes; all of them are in the error.
     """
-    config, problems = read(Path(path), base=None if base is None else Path(base))
+    config, problems = read(Path(path), base=None if base is None else Path(base), hint=True)
     if problems:
         raise to_error(problems, config.source)
     return config
 
 
-def read(path: Path, *, base: Path | None = None) -> tuple[model.Config, list[Problem]]:
+def read(path: Path, *, base: Path | None = None, hint: bool = False) -> tuple[model.Config, list[Problem]]:
     """Read a configuration file, and what is wrong in it.
 
+    :param hint: whether who has no such file is told how to make one.
     :return: the configuration, without the parts that have mistakes; and these.
     :raises ConfigError: it cannot be read or is not TOML.
     """
-    source = model.Source(path, (base or path.parent).absolute(), _read_text(path, is_whole=True))
+    source = model.Source(path, (base or path.parent).absolute(), _read_text(path, is_whole=True, hint=hint))
     raw = parse_toml(source)
     config, problems = _structure(raw, make_converter(source.base), source)
     twice = list(duplicates(raw))
@@ -58,19 +59,20 @@ def load_entries(path: Path) -> model.Entries:
     return entries  # type: ignore[no-any-return]  # cattrs makes what it is told to
 
 
-def _read_text(path: Path, *, is_whole: bool = False) -> str:
+def _read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str:
     """Return what is in a file.
 
     :param is_whole: it is a whole configuration.
+    :param hint: whether who has none is told how to make one.
     """
     try:
         with open_text(path, or_pipe=is_whole) as file:
             return file.read()
     except OSError as error:
-        hint = ""
-        if is_whole and isinstance(error, FileNotFoundError):
-            hint = f"; to have one to start from, run: fingergw init {shlex.quote(str(path))}"
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}{hint}"]) from None
+        advice = ""
+        if hint and isinstance(error, FileNotFoundError):
+            advice = f"; to have one to start from, run: fingergw init {shlex.quote(str(path))}"
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}{advice}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: not UTF-8, which TOML must be; save it as UTF-8"]) from None
 
