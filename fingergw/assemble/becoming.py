@@ -6,7 +6,6 @@ import errno
 import os
 import pwd
 import shlex
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fingergw.config import model
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem
 from fingergw.identity import Identity
+from fingergw.limited import fork
 from fingergw.root import later, outside
 
 _ENTER = "see to it that the gateway's group can read it, and enter its folder"
@@ -85,8 +85,7 @@ def _tried(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> di
     """
     names = [str(later(path)) for path in paths]
     end, their_end = os.pipe()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # what is called takes no locks
-        pid = os.fork()
+    pid = fork()
     if not pid:
         try:
             if chroot is not None:
