@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks [speed|cache]...
     python -m tests.benchmarks soak [QUERIES]
+    python -m tests.benchmarks stall [RESPONSE]...
 
 A server's user and system time, and its memory, are read from the system's accounting (/proc).
 """
