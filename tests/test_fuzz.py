@@ -69,10 +69,7 @@ def test_every_target_has_seeds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            [],
-            "usage: python -m tests.fuzz TARGET [atheris options]; TARGET is one of: cleaner, config, grammar, proxy\n",
-        ),
+        ([], f"usage: python -m tests.fuzz TARGET [atheris options]; TARGET is one of: {', '.join(TARGETS)}\n"),
         (["nonsense"], "usage: "),
         (["grammar"], "fuzzing by coverage needs atheris: pip install atheris\n"),
     ],

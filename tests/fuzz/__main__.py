@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         print("fuzzing by coverage needs atheris: pip install atheris")
         return _EX_USAGE
     target, *options = arguments
-    with atheris.instrument_imports(include=["fingergw", "tomllib"]):
+    with atheris.instrument_imports(include=["fingergw", "inscriptis", "jinja2", "json", "tomllib"]):
         from tests.fuzz.targets import TARGETS  # not before: what is imported here is what is instrumented
     scratch = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
     shutil.copytree(_CORPUS / target, scratch / "corpus")

@@ -22,6 +22,7 @@ from fingergw.config.problems import to_error
 from fingergw.errors import BadProxyHeader, BadQuery, ConfigError
 from fingergw.proxy_header import take_header
 from fingergw.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
+from tests.fuzz.bodies import bodies
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
@@ -178,8 +179,9 @@ def _pieces(data: bytes) -> Iterable[list[bytes]]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "grammar": grammar,
+    "bodies": bodies,
     "cleaner": cleaner,
     "config": configuration,
+    "grammar": grammar,
     "proxy": proxy,
 }
