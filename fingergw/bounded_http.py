@@ -24,6 +24,8 @@ from fingergw.resolving import Resolver
 # More than the heads of an answer and of its redirects take, each by itself.
 _MAX_HEAD_BYTES = 65536
 _MAX_LINE_BYTES = 16384  # which Twisted takes no more of either, but does not say so
+# How much is read before others have their turn: of so much, all chunks, lines and heads are gone through at once.
+_READ_BYTES = 8192
 # Twisted remembers the names of headers for ever, as long as they are: so a longer one never gets there.
 _MAX_NAME_BYTES = 256
 
@@ -118,6 +120,13 @@ class _Bounded(ProtocolWrapper):
         super().__init__(*args)
         self._head = _Head()
 
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        while isinstance(transport, ProtocolWrapper):  # TLS
+            transport = transport.transport
+        transport.bufferSize = _READ_BYTES
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
     def write(self, data: bytes) -> None:
         self._received = 0
         self._head.begin()
@@ -164,6 +173,8 @@ class BodyError(Exception):
 class Undecoded:
     """One request's agent that leaves the body as it comes: treq would decode any chunk, however large it gets.
 
+    It drops cookies.
+
     :param encoding: the response's content coding.
     """
 
@@ -178,6 +189,8 @@ class Undecoded:
     def _note(self, response: IResponse) -> IResponse:
         self.encoding = b",".join(response.headers.getRawHeaders(b"content-encoding", [])).strip().lower()
         response.headers.removeHeader(b"content-encoding")
+        for name in (b"set-cookie", b"set-cookie2"):  # nobody sends them back, and to read thousands takes long
+            response.headers.removeHeader(name)
         return response
 
 

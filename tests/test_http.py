@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 import fingergw
+from fingergw import bounded_http
 from fingergw.errors import ConfigError
 from fingergw.gateway import Gateway
 from fingergw.outcome import Answered, Failed, Missing, Outcome
@@ -528,6 +530,53 @@ class MisbehaviourTests(HttpCase):
         ):
             upstream = self.upstream(says(data, close=True))
             assert isinstance(await self.outcome(self.gateway(upstream.url)), Failed), data
+
+
+class TurnTests(HttpCase):
+    """What comes in very many small parts is no work for one turn of the reactor."""
+
+    async def most_in_a_turn(self, authority: trustme.CA | None = None) -> int:
+        """Return how many of 20,000 chunks are read, at most, before others have their turn."""
+        counts, turns = [0], LoopingCall(lambda: counts.append(0))
+        body: Any = bounded_http._Body
+        received = body.dataReceived
+
+        def count(to: Any, data: bytes) -> None:
+            counts[-1] += 1
+            received(to, data)
+
+        self.patch(body, "dataReceived", count)
+        upstream = self.upstream(says(CHUNKED + b"\r\n" + chunk(b"x") * 20_000 + b"0\r\n\r\n"), authority)
+        settings: dict[str, Any] = {"url": upstream.url}
+        if authority is not None:
+            self.write("ca.pem", authority.cert_pem.bytes().decode())
+            settings = {"url": upstream.url.replace("http:", "https:"), "ca_file": "ca.pem"}
+        gateway = self.gateway(**settings)
+        turns.start(0)
+        try:
+            answer = await self.outcome(gateway)
+        finally:
+            turns.stop()
+        assert answer == Answered("x" * 20_000, freshness=answer.freshness)  # type: ignore[union-attr]
+        assert sum(counts) == 20_000
+        return max(counts)
+
+    async def test_small_chunks(self) -> None:
+        """A body in chunks of a byte is read 8 KiB at a time."""
+        assert await self.most_in_a_turn() <= 8192 // 6 + 1
+
+    @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+    async def test_small_chunks_over_tls(self) -> None:
+        """Over TLS 8 KiB may end a record of 16 KiB that had begun before, and no more than that."""
+        assert await self.most_in_a_turn(trustme.CA()) <= (16384 + 8192) // 6 + 1
+
+    async def test_cookies(self) -> None:
+        """Cookies, which nobody would send back, are not even looked at: that takes long."""
+        seen: list[Any] = []
+        self.patch(DefaultCookiePolicy, "set_ok", lambda *arguments: seen.append(arguments))
+        for name in ("Set-Cookie", "Set-Cookie2"):
+            assert await self.outcome_of(says(response(b"Hello", extra=f"{name}: a=b; Version=1\r\n")))
+        assert seen == []
 
 
 class RedirectTests(HttpCase):
