@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import trustme
@@ -911,6 +912,24 @@ class ImpostorTests(StoreCase):
             with pytest.raises(txredisapi.RedisError):
                 await call
             await self.gone(self.connections)
+
+    async def test_rest_of_a_flood(self) -> None:
+        """What comes in one read with the nonsense for which a server is left is not looked at: that takes long."""
+        for line in (b"\r\n", b"+done\r\n", b"-ERR\r\n", b":1\r\n", b"*1\r\n", b"$-1\r\n", b"$1\r\nx\r\n"):
+            store = self.store(self.serve(OPENING))
+            await store.open()
+            connection: Any = store._connection
+            looked_at: list[str] = []
+            received = type(connection).lineReceived
+
+            def look(to: Any, line: str, received: Any = received, looked_at: list[str] = looked_at) -> object:
+                looked_at.append(line)
+                return received(to, line)
+
+            with mock.patch.object(type(connection), "lineReceived", look):
+                connection.dataReceived(line * 9000)
+                await self.gone(self.connections)
+            assert len(looked_at) == 1, line
 
     async def test_reads_nothing(self) -> None:
         """A server that talks nonsense is left at once also while it reads nothing."""

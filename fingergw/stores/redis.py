@@ -93,12 +93,18 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
             self.replyQueue.put(txredisapi.ConnectionError(fault))
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        if not self.connected:  # what came in one read with what it was broken off for
+            return
         try:
             super().dataReceived(data, unpause)
         except UnicodeDecodeError:
             self.abort("it does not speak as Redis does: a line is not UTF-8")
 
-    def lineReceived(self, line: str) -> None:
+    def lineReceived(self, line: str) -> bool:
+        """Read a line.
+
+        :return: whether what follows in the same read is not to be looked at any more.
+        """
         kind, rest = line[:1], line[1:]
         if kind == "-":
             super().lineReceived("-" + self._fit(rest))
@@ -106,6 +112,7 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
             super().lineReceived(line)
         else:
             self.abort(f"it does not speak as Redis does: {self._fit(line)!r}")
+        return not self.connected
 
     def lineLengthExceeded(self, line: bytes) -> None:  # inherited, it would first have all read that was written
         self.abort("it does not speak as Redis does: a line has no end")
