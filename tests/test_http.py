@@ -570,6 +570,40 @@ class TurnTests(HttpCase):
         """Over TLS 8 KiB may end a record of 16 KiB that had begun before, and no more than that."""
         assert await self.most_in_a_turn(trustme.CA()) <= (16384 + 8192) // 6 + 1
 
+    async def test_many_lines(self) -> None:
+        """A head of more than 500 lines, in whatever parts, is too large: each line takes time and memory."""
+        interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        for lines, is_refused in (
+            (b"A:\r\n" * 490, False),
+            (b"A:\r\n" * 510, True),
+            (b"A: b\r\n" + b" c\r\n" * 510, True),
+        ):
+            outcome = await self.outcome_of(says(HEAD + lines + b"Content-Length: 1\r\n\r\nx"))
+            assert isinstance(outcome, Failed) == is_refused, lines[:10]
+        for count, is_refused in ((100, False), (300, True)):
+            outcome = await self.outcome_of(says(interim * count + HEAD + b"Content-Length: 1\r\n\r\nx"))
+            assert isinstance(outcome, Failed) == is_refused, count
+
+    async def test_trailers(self) -> None:
+        """Trailers of a chunked body are read, and are too large above 4 KiB, in whatever pieces they come."""
+        body = b"\r\n" + chunk(b"x" * 9) + b"0;a=b\r\n"
+        folded = HEAD + b"Transfer-Encoding:\r\n chunked\r\n"
+        for trailers, is_refused in ((b"A: b\r\n" * 600, False), (b"A: b\r\n" * 700, True), (b"A:\r\n" * 15_000, True)):
+            whole = body + trailers + b"\r\n"
+            for pieces in (
+                [CHUNKED + whole],
+                [folded + whole],
+                [CHUNKED + whole[:2], *(bytes([byte]) for byte in whole[2:40]), whole[40:]],
+            ):
+                outcome = await self.outcome_of(says(*pieces))
+                assert isinstance(outcome, Failed) == is_refused, (pieces[0][-20:], len(trailers))
+
+    async def test_body_like_trailers(self) -> None:
+        """What is in a chunk is no trailer, however it looks."""
+        text = b"0\r\n" + b"A: b\r\n" * 2000
+        for script in (says(CHUNKED + b"\r\n" + chunk(text) + chunk(text) + b"0\r\n\r\n"), says(response(text))):
+            assert isinstance(await self.outcome_of(script), Answered)
+
     async def test_cookies(self) -> None:
         """Cookies, which nobody would send back, are not even looked at: that takes long."""
         seen: list[Any] = []
