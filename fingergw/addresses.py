@@ -11,16 +11,65 @@ from typing import TypeAlias
 from attrs import define
 
 Network: TypeAlias = IPv4Network | IPv6Network
+Address: TypeAlias = IPv4Address | IPv6Address
+
+# IPv6 addresses that end with an IPv4 one, beside the mapped: compatible (RFC 4291 §2.5.5.1), translated (RFC 2765
+# §2.1, RFC 6052 §2.1)
+_ENDS_WITH_IPV4 = tuple(IPv6Network(prefix) for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+# A network's own translation prefixes (RFC 8215), and where what is left of an address can have the IPv4 one (RFC 6052
+# §2.2): bits 64 to 71 are left out.
+_OWN_TRANSLATION = IPv6Network("64:ff9b:1::/48")
+_ISATAP = {0x0000_5EFE, 0x0200_5EFE}
 
 
 @lru_cache(maxsize=1024)
-def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+def parse_address(text: str) -> Address | None:
     """Return the address that a text is, without its zone, one mapped into IPv6 as IPv4; None for no address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=1024)
+def destinations(text: str) -> frozenset[Address]:
+    """Return where packets to an address may go: to it, and to the IPv4 addresses that an IPv6 one may stand for.
+
+    :param text: the address; brackets may be around it.
+    :return: empty for no address.
+    """
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    address = parse_address(text)
+    if address is None:
+        return frozenset()
+    if isinstance(address, IPv4Address):
+        return frozenset({address})
+    return frozenset({address, *map(IPv4Address, _embedded(address))})
+
+
+def _embedded(address: IPv6Address) -> set[int]:
+    """Return the IPv4 addresses that an IPv6 one may stand for, as numbers."""
+    number = int(address)
+    last = number & 0xFFFF_FFFF
+    found = set()
+    if any(address in network for network in _ENDS_WITH_IPV4) or (number >> 32) & 0xFFFF_FFFF in _ISATAP:
+        found.add(last)
+    if address.sixtofour is not None:  # RFC 3056 §2
+        found.add(int(address.sixtofour))
+    if address.teredo is not None:  # RFC 4380 §4: a client behind a server
+        found.update(map(int, address.teredo))
+    if address in _OWN_TRANSLATION:
+        rest = (number >> 64 & 0xFFFF) << 56 | number & (1 << 56) - 1
+        candidates = {last, *(rest >> places & 0xFFFF_FFFF for places in (40, 32, 24))}
+        found |= candidates - {0} or {0}  # most of an address is 0 where it has a prefix of another length
+    return found
+
+
+def is_here(addresses: Iterable[Address]) -> bool:
+    """Tell whether one of some addresses is this machine on any machine: a loopback, or no address in particular."""
+    return any(address.is_loopback or address.is_unspecified for address in addresses)
 
 
 @lru_cache(maxsize=1024)

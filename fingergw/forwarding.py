@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from fingergw.addresses import Networks, parse_address
+from fingergw.addresses import Address, Networks, destinations, is_here
 from fingergw.query import Query
 
 T = TypeVar("T")
-_Address: TypeAlias = IPv4Address | IPv6Address
 
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?P<last>[a-z0-9_-]+)")
 # inet_aton(3) takes the likes of 127.1, 0x7f000001 and 2130706433 for addresses, and many programs ask it
@@ -23,25 +21,11 @@ _LOOPBACK_NAMES = frozenset(
     {"localhost", "localhost4", "localhost6", "localdomain", "localdomain4", "localdomain6"}
     | {"ip6-localhost", "ip6-loopback", "loopback"}
 )
-# IPv6 addresses that are IPv4 ones, beside the mapped: compatible (RFC 4291 §2.5.5.1), translated (RFC 6052 §2.1)
-_EMBEDDING = tuple(IPv6Network(prefix) for prefix in ("::/96", "64:ff9b::/96"))
 
 
 def normal_host(host: str) -> str:
     """Return a host as it is compared: without case, and without the dot that may end a whole name."""
     return host.lower().removesuffix(".")
-
-
-def _addresses(host: str) -> frozenset[_Address]:
-    """Return the address that a host is, and the IPv4 address that is in an IPv6 one; empty for a name."""
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    address = parse_address(host)
-    if address is None:
-        return frozenset()
-    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
-        return frozenset({address, IPv4Address(int(address) & 0xFFFFFFFF)})
-    return frozenset({address})
 
 
 @frozen
@@ -73,7 +57,7 @@ class Forwarding(Generic[T]):
     clients: Networks | None = None
     _targets: dict[str, T] = field(init=False, repr=False)
     _own_names: frozenset[str] = field(init=False, repr=False)
-    _own_addresses: frozenset[_Address] = field(init=False, repr=False)
+    _own_addresses: frozenset[Address] = field(init=False, repr=False)
 
     @_targets.default
     def _find_targets(self) -> dict[str, T]:
@@ -84,8 +68,8 @@ class Forwarding(Generic[T]):
         return frozenset(normal_host(name) for name in self.own_names)
 
     @_own_addresses.default
-    def _find_own_addresses(self) -> frozenset[_Address]:
-        return frozenset[_Address]().union(*(_addresses(name) for name in self._own_names))
+    def _find_own_addresses(self) -> frozenset[Address]:
+        return frozenset[Address]().union(*(destinations(name) for name in self._own_names))
 
     def find(self, query: Query, own_address: str) -> T | None:
         """Return whom a query of its client's is passed on to.
@@ -109,15 +93,15 @@ class Forwarding(Generic[T]):
         hosts = [normal_host(host) for host in query.hosts]
         if hosts[-1] not in self._targets:
             return Denied("target", hosts[-1])
-        own = self._own_addresses | _addresses(own_address)
+        own = self._own_addresses | destinations(own_address)
         return next((denied for host in hosts if (denied := self._refused(host, own))), None)
 
-    def _refused(self, host: str, own: frozenset[_Address]) -> Denied | None:
+    def _refused(self, host: str, own: frozenset[Address]) -> Denied | None:
         """Tell why a host is refused that leads, or could lead, back to where it was asked, or is not plainly other."""
         if "%" in host:  # a zone means nothing elsewhere
             return Denied("not plain", host)
-        if addresses := _addresses(host):
-            if any(each.is_loopback or each.is_unspecified for each in addresses):
+        if addresses := destinations(host):
+            if is_here(addresses):
                 return Denied("loopback", host)
             return None if addresses.isdisjoint(own) else Denied("own", host)
         name = _HOST_NAME.fullmatch(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 
 from fingergw import certificates
-from fingergw.addresses import parse_address
+from fingergw.addresses import Address, destinations, is_here, parse_address
 from fingergw.certificates import Wrap
 from fingergw.endpoint_strings import (
     BACKLOG,
@@ -50,6 +51,9 @@ __all__ = [
 # Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
 _QUEUEING = ("tcp", "unix")
+_LOOPBACKS: dict[int, Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
+# no machine's: RFC 1112 §4, RFC 6666
+_NOBODYS: dict[int, Address] = {4: IPv4Address("240.0.0.1"), 6: IPv6Address("100::1")}
 
 
 def secured(description: str, reactor: Any) -> Wrap:
@@ -126,7 +130,7 @@ def check(description: str, reactor: Any) -> None:
 def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
     """Tell whether a connection has one of this process's own listeners at its other end.
 
-    :param peer: the address of the connection's other end.
+    :param peer: the address that it was made to.
     :param own: that of this end.
     :param bound: what the listener is bound to.
     """
@@ -134,10 +138,29 @@ def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
         return peer == bound
     if getattr(peer, "port", None) != getattr(bound, "port", None):
         return False
-    peer_host, own_host, bound_host = (parse_address(getattr(address, "host", "")) for address in (peer, own, bound))
-    if bound_host is not None and bound_host.is_unspecified:  # it is bound to all that this machine has
-        return peer_host == own_host or (peer_host is not None and peer_host.is_loopback)
-    return peer_host == bound_host
+    peers, bound_host = destinations(getattr(peer, "host", "")), parse_address(getattr(bound, "host", ""))
+    # the kernel takes what is no address in particular for the loopback
+    peers |= {_LOOPBACKS[address.version] for address in peers if address.is_unspecified}
+    if bound_host is None or not bound_host.is_unspecified:
+        return bound_host in peers
+    # it is bound to all that this machine has
+    return is_here(peers) or parse_address(getattr(own, "host", "")) in peers or any(map(_is_own, peers))
+
+
+def _is_own(address: Address) -> bool:
+    """Tell whether this machine has an address; in doubt it has not."""
+    # where a socket can be bound to any address (net.ipv4.ip_nonlocal_bind) that tells nothing
+    return _can_bind(address) and not _can_bind(_NOBODYS[address.version])
+
+
+def _can_bind(address: Address) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 def is_reachable(address: IAddress) -> bool:

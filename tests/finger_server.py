@@ -72,6 +72,7 @@ class FingerServer:
     :param context: how it shall do so, with a certificate of the test's own.
     :param interface: the address to listen at.
     :param path: of a unix socket to listen on, instead of a port.
+    :param port: to listen on where it speaks no TLS; 0 for any.
     :param connections: all there ever were.
     :param most_open: how many were open at once, at most.
     """
@@ -85,6 +86,7 @@ class FingerServer:
         context: Any = None,
         path: str | None = None,
         interface: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.script = script
         self.connections: list[Served] = []
@@ -101,7 +103,7 @@ class FingerServer:
         elif context is not None:
             self._port = reactor.listenSSL(0, factory, context, interface=interface)
         else:
-            self._port = reactor.listenTCP(0, factory, interface=interface)
+            self._port = reactor.listenTCP(port, factory, interface=interface)
         case.addCleanup(self._stop)
 
     @property

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import capturedLogs
 
 import fingergw
+from fingergw import listening
 from fingergw.errors import ConfigError
 from fingergw.gateway import Gateway
 from fingergw.listening import leads_to
@@ -24,6 +25,10 @@ DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"
 OWN = "expected another host: this is a loopback, or no plain name or address"
 PORT = "expected a host, and a port from 1 to 65535, as in %s:old.example.org:79"
+# what the system takes for this machine
+HERE = ["0", "0.0", "00", "0x0", "0.0.0.0", "127.1", "127.0.1", "0177.0.0.1", "0x7f.1", "0x7f000001", "2130706433"]
+HERE += ["017700000001", "127.255.0.9", "localhost"]
+HERE_6 = ["::1", "::", "0:0:0:0:0:0:0:0", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:7f00:9"]
 LISTENER = '[[listeners]]\nname = "front"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
 
@@ -128,6 +133,41 @@ class RefusedTests(ForwardingCase):
         backend = '[[routes]]\nuser = "a"\nbackends = ["b"]\n[backends.b]\ntype = "finger"\nhost = "localhost"\n'
         await self._round(backend + "port = PORT\n", b"a\r\n")
 
+    async def test_leads_back_by_any_name_of_this_machine(self) -> None:
+        """So is one that is written in any way that the system takes for this machine: it is asked nothing."""
+        port, port_6 = free_port(), free_port(socket.AF_INET6)
+        named = {f"four{place}": (host, port) for place, host in enumerate(HERE)}
+        named |= {f"six{place}": (host, port_6) for place, host in enumerate((*HERE, *HERE_6))}
+        gateway = self.start(
+            '[process]\nuser = "root"\n'
+            f'[[listeners]]\nendpoint = "tcp:{port}"\n[[listeners]]\nendpoint = "tcp6:{port_6}"\n'
+            + "".join(
+                f'[[routes]]\nuser = "{name}"\nbackends = ["{name}"]\n'
+                f'[backends.{name}]\ntype = "finger"\nhost = "{host}"\nport = {port}\n'
+                for name, (host, port) in named.items()
+            )
+        )
+        for name, (host, _) in named.items():
+            with capturedLogs() as events:
+                assert await self.ask(gateway, name.encode() + b"\r\n") == BROKEN, host
+            (event,) = [event for event in events if "why" in event]
+            assert event["why"] == "it is this gateway itself, which would go round in circles", host
+        assert sum(sum(each.factory.traffic.outcomes.values()) for each in gateway.listeners) == len(named)
+
+    async def test_another_at_an_address_of_its_own(self) -> None:
+        """Another server at the same port of another address of this machine is asked."""
+        port = free_port()
+        server = FingerServer(self, says(b"hi\n"), port=port)
+        self.start(
+            f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.2"\n'
+            f'[[routes]]\nuser = "a"\nbackends = ["b"]\n[backends.b]\ntype = "finger"\nhost = "0"\nport = {port}\n'
+        )
+        there = TCP4ClientEndpoint(reactor, "127.0.0.2", port)
+        client: Client = await connectProtocol(there, Client())
+        client.transport.write(b"a\r\n")  # type: ignore[union-attr]
+        assert await client.closed == b"hi\r\n"
+        assert server.lines == [b"a\r\n"]
+
 
 class BackendTests(GatewayCase):
     async def test_finger_backend(self) -> None:
@@ -201,12 +241,52 @@ def tcp(host: str, port: int = 79) -> IPv4Address | IPv6Address:
         (tcp("192.0.2.1"), tcp("192.0.2.1", 5), tcp("127.0.0.1"), False),
         (tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("192.0.2.1"), True),
         (tcp("::ffff:192.0.2.1"), tcp("192.0.2.1", 5), tcp("192.0.2.1"), True),
+        (tcp("0.0.0.0"), tcp("127.0.0.1", 5), tcp("0.0.0.0"), True),
+        (tcp("0.0.0.0"), tcp("127.0.0.1", 5), tcp("127.0.0.1"), True),
+        (tcp("0.0.0.0"), tcp("127.0.0.1", 5), tcp("192.0.2.1"), False),
+        (tcp("0.0.0.0"), tcp("127.0.0.1", 5), tcp("::"), True),
+        (tcp("::"), tcp("::1", 5), tcp("::"), True),
+        (tcp("::"), tcp("::1", 5), tcp("::1"), True),
+        (tcp("::ffff:0.0.0.0"), tcp("::ffff:127.0.0.1", 5), tcp("127.0.0.1"), True),
+        (tcp("127.9.9.9"), tcp("127.9.9.9", 5), tcp("::"), True),
+        (tcp("2002:7f00:1::"), tcp("2001:db8::1", 5), tcp("0.0.0.0"), True),
+        (tcp("64:ff9b::7f00:1"), tcp("2001:db8::1", 5), tcp("::"), True),
+        (tcp("64:ff9b::c000:201"), tcp("2001:db8::1", 5), tcp("192.0.2.1"), True),
+        (tcp("64:ff9b::c000:202"), tcp("2001:db8::1", 5), tcp("192.0.2.1"), False),
+        (tcp("64:ff9b::c000:202"), tcp("2001:db8::1", 5), tcp("::"), False),
+        (tcp("fe80::1%lo"), tcp("fe80::1", 5), tcp("::"), True),
+        (tcp("fe80::1"), tcp("fe80::1%lo", 5), tcp("::"), True),
+        (tcp("fe80::1%lo"), tcp("fe80::2%lo", 5), tcp("fe80::1"), True),
+        (tcp("192.0.2.1"), tcp("192.0.2.1", 5), tcp("systemd"), False),
         (UNIXAddress("/run/f"), UNIXAddress(None), UNIXAddress("/run/f"), True),
         (UNIXAddress("/run/g"), UNIXAddress(None), UNIXAddress("/run/f"), False),
         (UNIXAddress("/run/g"), UNIXAddress(None), tcp("127.0.0.1"), False),
         (tcp("127.0.0.1"), tcp("127.0.0.1", 5), UNIXAddress("/run/f"), False),
     ],
 )
-def test_leads_to(peer: IAddress, own: IAddress, bound: IAddress, expected: bool) -> None:
+def test_leads_to(
+    peer: IAddress, own: IAddress, bound: IAddress, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection leads to a listener when its other end is what that is bound to, on this very machine."""
+    monkeypatch.setattr(listening, "_can_bind", lambda _: False)  # whatever this machine has
     assert leads_to(peer, own, bound) is expected
+
+
+def test_leads_to_any_own_address() -> None:
+    """What is bound to all addresses is also at those that the kernel would not connect from."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address beside its loopback")
+        own = probe.getsockname()[0]
+    assert leads_to(tcp(own), tcp("127.0.0.1", 5), tcp("0.0.0.0"))
+    assert leads_to(tcp(f"::ffff:{own}"), tcp("::1", 5), tcp("::"))
+    assert leads_to(tcp(f"64:ff9b::{own}"), tcp("::1", 5), tcp("::"))
+    assert not leads_to(tcp(own), tcp("127.0.0.1", 5), tcp("127.0.0.1"))
+
+
+def test_where_anything_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel binds a socket to any address at all, that makes none of them this machine's."""
+    monkeypatch.setattr(listening, "_can_bind", lambda _: True)
+    assert not leads_to(tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("0.0.0.0"))
