@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from io import BytesIO
+from ipaddress import IPv4Address
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
@@ -14,24 +16,50 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
+from fingergw.addresses import parse_address
 from fingergw.gateway import Gateway
 from fingergw.metrics import Exposition
 
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST_SECONDS = 10.0
-_MAX_CONNECTIONS = 32
+_MAX_IDLE = 32
+_MAX_ASKING = 32
+_MAX_NAME_BYTES = 256
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# The only ones that are read, by Twisted or by a page.
+_HEADERS_READ = frozenset({b"accept", b"content-length", b"expect", b"host", b"transfer-encoding"})
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{0,5})?")
 
 
-def make_site(gateway: Gateway, reactor: Any) -> Site:
+def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Site:
     """Return the pages at which a gateway is watched: ``/metrics``, ``/healthz`` and ``/readyz``.
 
     :param reactor: for the deadlines of requests.
+    :param hosts: the names that it may be asked for by, beside ``localhost`` and addresses.
     """
     root = _Nothing()
     root.putChild(b"metrics", _Metrics(Exposition(gateway)))
     root.putChild(b"healthz", _Health())
     root.putChild(b"readyz", _Readiness(gateway))
-    return _AdminSite(root, reactor)
+    return _AdminSite(root, reactor, frozenset({"localhost", *map(_normal, hosts)}))
+
+
+def _normal(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+def _is_known(authority: bytes, names: Collection[str]) -> bool:
+    """Tell whether a host is this one by no name that somebody else may have given it.
+
+    :param authority: the host, and its port if any.
+    """
+    found = _AUTHORITY.fullmatch(authority.decode("latin-1"))
+    if found is None:
+        return False
+    if found["six"] is not None:
+        return ":" in found["six"] and parse_address(found["six"]) is not None
+    return _normal(found["name"]) in names or isinstance(parse_address(found["name"]), IPv4Address)
 
 
 class _Page(Resource):
@@ -123,6 +151,17 @@ class _Nothing(_Page):
         return 404, _TEXT, b"nothing is here; there are /metrics, /healthz and /readyz\n"
 
 
+class _Misdirected(_Page):
+    """That it is not asked for by a name of its own, as when a page in a browser asks by a name that leads here."""
+
+    def page(self, request: Request) -> tuple[int, str, bytes]:
+        return (
+            421,
+            _TEXT,
+            b"ask by an address, by localhost, or by a name that the configuration has: hosts in [admin]\n",
+        )
+
+
 class _Nowhere(BytesIO):
     """Where a request's body goes, which nobody reads. Twisted would keep it in a file, however long it gets."""
 
@@ -143,39 +182,85 @@ class _Channel(HTTPChannel):
         self.factory.closed(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header that somebody reads, and no other: Twisted keeps each name that it has seen, for ever."""
+        name, colon, value = line.partition(b":")
+        if len(name) > _MAX_NAME_BYTES:
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n")  # type: ignore[union-attr]
+            self.loseConnection()
+            return False
+        if name.lower() not in _HEADERS_READ and colon and _TOKEN.fullmatch(name):
+            return True
+        return super().headerReceived(name.lower() + colon + value)  # type: ignore[no-any-return, no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        self.factory.asked(self)
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         request.setHeader(b"connection", b"close")
         return False
+
+    def read(self) -> None:
+        """Take what has come and was not yet read."""
+        lost = self.transport.doRead()  # type: ignore[union-attr]  # every stream transport has it
+        if lost is not None:
+            self.abort()
+
+    def abort(self) -> None:
+        """Have it gone at once."""
+        self.factory.closed(self)
+        self.transport.abortConnection()  # type: ignore[union-attr]  # likewise
 
 
 class _AdminSite(Site):
     """A site that whoever can reach it may ask, and that takes no more than a few sockets of the gateway.
 
-    Where there are too many connections the oldest goes: what is asked is answered at once, so that one is idle.
+    Where there are too many connections, the oldest of those goes from which no request has come. Who has asked is
+    answered at once: too many of these are of clients that do not read, and again the oldest goes.
     """
 
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # Twisted's also has HTTP/2 for those who install it
 
-    def __init__(self, root: Resource, reactor: Any) -> None:
+    def __init__(self, root: Resource, reactor: Any, names: Collection[str]) -> None:
         super().__init__(root, timeout=None, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
-        self._deadlines: dict[_Channel, IDelayedCall] = {}
+        self._names = names
+        # their deadlines
+        self._idle: dict[_Channel, IDelayedCall] = {}
+        self._asking: dict[_Channel, IDelayedCall] = {}
 
     def opened(self, channel: _Channel) -> None:
         """Note a new connection."""
-        if len(self._deadlines) >= _MAX_CONNECTIONS:
-            self._abort(next(iter(self._deadlines)))
-        self._deadlines[channel] = self.reactor.callLater(_REQUEST_SECONDS, self._abort, channel)
+        self._idle[channel] = self.reactor.callLater(_REQUEST_SECONDS, channel.abort)
+        while len(self._idle) > _MAX_IDLE:
+            oldest = next(iter(self._idle))
+            oldest.read()  # its request may have come, in the same instant as many connections
+            if oldest in self._idle:
+                oldest.abort()
+
+    def asked(self, channel: _Channel) -> None:
+        """Note that a connection's request has come whole."""
+        deadline = self._idle.pop(channel, None)
+        if deadline is not None:
+            self._asking[channel] = deadline
+        if len(self._asking) > _MAX_ASKING:
+            next(iter(self._asking)).abort()
 
     def closed(self, channel: _Channel) -> None:
         """Note that a connection is gone, or as good as gone."""
-        deadline = self._deadlines.pop(channel, None)
+        deadline = self._idle.pop(channel, None) or self._asking.pop(channel, None)
         if deadline is not None and deadline.active():
             deadline.cancel()
 
-    def _abort(self, channel: _Channel) -> None:
-        self.closed(channel)
-        channel.transport.abortConnection()  # type: ignore[union-attr]  # every stream transport has it
+    def getResourceFor(self, request: Request) -> Resource:
+        """Return the page that is asked for, if the host is this one."""
+        asked_for = list(request.requestHeaders.getRawHeaders(b"host", []))
+        if (absolute := _ABSOLUTE.match(request.uri)) is not None:
+            asked_for.append(absolute[1])
+        if not all(_is_known(authority, self._names) for authority in asked_for):
+            return _Misdirected()
+        return super().getResourceFor(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def getContentFile(self, length: int | None) -> BytesIO:
         """Return what takes a request's body."""
@@ -188,6 +273,6 @@ class _AdminSite(Site):
         """Open no log: Twisted's would also keep a clock for that, which wakes the process every second."""
 
     def stopFactory(self) -> None:
-        for channel in list(self._deadlines):
-            self._abort(channel)
+        for channel in (*self._idle, *self._asking):
+            channel.abort()
         super().stopFactory()

@@ -491,6 +491,19 @@ endpoint = "tcp:1079"  #! admin.endpoint: expected an endpoint of its own; liste
 --- admin-through-a-proxy
 [admin]
 endpoint = "haproxy:tcp:1"  #! admin.endpoint: expected one that is asked without a PROXY header; remove haproxy:
+--- admin-hosts
+[admin]
+hosts = [
+    "gateway-1.example.org",
+    "a b",  #! admin.hosts[1]: $HOST
+    "h:9179",  #! admin.hosts[2]: $HOST
+    9,  #! admin.hosts[3]: expected a string, not a whole number
+    "",  #! admin.hosts[4]: $HOST
+    "http://h/",  #! admin.hosts[5]: $HOST
+]
+--- admin-host-alone
+[admin]
+hosts = "gateway-1.example.org"  #! admin.hosts: expected a list, not a string
 --- many-at-once
 [limits]
 max_connections = "5"  #! limits.max_connections: expected a whole number, not a string
@@ -805,7 +818,7 @@ def test_the_contract(tmp_path: Path) -> None:
         answers=model.Answers("ascii", True, "1", "2", "3", "4", "5", "6"),
         process=model.Process("fingergw", "fg", model.FilePath(Path("/var/empty")), model.Umask(0o27)),
         log=model.Log("access.log", "json", "debug"),
-        admin=model.Admin("tcp:9179:interface=127.0.0.1"),
+        admin=model.Admin("tcp:9179:interface=127.0.0.1", (model.HostName("gateway-1.example.org"),)),
     )
     assert [route.name for route in config.routes] == ["oncall", "a, b", "svc-*", "(?P<team>[a-z]+)-oncall", "index"]
 
@@ -967,6 +980,7 @@ level = "debug"
 
 [admin]
 endpoint = "tcp:9179:interface=127.0.0.1"
+hosts = ["gateway-1.example.org"]
 """
 
 
@@ -1016,7 +1030,7 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "process": {"user": None, "group": None, "chroot": None, "umask": None},
         "log": {"access": "-", "format": "text", "level": "info"},
-        "admin": {"endpoint": None},
+        "admin": {"endpoint": None, "hosts": ()},
     }
     command = model.CommandBackend((model.Argument("a"),))
     assert config.backends == {"c": command}

@@ -75,7 +75,9 @@ class WatchedCase(GatewayCase):
 
     async def get(self, gateway: Gateway, path: str, method: str = "GET", accept: str = "") -> Response:
         """Ask for a page."""
-        return await self.request(gateway, f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
+        return await self.request(
+            gateway, f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
+        )
 
     async def scrape(self, gateway: Gateway) -> bytes:
         """Return the metrics."""

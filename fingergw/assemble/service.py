@@ -219,7 +219,7 @@ def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | 
     except ListenError as error:
         machine.problems.append(Problem(path, str(error)))
         return None
-    return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor)))
+    return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor, settings.hosts)))
 
 
 def _examined(description: str, machine: Machine, reactor: Any, *where: str | int) -> tuple[str, Wrap]:

@@ -190,5 +190,6 @@ KEYS: Final[dict[type, dict[str, str]]] = {
     model.Admin: {
         "endpoint": 'The server endpoint for /metrics, /healthz and /readyz, such as "tcp:9179", which is on the '
         "loopback unless an interface is named. Default: none",
+        "hosts": "Names by which it may be asked for there, beside localhost and addresses.",
     },
 }

@@ -313,6 +313,7 @@ class Admin:
     """``[admin]``: where the gateway is watched."""
 
     endpoint: str | None = None
+    hosts: tuple[HostName, ...] = ()
 
 
 @frozen
