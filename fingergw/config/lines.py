@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+_DEEPEST: Final = 50  # no mistake is found as deep as that
 
 
 def line_numbers(text: str) -> dict[KeyPath, int]:
@@ -35,6 +36,8 @@ def line_numbers(text: str) -> dict[KeyPath, int]:
         return base
 
     def value(node: Node, path: KeyPath) -> None:
+        if len(path) > _DEEPEST:
+            return
         if node.type == "array":
             items = [item for item in node.named_children if item.type != "comment"]
             for index, item in enumerate(items):

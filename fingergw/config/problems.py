@@ -5,13 +5,22 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from attrs import frozen
 
+from fingergw.config.bounds import is_suspect, out_of_bounds
 from fingergw.config.lines import KeyPath, line_numbers
 from fingergw.config.model import Source
 from fingergw.errors import ConfigError
 from fingergw.query import escape, printable
+
+_MAX_OUT_OF_BOUNDS: Final = 20
+_MAX_MESSAGE: Final = 1000
+_MAX_WORD: Final = 100
+_MAX_KNOWN: Final = 200
+_MAX_LISTED: Final = 50
 
 
 @frozen
@@ -34,7 +43,7 @@ def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
 def located(problems: Sequence[Problem], source: Source | None) -> list[str]:
     """Return a line for each problem that says where it stands, in the order of their lines."""
     if source is None or not problems:
-        return [f"{_show(problem.path)}: {printable(problem.message)}" for problem in problems]
+        return [f"{_show(problem.path)}: {_shown(problem.message)}" for problem in problems]
     lines = line_numbers(source.text)
 
     def line(problem: Problem) -> int:
@@ -43,7 +52,7 @@ def located(problems: Sequence[Problem], source: Source | None) -> list[str]:
 
     numbered = sorted(((line(problem), problem) for problem in problems), key=lambda item: item[0])
     return [
-        f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{printable(problem.message)}"
+        f"{source.path}:{number}: {_show(problem.path) + ': ' if problem.path else ''}{_shown(problem.message)}"
         for number, problem in numbered
     ]
 
@@ -53,24 +62,50 @@ def parse_toml(source: Source) -> dict[str, object]:
 
     :raises ConfigError: it is not TOML; the message has the line.
     """
+    if is_suspect(source.text):
+        _refuse_out_of_bounds(source)
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        reason, _, place = str(error).partition(" (at ")
+        reason, _, place = str(error).rpartition(" (at ")
         line = place.removeprefix("line ").partition(",")[0]
         number = line if line.isdigit() else str(source.text.count("\n") + 1)
-        raise ConfigError([f"{source.path}:{number}: not TOML: {reason[:1].lower()}{reason[1:]}"]) from None
+        why = f"not TOML: {reason[:1].lower()}{reason[1:]}"
     except RecursionError:
-        raise ConfigError([f"{source.path}: expected lists and tables in each other less deeply"]) from None
+        _refuse_out_of_bounds(source)
+        number, why = "1", "expected lists and tables in each other less deeply"
+    raise ConfigError([f"{source.path}:{number}: {_shown(why)}"])
+
+
+def _refuse_out_of_bounds(source: Source) -> None:
+    """Refuse a text that takes tomllib too long, or too much of Python's stack.
+
+    :raises ConfigError: it does; the message has the lines.
+    """
+    found = list(islice(out_of_bounds(source.text), _MAX_OUT_OF_BOUNDS))
+    if found:
+        raise ConfigError([f"{source.path}:{line}: {why}" for line, why in found])
+
+
+def _shown(message: str) -> str:
+    """Return a message as it is shown: printable, and no longer than somebody reads."""
+    return printable(_shortened(message, _MAX_MESSAGE))
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def unknown(word: str, known: Iterable[str], what: str) -> str:
     """Return the message for a word that is not among those it may be, with the nearest of these."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1)
+    shown = escape(_shortened(word, _MAX_WORD))
+    # what takes time by the length of both, and by how many there are
+    near = difflib.get_close_matches(word, known, n=1) if len(word) <= _MAX_WORD and len(known) <= _MAX_KNOWN else []
     if near:
-        return f'unknown {what} "{escape(word)}"; did you mean "{near[0]}"?'
-    return f'unknown {what} "{escape(word)}"; expected one of: {", ".join(known) or "(there is none)"}'
+        return f'unknown {what} "{shown}"; did you mean "{near[0]}"?'
+    more = f" and {len(known) - _MAX_LISTED} more" if len(known) > _MAX_LISTED else ""
+    return f'unknown {what} "{shown}"; expected one of: {", ".join(known[:_MAX_LISTED]) or "(there is none)"}{more}'
 
 
 def _show(path: KeyPath) -> str:
@@ -80,5 +115,7 @@ def _show(path: KeyPath) -> str:
             shown += f"[{part}]"
         else:
             plain = part.replace("-", "").replace("_", "").isalnum() and part.isascii()
-            shown += ("." if shown else "") + (part if plain else f'"{escape(part)}"')
+            shown += ("." if shown else "") + (
+                part if plain and len(part) <= _MAX_WORD else f'"{escape(_shortened(part, _MAX_WORD))}"'
+            )
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import attrs
 from cattrs import Converter
 
 from fingergw.config import model
+from fingergw.config.bounds import MAX_BYTES
 from fingergw.config.files import open_text
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, parse_toml, to_error, unknown
@@ -67,14 +69,20 @@ def _read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str
     """
     try:
         with open_text(path, or_pipe=is_whole) as file:
-            return file.read()
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise ConfigError([f"{path}: expected no more than {MAX_BYTES} bytes"])
+            data = file.buffer.read()
     except OSError as error:
         advice = ""
         if hint and isinstance(error, FileNotFoundError):
             advice = f"; to have one to start from, run: fingergw init {shlex.quote(str(path))}"
         raise ConfigError([f"{path}: cannot be read: {error.strerror}{advice}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{path}: not UTF-8, which TOML must be; save it as UTF-8"]) from None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8, which TOML must be; save it as UTF-8"]) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _structure(raw: dict[str, Any], converter: Converter, source: model.Source) -> tuple[model.Config, list[Problem]]:
