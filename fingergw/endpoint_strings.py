@@ -57,9 +57,8 @@ def in_later_root(description: str) -> str:
 
 def _with_files(description: str, change: Callable[[Path], Path]) -> str:
     """Return an endpoint string whose files are others."""
-    if is_proxied(description):
-        return PROXIED + _with_files(description.removeprefix(PROXIED), change)
-    kind, *arguments = split(description)
+    proxied = PROXIED if is_proxied(description) else ""
+    kind, *arguments = split(description.removeprefix(proxied))
     files = _FILE_ARGUMENTS.get(kind, set())
     changed = [kind]
     for place, argument in enumerate(arguments):
@@ -68,7 +67,7 @@ def _with_files(description: str, change: Callable[[Path], Path]) -> str:
             path = change(Path(unquote(value)))
             argument = key + equals + quoteStringArgument(str(path)).replace("=", r"\=")
         changed.append(argument)
-    return ":".join(changed)
+    return proxied + ":".join(changed)
 
 
 def split(description: str) -> list[str]:
@@ -194,10 +193,16 @@ def server(description: str) -> Server:
 
 
 def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return an endpoint string's unnamed and named arguments."""
+    """Return an endpoint string's unnamed and named arguments.
+
+    :raises ListenError: one ends in the midst of a quotation.
+    """
     unnamed, named = [], {}
     for argument in arguments:
-        key, value = re.fullmatch(r"((?:\\.|[^=\\])*)(=.*)?", argument, re.DOTALL).groups()  # type: ignore[union-attr]
+        found = re.fullmatch(r"((?:\\.|[^=\\])*)(=(?:\\.|[^\\])*)?", argument, re.DOTALL)
+        if found is None:
+            raise ListenError("expected something after a backslash; write two for one that is meant as such")
+        key, value = found.groups()
         if value is None:
             unnamed.append(unquote(key))
         else:
@@ -216,10 +221,10 @@ def socket_of(description: str) -> str:
 def on_loopback(description: str) -> str:
     """Return an endpoint string that is bound to the loopback, where it does not say to what."""
     kind, *arguments = split(description)
-    unnamed, named = parse_arguments(arguments)
     if kind not in ("tcp", "tcp6", "ssl", "tls"):
         return description
-    with suppress(TypeError):  # which is said where it is taken apart
+    with suppress(TypeError, ListenError):  # which is said where it is taken apart
+        unnamed, named = parse_arguments(arguments)
         if "interface" not in signature(_SERVERS[kind]).bind(*unnamed, **named).arguments:
             return f"{description}:interface=" + (r"\:\:1" if kind in ("tcp6", "tls") else "127.0.0.1")
     return description

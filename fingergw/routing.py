@@ -18,6 +18,7 @@ T = TypeVar("T")
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
 Mismatch: TypeAlias = Literal["name", "client"]
 """Why a route does not match: it is for other names, or not for this client."""
+_MAX_REGEX_BYTES = 2 << 20  # what is more takes a second to compile
 _NO_GROUPS: dict[str, str] = {}
 
 
@@ -50,8 +51,10 @@ def group_names(pattern: str) -> frozenset[str]:
     return frozenset(_compile(pattern, False).groupindex)
 
 
+@lru_cache(maxsize=1024)  # each is asked for several times: to be checked, for its groups, for each listener
 def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     options = re2.Options()
+    options.max_mem = _MAX_REGEX_BYTES
     options.case_sensitive = case_sensitive
     options.log_errors = False
     try:

@@ -757,7 +757,7 @@ def test_the_contract(tmp_path: Path) -> None:
                 fallthrough=("missing",),
             ),
             model.Route(("people",), users=(model.UserName("a"), model.UserName("b"))),
-            model.Route(("services",), pattern="svc-*"),
+            model.Route(("services",), pattern=model.Glob("svc-*")),
             model.Route(("rota",), regex=model.Regex("(?P<team>[a-z]+)-oncall")),
             model.Route(("menu",), index=True),
         ),

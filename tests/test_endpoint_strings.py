@@ -70,6 +70,10 @@ def test_socket_of(expected: str) -> None:
         ("HAProxy:tcp:79", "expected haproxy: once, and as plainly as that"),
         ("haproxy:HAPROXY:tcp:79", "expected haproxy: once"),
         ("systemd:INET", "expected either name= or index="),
+        ("tcp:79\\", "expected something after a backslash"),
+        ("tcp:79:interface=\\", "expected something after a backslash"),
+        ("haproxy:tcp:79\\\\\\", "expected something after a backslash"),
+        ("haproxy:" * 20_000 + "tcp:79", "expected haproxy: once"),
     ],
 )
 def test_mistakes(description: str, message: str) -> None:
@@ -98,6 +102,7 @@ def test_not_secured() -> None:
         ("tcp:79:interface=", "tcp:79:interface="),
         ("unix:/run/s", "unix:/run/s"),
         ("other:79", "other:79"),
+        ("tcp:7\\", "tcp:7\\"),
         ("tcp", "tcp"),
         ("TCP:79", "TCP:79:interface=127.0.0.1"),
     ],

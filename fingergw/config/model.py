@@ -30,6 +30,8 @@ FilePath = NewType("FilePath", Path)
 """A file; in the configuration it may be relative to the configuration file."""
 Umask = NewType("Umask", int)
 """A file creation mask; in the configuration a string of octal digits."""
+Glob = NewType("Glob", str)
+"""A shell-style pattern."""
 Regex = NewType("Regex", str)
 """A pattern in RE2 syntax."""
 Argument = NewType("Argument", str)
@@ -112,7 +114,7 @@ class Route:
     summary: str = ""
     user: UserName | None = None
     users: tuple[UserName, ...] | None = None
-    pattern: str | None = None
+    pattern: Glob | None = None
     regex: Regex | None = None
     index: bool = False
     listeners: tuple[str, ...] | None = None

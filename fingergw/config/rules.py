@@ -112,7 +112,13 @@ def _texts(backend: model.Backend) -> Iterator[tuple[KeyPath, str]]:
 def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
     """Look for placeholders that a route to their backend does not set, unless a mistake in one leaves that open."""
     whole = {index for index, _ in config.numbered_routes()}
-    broken = [route.get("backends") for index, route in _tables(raw, "routes") if index not in whole]
+    broken = {
+        name
+        for index, route in _tables(raw, "routes")
+        if index not in whole and isinstance(given := route.get("backends"), str | list)
+        for name in ([given] if isinstance(given, str) else given)
+        if isinstance(name, str)
+    }
     groups: dict[str, list[frozenset[str]]] = {}
     for route in config.routes:
         for name in route.backends:
@@ -123,7 +129,7 @@ def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem
             used = Template.compile(text).names
             if used and path == ("argv", 0):
                 yield Problem(("backends", name, *path), "expected the program's name, without placeholders")
-            if any(name == given or (isinstance(given, list) and name in given) for given in broken):
+            if name in broken:
                 continue
             for placeholder in sorted(used - set_by_all - {"user"}):
                 yield Problem(

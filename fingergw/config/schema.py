@@ -27,7 +27,6 @@ _SECONDS: Final[Schema] = {"type": "number", "exclusiveMaximum": int(values.END_
 _STRINGS: Final[dict[Any, str]] = {  # never stricter than what is loaded
     Network: r"^[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?$",
     model.Umask: f"^{values.UMASK}$",
-    model.Regex: ".",
     model.Url: r"^[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?$",
     model.HeaderName: f"^{values.HEADER_NAME}$",
     model.HeaderValue: r"^[^\x00-\x1f\x7f]*$",
@@ -165,6 +164,8 @@ _OTHERS: Final[Mapping[Any, Schema]] = {
     model.Period: {**_SECONDS, "minimum": 0},
     model.Argument: _TEXT,
     model.FilePath: _TEXT,
+    model.Glob: {**_TEXT, "maxLength": values.MAX_GLOB},
+    model.Regex: {**_TEXT, "minLength": 1, "maxLength": values.MAX_REGEX},
 }
 _GIVEN: Final[Mapping[str, Schema]] = {"index": {"not": {"properties": {"index": {"const": False}}}}}
 _LISTENER: Final[Schema] = {

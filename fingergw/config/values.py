@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_network
+from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -42,6 +43,9 @@ HEADER_NAME: Final = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"
 """RFC 9110 §5.6.2."""
 HOST_NAME: Final = r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?"
 """A host's name, where it is no address."""
+MAX_GLOB: Final = 1000
+MAX_REGEX: Final = 3000
+"""Characters in a pattern of either kind."""
 UMASK: Final = "[0-7]{1,4}"
 
 
@@ -76,7 +80,10 @@ def text(value: object, _: object) -> str:
 
 def number(value: object, _: object) -> float:
     """Return a number of any kind."""
-    return float(value) if type(value) is int else plain(float, value)
+    try:
+        return float(value) if type(value) is int else plain(float, value)
+    except OverflowError:  # it has no end
+        return inf
 
 
 def _within(low: int, high: int) -> Callable[[object, object], int]:
@@ -123,8 +130,16 @@ def _umask(value: object, _: object) -> int:
     return int(string, 8)
 
 
+def _short(value: object, most: int) -> str:
+    """Return a string that is compiled, which takes time and memory by its length."""
+    string = plain(str, value)
+    if len(string) > most:
+        raise ExpectedError(f"expected no more than {most} characters, and found {len(string)}")
+    return string
+
+
 def _regex(value: object, _: object) -> str:
-    pattern = plain(str, value)
+    pattern = _short(value, MAX_REGEX)
     try:
         names = group_names(pattern)
     except ValueError as error:
@@ -210,6 +225,7 @@ HOOKS: Final[dict[Any, Callable[[object, object], object]]] = {
     model.Seconds: _seconds,
     model.Period: _period,
     model.Umask: _umask,
+    model.Glob: lambda value, _: _short(text(value, _), MAX_GLOB),
     model.Regex: _regex,
     model.Variable: _variable,
     model.Argument: _argument,

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+from twisted.internet.testing import MemoryReactorClock
 
-from fingergw import config
+from fingergw import assemble, config
 from fingergw.access_log import Entry, json_line, text_line
 from fingergw.config.problems import to_error
 from fingergw.errors import BadProxyHeader, BadQuery, ConfigError
@@ -102,7 +103,9 @@ def configuration(data: bytes) -> None:
     path.write_bytes(data)
     try:
         found, problems = config.read(path)
+        more = assemble.problems(found, MemoryReactorClock())
         mistakes = to_error(problems, found.source).problems
+        assert all(mistake.isprintable() for mistake in to_error(more, found.source).problems)
     except ConfigError as error:
         found, mistakes = None, error.problems
     for mistake in mistakes:
