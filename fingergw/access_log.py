@@ -21,24 +21,29 @@ _FLUSH_ENTRIES = 1000
 _JOURNAL_PRIORITY = "<6>"  # an information: sd-daemon(3)
 
 
-Entry: TypeAlias = tuple[float, str, str, str, str, str, str, int, float, str]
+Entry: TypeAlias = tuple[float, str, str, bytes, str, str, str, int, float, str]
 """Time of day, listener, client, query, route, backend, outcome, bytes, seconds, cache state."""
 
 
 def text_line(stamp: str, entry: Entry) -> str:
     """Return a query's line as words; what may hold blanks is in double quotes. Outcome and cache state are our own."""
     _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
+    asked = escape(query.decode("utf-8", "surrogateescape"))
     return (
-        f'{stamp} "{escape(listener)}" {escape(client)} "{escape(query)}" "{escape(route)}" "{escape(backend)}" '
+        f'{stamp} "{escape(listener)}" {escape(client)} "{asked}" "{escape(route)}" "{escape(backend)}" '
         f"{outcome} {size} {seconds * 1000:.3f} {cache or '-'}\n"
     )
 
 
 def json_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as a JSON object, printable ASCII alone."""
+    """Return a query's line as a JSON object, printable ASCII alone; its bytes too where they are no text."""
     _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
+    try:
+        asked = quoted(query.decode())
+    except UnicodeDecodeError:
+        asked = f'{quoted(query.decode(errors="backslashreplace"))}, "query_hex": "{query.hex()}"'
     return (
-        f'{{"time": "{stamp}", "listener": {quoted(listener)}, "client": {quoted(client)}, "query": {quoted(query)}, '
+        f'{{"time": "{stamp}", "listener": {quoted(listener)}, "client": {quoted(client)}, "query": {asked}, '
         f'"route": {quoted(route)}, "backend": {quoted(backend)}, "outcome": {quoted(outcome)}, "bytes": {size}, '
         f'"milliseconds": {seconds * 1000:.3f}, "cache": {quoted(cache)}}}\n'
     )
@@ -105,7 +110,7 @@ class AccessLog:
         self,
         listener: str,
         client: str,
-        query: str,
+        query: bytes,
         route: str,
         backend: str,
         outcome: str,
@@ -115,7 +120,7 @@ class AccessLog:
     ) -> None:
         """Note a query.
 
-        :param query: as the client sent it; it is escaped here.
+        :param query: the line as the client sent it; it is escaped here.
         :param route: the name of the route it took; empty if it took none.
         :param backend: the name of the backend that answered; empty if none did.
         :param outcome: ``answered``, a refusal's name in ``[answers]``, ``timeout``, ``gone``, ``denied``,

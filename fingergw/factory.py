@@ -141,7 +141,7 @@ class FingerFactory(ServerFactory):
         self,
         outcome: str,
         client: str,
-        query: str = "",
+        query: bytes = b"",
         route: str = "",
         backend: str = "",
         size: int = 0,

@@ -271,9 +271,8 @@ class FingerProtocol(Protocol):
 
     def _log_access(self, outcome: str, size: int = 0, backend: str = "", cache: str = "") -> float:
         factory = self.factory
-        line = self._line.decode("utf-8", "backslashreplace")
         took = factory.seconds() - self._asked_at
-        factory.note(outcome, self.client, line, self._route, backend, size, took, cache)
+        factory.note(outcome, self.client, self._line, self._route, backend, size, took, cache)
         return took
 
     def readConnectionLost(self) -> None:

@@ -164,11 +164,24 @@ def truncate(wire: bytes, max_bytes: int) -> bytes:
     return kept.encode() + b"\r\n"
 
 
+# No two texts are escaped alike: what is a byte has two digits, what is a character beyond ASCII four or eight.
+_ESCAPES = (
+    {number: f"\\x{number:02x}" for number in (*range(0x20), 0x7F)}
+    | {0xDC00 + number: f"\\x{number:02x}" for number in range(0x80, 0x100)}
+    | {number: f"\\u{number:04x}" for number in range(0x80, 0x100)}
+    | {ord(each): f"\\{shown}" for each, shown in zip('\t\n\r"\\', 'tnr"\\', strict=True)}
+)
+
+
 def escape(text: str) -> str:
-    """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line."""
+    """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line.
+
+    :param text: bytes in it that are not UTF-8 are as ``surrogateescape`` has them.
+    """
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
-    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    # by what needs no module of encodings, which may be out of reach in a chroot
+    return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def printable(text: str, kept: str = "") -> str:

@@ -17,17 +17,19 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from fingergw.access_log import AccessLog, Entry, json_line, text_line
+from fingergw.query import escape
+from tests.escaped import unescaped
 from tests.support import DEADLINE_SECONDS, ROOT
 
 NOW = 1795335600.25
 STAMP = "2026-11-22T08:20:00Z"
-PLAIN = ("public", "192.0.2.1", "moshez", "people", "map", "answered", 16, 0.0012345)
+PLAIN = ("public", "192.0.2.1", b"moshez", "people", "map", "answered", 16, 0.0012345)
 
 
 def make(path: str | Path, form: Literal["text", "json"] = "text") -> tuple[AccessLog, Clock]:
@@ -86,40 +88,118 @@ HOSTILE = ['"', "\\", '\\"', "\x1b[2J\x07", "a\r\nb", "\x00\x7f\x9b", "é\u202e\
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_words_stay_within_their_quotes(tmp_path: Path, text: str) -> None:
     """Nothing in a query or a name can forge a line, end its quotes or reach a terminal."""
-    line = written(tmp_path / "log", "text", text, text, text, text, text, "bad_query", 0, 0.0)
-    quoted = text.encode("unicode_escape").decode().replace('"', '\\"')
-    assert line == f'{STAMP} "{quoted}" {quoted} "{quoted}" "{quoted}" "{quoted}" bad_query 0 0.000 -\n'
+    asked = text.encode(errors="surrogatepass")
+    line = written(tmp_path / "log", "text", text, text, asked, text, text, "bad_query", 0, 0.0)
+    quoted, query = escape(text), escape(asked.decode(errors="surrogateescape"))
+    assert line == f'{STAMP} "{quoted}" {quoted} "{query}" "{quoted}" "{quoted}" bad_query 0 0.000 -\n'
     assert line[:-1].isprintable()
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_words_in_json(tmp_path: Path, text: str) -> None:
     """A JSON line is printable ASCII alone, and says exactly what was asked."""
-    line = written(tmp_path / "log", "json", text, text, text, text, text, "bad_query", 0, 0.0)
+    asked = text.encode(errors="surrogatepass")
+    line = written(tmp_path / "log", "json", text, text, asked, text, text, "bad_query", 0, 0.0)
     assert line.count("\n") == 1
     assert line[:-1].isprintable()
     found = json.loads(line)
-    assert [found[key] for key in ("listener", "client", "query", "route", "backend")] == [text] * 5
+    assert [found[key] for key in ("listener", "client", "route", "backend")] == [text] * 4
+    assert asked_in_json(found) == asked
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from('"\\\x7f\x1b\n'), max_size=40)
+# with what could be taken for an escape
+ANY_LINE = st.lists(
+    st.binary(max_size=4)
+    | st.sampled_from(["\xff", "é", "\\", '"', "\x9b", "\u202e", "\U0001f642", "\ufffd"]).map(str.encode)
+    | st.sampled_from([rb"\xff", rb"\u00ff", rb"\udcff", rb"\n", b"\xff", b"\xed\xb3\xbf", b"\xc3", b"ff"]),
+    max_size=8,
+).map(b"".join)
 
 
-@given(ANY_TEXT, ANY_TEXT)
-def test_any_words_make_one_printable_line(query: str, client: str) -> None:
-    """Whatever Unicode has, surrogates too, a line of either form is printable ASCII with one end."""
-    entry: Entry = (NOW, "public", client, query, query, query, "answered", 0, 0.0, "")
+def asked_in_text(line: str) -> bytes:
+    """Return the query in a text line."""
+    query = re.match(r'\S+ "(?:[^"\\]|\\.)*" \S+ "((?:[^"\\]|\\.)*)"', line)
+    assert query is not None
+    return unescaped(query[1]).encode(errors="surrogateescape")
+
+
+def asked_in_json(found: dict[str, Any]) -> bytes:
+    """Return the query in a JSON line."""
+    return bytes.fromhex(found["query_hex"]) if "query_hex" in found else str(found["query"]).encode()
+
+
+@given(ANY_LINE, ANY_TEXT)
+def test_any_words_make_one_printable_line(query: bytes, name: str) -> None:
+    """Whatever was asked, it can be told from a line of either form, which is printable ASCII with one end."""
+    entry: Entry = (NOW, "public", "::1", query, name, name, "answered", 0, 0.0, "")
     for line in (text_line(STAMP, entry), json_line(STAMP, entry)):
         assert line.isascii()
         assert line[:-1].isprintable()
         assert line.endswith("\n")
-    assert json.loads(json_line(STAMP, entry))["query"] == query
+    assert asked_in_text(text_line(STAMP, entry)) == query
+    found = json.loads(json_line(STAMP, entry))
+    assert asked_in_json(found) == query
+    assert found["query"] == query.decode(errors="backslashreplace")
+    assert [found["route"], found["backend"]] == [name, name]
+
+
+@given(ANY_LINE, ANY_LINE)
+@example(b"\xff", rb"\xff")
+@example(b"\xff", "\xff".encode())
+@example(rb"\xff", "\xff".encode())
+@example(b"\xff", "\udcff".encode(errors="surrogatepass"))
+@example(b"\xff", b"\xef\xbf\xbd")
+@example(b"\xff", b"\xfe")
+def test_no_two_are_logged_alike(one: bytes, other: bytes) -> None:
+    """Two queries that differ in a byte have lines that differ."""
+    lines = [
+        [line(STAMP, (NOW, "l", "::1", query, "", "", "bad_query", 0, 0.0, "")) for line in (text_line, json_line)]
+        for query in (one, other)
+    ]
+    assert [first == second for first, second in zip(*lines, strict=True)] == [one == other] * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "in_json"),
+    [
+        (b"\xff", r"\xff", {"query": r"\xff", "query_hex": "ff"}),
+        (rb"\xff", r"\\xff", {"query": "\\xff"}),
+        ("\xff".encode(), r"\u00ff", {"query": "\xff"}),
+        (b"caf\xe9\x1b", r"caf\xe9\x1b", {"query": "caf\\xe9\x1b", "query_hex": "636166e91b"}),
+        ("\U0001f642".encode(), r"\U0001f642", {"query": "\U0001f642"}),
+    ],
+)
+def test_bytes_and_characters(query: bytes, text: str, in_json: dict[str, str]) -> None:
+    """A byte that is not UTF-8 is told from the character of that number, and from what looks like it."""
+    entry: Entry = (NOW, "l", "::1", query, "", "", "bad_query", 0, 0.0, "")
+    assert f' "{text}" ' in text_line(STAMP, entry)
+    assert json.loads(json_line(STAMP, entry)).items() >= in_json.items()
+    assert ("query_hex" in json_line(STAMP, entry)) == ("query_hex" in in_json)
+
+
+BYTES = b"\xff\xc3\xbf\\ \x1b \xf0\x9f\x99\x82"
+
+
+def test_no_module_of_encodings_is_needed() -> None:
+    """What is logged takes no codec that would have to be looked for, which in a chroot would fail."""
+    code = (
+        "from fingergw.access_log import json_line, text_line\n"
+        "import codecs, sys\n"
+        "before = set(sys.modules)\n"
+        f"entry = {(NOW, 'l', '::1', BYTES, 'é', '', 'gone', 0, 0.0, '')!r}\n"
+        "text_line('', entry), json_line('', entry)\n"
+        "sys.exit(str(set(sys.modules) - before) if set(sys.modules) - before else 0)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_control_in_json() -> None:
     """No control is left as it is in a JSON line, not even DEL and C1, which JSON itself would let pass."""
     controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
-    line = json_line(STAMP, (NOW, controls, controls, controls, "", "", controls, 0, 0.0, ""))
+    line = json_line(STAMP, (NOW, controls, controls, controls.encode(), "", "", controls, 0, 0.0, ""))
     assert line[:-1].isprintable()
     assert json.loads(line)["client"] == controls
 
@@ -238,7 +318,7 @@ log = AccessLog(folder + "/log", "text", clock, lambda: 0.0)
 log.open()
 def ask(numbers):
     for number in numbers:
-        log.add("l", "::1", str(number), "", "", "answered", 0, 0.0)
+        log.add("l", "::1", b"%d" % number, "", "", "answered", 0, 0.0)
     log.flush()
 def make_room():
     with open(folder + "/log", "rb") as file:
@@ -309,10 +389,10 @@ def test_a_line_that_has_been_begun_is_finished(tmp_path: Path, monkeypatch: pyt
     log, _ = make(path)
     log.add(*PLAIN)
     log.flush()
-    log.add("public", "::1", "too much", "", "", "answered", 16, 0.1)
+    log.add("public", "::1", b"too much", "", "", "answered", 16, 0.1)
     log.flush()
     room[0] = 9999
-    log.add("public", "::1", "last", "", "", "answered", 16, 0.1)
+    log.add("public", "::1", b"last", "", "", "answered", 16, 0.1)
     log.close()
     assert re.findall(rf'^{STAMP} "public" \S+ "(.*?)" .* -$', path.read_text(), re.MULTILINE) == ["moshez", "last"]
     assert log.lost == 1
@@ -327,7 +407,7 @@ clock = Clock()
 log = AccessLog("-", "text", clock, lambda: 0.0)
 log.open()
 for number in range(int(sys.argv[1])):
-    log.add("l", "::1", str(number), "", "", "answered", 0, 0.0)
+    log.add("l", "::1", b"%d" % number, "", "", "answered", 0, 0.0)
 log.flush()
 print("noted", log.lost, file=sys.stderr, flush=True)
 sys.stdin.readline()
@@ -427,7 +507,7 @@ def test_a_line_that_was_cut_short_before(tmp_path: Path) -> None:
     "strange",
     [
         pytest.param(("public", "::1", None, "", "", "gone", 0, 0.1), id="a query that is no text"),
-        pytest.param(("public", "::1", "x", "", "", "gone", 0, "soon"), id="a time that is no number"),
+        pytest.param(("public", "::1", b"x", "", "", "gone", 0, "soon"), id="a time that is no number"),
     ],
 )
 def test_an_entry_that_cannot_be_a_line(
@@ -439,10 +519,10 @@ def test_an_entry_that_cannot_be_a_line(
     with capturedLogs() as events:
         for _ in range(2):
             for number in range(20):
-                log.add("public", "::1", f"before{number}", "", "", "answered", 1, 0.1)
+                log.add("public", "::1", b"before%d" % number, "", "", "answered", 1, 0.1)
             log.add(*strange)
             for number in range(20):
-                log.add("public", "::1", f"after{number}", "", "", "answered", 1, 0.1)
+                log.add("public", "::1", b"after%d" % number, "", "", "answered", 1, 0.1)
             clock.advance(0.2)
     assert path.read_text().count("\n") == 80
     assert log.lost == 2
@@ -480,7 +560,7 @@ def test_a_daemons_log_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=write))
     log, clock = make("-")
     with capturedLogs() as events:
-        for name in ("one", "two", "three"):
+        for name in (b"one", b"two", b"three"):
             log.add("public", "::1", name, "", "", "answered", 1, 0.1)
             clock.advance(0.2)
     log.close()
@@ -498,7 +578,7 @@ def test_reopen(tmp_path: Path) -> None:
     log.add(*PLAIN)
     path.rename(old)
     log.reopen()
-    log.add("public", "::1", "later", "", "", "answered", 16, 0.1)
+    log.add("public", "::1", b"later", "", "", "answered", 16, 0.1)
     clock.advance(0.2)
     assert '"moshez"' in old.read_text()
     assert '"later"' in path.read_text()
@@ -526,7 +606,7 @@ def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = tmp_path / "log"
     log, _ = make(path)
     room = disk_with_room(monkeypatch, 90)
-    for name in ("one", "two", "three"):
+    for name in (b"one", b"two", b"three"):
         log.add("public", "::1", name, "", "", "answered", 16, 0.1)
     log.flush()
     path.rename(tmp_path / "log.1")

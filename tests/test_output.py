@@ -72,7 +72,7 @@ def provoke(port: int) -> None:
 def check(log: str) -> None:
     """Check that a log has it all, and no more harm in it than line ends and indents."""
     assert "Traceback (most recent call last):" in log
-    assert r"\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r" in log
+    assert r"\x1b]0;owned\x07\u009b1m\u202e\x7f\ud800\r" in log
     assert r"\x1b[31m" in log
     assert r"mo\x1b[2Jshez" in log
     assert log.replace("\n", "").replace("\t", "").isprintable(), ascii(log)
@@ -125,7 +125,7 @@ def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
     log.info("{what} \x1b", what=HOSTILE)
     log.failure("it failed", Failure(ValueError(HOSTILE)), LogLevel.error)
     log.debug("too little to tell")
-    assert r"\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r" in lines[0]
+    assert r"\x1b]0;owned\x07\u009b1m\u202e\x7f\ud800\r" in lines[0]
     assert lines[1].startswith("[-] \t2026-11-22T08:20:00+0000 [-] forged")
     assert lines[2] == "[-] it failed"
     assert any("ValueError" in line for line in lines[3:])

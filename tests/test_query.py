@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fingergw.errors import BadQuery
 from fingergw.query import Query, clean, escape, fold_case, parse, printable, take_line, to_wire, truncate
 from fingergw.routing import regex
+from tests.escaped import unescaped
 
 MAX = 64
 
@@ -327,8 +328,9 @@ def test_truncate_keeps_within_the_limit(text: str, max_bytes: int) -> None:
         ("a\\b", "a\\\\b"),
         ('\\"', '\\\\\\"'),
         ("\x1b[2J\r\n", "\\x1b[2J\\r\\n"),
-        ("é\u202e\ud800", "\\xe9\\u202e\\ud800"),
-        ("\x7f\x9b", "\\x7f\\x9b"),
+        ("é\u202e\ud800\U0001f642", "\\u00e9\\u202e\\ud800\\U0001f642"),
+        ("\x7f\x9b", "\\x7f\\u009b"),
+        ("\xff \\xff \udcff", "\\u00ff \\\\xff \\xff"),
     ],
     ids=ascii,
 )
@@ -344,7 +346,7 @@ def test_escape_gives_one_quotable_line(text: str) -> None:
     assert re.fullmatch(r'(?:[^"\\]|\\.)*', escaped)
     assert escaped.isascii()
     assert escaped.isprintable()
-    assert escaped.replace('\\"', '"').encode().decode("unicode_escape") == text
+    assert unescaped(escaped) == text
 
 
 @given(TEXT)

@@ -23,6 +23,7 @@ from fingergw.config.problems import to_error
 from fingergw.errors import BadProxyHeader, BadQuery, ConfigError
 from fingergw.proxy_header import take_header
 from fingergw.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
+from tests.escaped import unescaped
 from tests.fuzz.bodies import bodies
 
 T = TypeVar("T")
@@ -74,14 +75,20 @@ def cleaner(data: bytes) -> None:
         assert escaped.isascii()
         assert escaped.isprintable()
         assert re.fullmatch(r'(?:[^"\\]|\\.)*', escaped)
-        assert escaped.replace('\\"', '"').encode().decode("unicode_escape") == text
+        assert unescaped(escaped) == text
         assert printable(text).isprintable()
         assert printable(text, kept=text) == text
-        entry: Entry = (0.0, text, text, text, text, text, "answered", 0, 0.0, "")
+        entry: Entry = (0.0, text, text, data, text, text, "answered", 0, 0.0, "")
         for line in (text_line("now", entry), json_line("now", entry)):
             assert line.isascii()
             assert line[:-1].isprintable()
-        assert json.loads(json_line("now", entry))["query"] == text
+        _check_logged(data, json.loads(json_line("now", entry)))
+
+
+def _check_logged(line: bytes, logged: dict[str, str]) -> None:
+    given = logged.get("query_hex")
+    assert (logged["query"].encode() if given is None else bytes.fromhex(given)) == line
+    assert logged["query"] == line.decode(errors="backslashreplace")
 
 
 def _check_wire(wire: bytes, charset: str) -> None:
