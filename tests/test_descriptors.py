@@ -181,7 +181,7 @@ class TestNoneLeft:
             target(tmp_path, text, port, before=limited(FEW, FEW), chatter=chatter) as gateway,
             contextlib.ExitStack() as clients,
         ):
-            figures = Figures(gateway, record_property)
+            figures, children = Figures(gateway, record_property), gateway.children
             told = []
             for free in range(12):
                 asking = clients.enter_context(gateway.connect())
@@ -197,7 +197,7 @@ class TestNoneLeft:
             assert told[0] == FAILED_WIRE
             assert told[-1] == b"Ran\r\n"
             assert set(told) == {FAILED_WIRE, b"Ran\r\n"}
-            assert gateway.children == 0
+            assert gateway.children == children
             record_property("needed for a program", told.index(b"Ran\r\n"))
             figures.settle()
 

@@ -333,7 +333,7 @@ def test_a_name_that_takes_a_codec(folder: Path, root: Path) -> None:
     (root / "log").mkdir()
     os.chown(root / "log", NOBODY, NOBODY)
     port = free_port()
-    options = arguments(folder, port, f'{USER}\nchroot = "{root}"', '[log]\naccess = "/log/access"')
+    options = arguments(folder, port, f'{USER}\nchroot = "{root}"', f'[log]\naccess = "{root}/log/access"')
     with process(options, port=port, command=COMMAND) as running:
         for number in range(42):
             finger(port, b"before%d\r\n" % number)

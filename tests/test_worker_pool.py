@@ -115,7 +115,7 @@ class ConversionTests(PoolCase):
         (first,) = children(server)
         await self.pool.convert("a", fill("{{ user }}"), b"{}")
         assert children(server) == [first]
-        await self.pool.convert("a", Conversion("html", 4_000_000), b"<p>x" * 40_000)
+        await self.pool.convert("a", Conversion("html", 4_000_000), b"<p>x" * 80_000)
         await self.pool.convert("a", fill("{{ user }}"), b"{}")
         assert children(server) != [first]
 

@@ -73,7 +73,7 @@ def leaks(start: Measured, before: Measured, halfway: Measured, after: Measured)
     :param before: after the warm-up.
     """
     found = [f"{count} {name}" for name, count in after.counters.items() if count]
-    found += [f"a child: {child}" for child in after.children]
+    found += [f"a child: {child}" for child in (Counter(after.children) - Counter(start.children)).elements()]
     found += [
         f"descriptors of {kind}: {start.descriptors.get(kind, 0)} at the start, {after.descriptors.get(kind, 0)} now"
         for kind in sorted({*start.descriptors, *after.descriptors})
@@ -189,14 +189,16 @@ class Gateway:
 
     def _used(self) -> tuple[Counter[str], tuple[str, ...], dict[str, int]]:
         children = tuple(_children(self.pid, f"SOAK={self._folder}".encode()))
-        return _descriptors(self.pid), children, self.tell("held")["counters"]
+        descriptors, held = _descriptors(self.pid), self.tell("held")
+        descriptors["socket"] -= held["workers"]  # which are there once they were needed
+        return descriptors, children, held["counters"]
 
     def at_rest(self, start: Measured) -> Measured:
         """Wait until all is as it was when nobody had asked yet, as far as that comes, and measure."""
         ends = time.monotonic() + _REST_SECONDS
         while time.monotonic() < ends:
             descriptors, children, counters = self._used()
-            if descriptors == start.descriptors and not children and not any(counters.values()):
+            if descriptors == start.descriptors and children == start.children and not any(counters.values()):
                 break
             time.sleep(0.1)
         return self.measure()

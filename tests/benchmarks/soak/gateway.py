@@ -72,7 +72,8 @@ def held(gateway: Gateway) -> dict[str, Any]:
     """Return the counters, which are to be zero when all clients are gone, and what else there is.
 
     ``counters`` are connections, queries that wait, clients with connections, queries that backends work on or have
-    in a queue, questions of caches, and timers; ``outcomes`` are how often each listener has noted what.
+    in a queue, questions of caches, and timers; ``outcomes`` are how often each listener has noted what; ``workers``
+    are how many there are.
     """
     # twisted.web keeps a timer, and what is left of a connection, for each that it could have used again
     timers = [call for call in reactor.getDelayedCalls() if getattr(call.func, "__name__", "") != "_removeConnection"]
@@ -99,7 +100,8 @@ def held(gateway: Gateway) -> dict[str, Any]:
         if isinstance(backend, CachedBackend):
             counters[f"flights of {name}"] = len(backend._flights)
             counters[f"refreshes of {name}"] = backend._refreshes
-    return {"counters": counters, "outcomes": outcomes}
+    workers = len([each for each in gateway.workers._workers if each is not None])
+    return {"counters": counters, "outcomes": outcomes, "workers": workers}
 
 
 def objects() -> Counter[str]:

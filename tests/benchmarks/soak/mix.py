@@ -74,7 +74,7 @@ KINDS = {
     "static-nobody": _missing(16, "map", names=1_000_000),
     "static-text": Kind(3, ("map", "word"), LAST_WORD, summary="Somebody, who is not here"),
     "web-ok": Kind(1, ("web",), "page {name}", names=1000),
-    "web-html": Kind(0.2, ("web",), "Page\n{name}"),
+    "web-html": Kind(0.2, ("web",), "Page\n\n{name}"),
     "web-redirect": Kind(0.2, ("web",), "page web-ok-1"),
     "web-missing": _missing(0.4, "web"),
     "web-error": _failing(0.4, "web"),
