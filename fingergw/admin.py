@@ -22,7 +22,7 @@ from fingergw.metrics import Exposition
 
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST_SECONDS = 10.0
-_MAX_IDLE = 32
+_MAX_IDLE = 128
 _MAX_ASKING = 32
 _MAX_NAME_BYTES = 256
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -18,7 +18,7 @@ from fingergw.factory import Limits
 from fingergw.listening import is_reachable
 
 _log = Logger()
-_OTHER_DESCRIPTORS = 96  # [admin]'s, the event loop's, logs, stores, listening sockets, pipes of programs
+_OTHER_DESCRIPTORS = 192  # [admin]'s, the event loop's, logs, stores, listening sockets, pipes of programs
 
 
 def becoming(process: model.Process, options: Mapping[str, Any]) -> model.Process:

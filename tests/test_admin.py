@@ -252,9 +252,9 @@ class HostileTest(WatchedCase):
         """However many connections somebody opens, the oldest go, and who asks is answered."""
         gateway = self.start(HERE + ADMIN + HELLO)
         _, port = self.site(gateway)
-        idle = [await self.ask_at(port, b"GET /he") for _ in range(40)]
+        idle = [await self.ask_at(port, b"GET /he") for _ in range(136)]
         await until(lambda: sum(client.reason is not None for client in idle) == 8, "the end of eight")
-        self.assertEqual([client.reason is not None for client in idle], [True] * 8 + [False] * 32)
+        self.assertEqual([client.reason is not None for client in idle], [True] * 8 + [False] * 128)
         client = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n\r\n")
         self.assertTrue((await client.closed).endswith(b"ok\n"))
 

@@ -207,7 +207,7 @@ WARNING = "file descriptors may be needed"
 
 @pytest.mark.parametrize(
     ("soft", "hard", "limit", "warnings"),
-    [(64, 4096, 296, 0), (300, 300, 300, 0), (1000, 4096, 1000, 0), (64, 128, 128, 1), (100, 100, 100, 1)],
+    [(64, 4096, 392, 0), (400, 400, 400, 0), (1000, 4096, 1000, 0), (64, 128, 128, 1), (100, 100, 100, 1)],
 )
 def test_limit(soft: int, hard: int, limit: int, warnings: int, tmp_path: Path) -> None:
     """At its start it raises its limit to what it may need, never lowers it, and says once when it cannot."""
