@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from inscriptis.css_profiles import STRICT_CSS_PROFILE
 from inscriptis.html_engine import Inscriptis
@@ -12,7 +13,7 @@ from inscriptis.model.html_element import HtmlElement
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-from fingergw.charsets import codec_of, decode
+from fingergw.charsets import codec_of, decode, is_marked
 
 _BLOCKS = (
     "details",
@@ -36,9 +37,11 @@ _STYLES = {
     **{name: HtmlElement(display=Display.block, padding_inline=4) for name in _INDENTED},
     **{name: HtmlElement(display=Display.none) for name in _HIDDEN},
 }
-_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 # Where pages say their charset (https://html.spec.whatwg.org/multipage/parsing.html#encoding-sniffing-algorithm).
-_DECLARED = re.compile(rb"""<meta[^>]{0,500}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
+_DECLARED = re.compile(
+    rb"""(?:<meta[^>]{0,500}?charset|<\?xml\s[^>]{0,200}?encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""",
+    re.IGNORECASE,
+)
 _DECLARED_BYTES = 4096
 _INLINE = re.compile(
     r"</?(?:a|abbr|b|big|center|code|em|font|i|kbd|nobr|s|small|span|strike|strong|tt|u|var)\b[^<>]*>", re.IGNORECASE
@@ -72,22 +75,37 @@ def _laid_out(text: str) -> str:
         return ""
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
         raise _TooDeepError("a page whose elements are in each other too deeply")
+    _mend(tree)
     lines = Inscriptis(tree, ParserConfig(css=_STYLES)).get_text().split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
+def _mend(tree: Any) -> None:
+    """Put right what the parser leaves, or the layout takes otherwise than browsers do."""
+    for item in list(tree.iter("dd", "dt")):  # one that begins ends the one before
+        before = item.getparent()
+        if before is not None and before.tag in ("dd", "dt"):
+            tail, before.tail, last = before.tail, None, before
+            for each in [item, *item.itersiblings()]:
+                last.addnext(each)
+                last = each
+            last.tail = (last.tail or "") + (tail or "")
+    for table in list(tree.iter("table")):  # or its first line would be part of the text before it
+        block = table.makeelement("div")
+        block.tail, table.tail = table.tail, None
+        table.addprevious(block)
+        block.append(table)
+
+
 def _decoded(data: bytes, codec: str | None) -> str:
-    for mark, marked in _MARKS:
-        if data.startswith(mark):
-            return decode(data[len(mark) :], marked)
-    if codec is None:
+    if codec is None and not is_marked(data):
         declared = _DECLARED.search(data[:_DECLARED_BYTES])
         codec = declared and codec_of(declared[1].decode("ascii"))
         if codec in ("utf_16", "utf_16_be", "utf_16_le"):  # it could not have been read in that
-            codec = "utf-8"
-    if codec is None:
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            codec = "cp1252"
+            codec = "utf_8"
+        if codec is None:
+            try:
+                return data.decode()
+            except UnicodeDecodeError:
+                codec = "cp1252"
     return decode(data, codec)

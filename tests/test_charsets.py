@@ -14,7 +14,7 @@ from fingergw.charsets import CODECS, ContentType, codec_of, content_type, decod
     [
         ("text/html", ContentType("text/html", None)),
         ("Text/HTML ; Charset=UTF-8", ContentType("text/html", "utf_8")),
-        ('text/plain; charset="ISO-8859-1"', ContentType("text/plain", "latin_1")),
+        ('text/plain; charset="ISO-8859-1"', ContentType("text/plain", "cp1252")),
         ("text/plain;charset=windows-1252;a=b", ContentType("text/plain", "cp1252")),
         ("text/plain; charset=utf-8; charset=latin-1", ContentType("text/plain", "utf_8")),
         ("text/plain; a=b; charset=koi8-r", ContentType("text/plain", "koi8_r")),
@@ -67,6 +67,37 @@ def test_every_charset_takes_any_bytes(codec: str) -> None:
     """Any bytes are a text in any charset: what is invalid is replaced."""
     for data in (bytes(range(256)), b"\xff" * 100, b"\x1b$)A\x0e~{+", b"\x80", b""):
         assert isinstance(decode(data, codec), str)
+
+
+@pytest.mark.parametrize(
+    ("charset", "data", "text"),
+    [
+        ("iso-8859-1", b"\x93caf\xe9\x94 \x80", "“café” €"),
+        ("latin1", b"\x80", "€"),
+        ("us-ascii", b"\x93", "“"),
+        ("iso-8859-9", b"\x93\xfe", "“ş"),
+        ("tis-620", b"\x85\xa1", "…ก"),
+        ("gb2312", "镕 €".encode("gb18030"), "镕 €"),
+        ("x-gbk", "镕".encode("gbk"), "镕"),
+        ("shift_jis", "①".encode("cp932"), "①"),
+        ("x-sjis", "①".encode("cp932"), "①"),
+        ("euc-kr", "똠".encode("cp949"), "똠"),
+        ("windows-949", "똠".encode("cp949"), "똠"),
+        ("windows-874", b"\x85", "…"),
+        ("x-cp1251", b"\xfe", "ю"),
+        ("iso-8859-15", b"\xa4", "€"),
+    ],
+)
+def test_charsets_as_browsers_take_them(charset: str, data: bytes, text: str) -> None:
+    """A text is in what those who name a charset mean by it, as the Encoding Standard has it."""
+    assert decode(data, codec_of(charset)) == text
+
+
+@pytest.mark.parametrize("codec", [None, "utf_8", "cp1252", "utf_16", "utf_16_le", "utf_16_be"])
+def test_marks(codec: str | None) -> None:
+    """The mark that a text begins with says what it is in, whatever the header says, and is no part of it."""
+    for mark, marked in ((b"\xef\xbb\xbf", "utf_8"), (b"\xff\xfe", "utf_16_le"), (b"\xfe\xff", "utf_16_be")):
+        assert decode(mark + "é".encode(marked), codec) == "é"
 
 
 def test_default() -> None:
