@@ -190,8 +190,9 @@ class WorkerPool:
         with ours, theirs:
             self._ask_for(place, theirs)
             ours.setblocking(False)
-            hired = self._workers[place] = _Worker(self, place)
+            hired = _Worker(self, place)
             self.reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, _Hired(hired))
+        self._workers[place] = hired
         return hired
 
     def _ask_for(self, place: int, theirs: socket.socket) -> None:

@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -237,3 +239,37 @@ class ProcessTests(PoolCase):
             reason = await self.refused(fill("{{ user }}"))
         assert reason == "no process to convert it in: Resource temporarily unavailable"
         assert await self.pool.convert("a", fill("{{ user }}"), b"{}") == "joe"
+
+    async def test_no_descriptors_to_be_had(self) -> None:
+        """Where descriptors run out at any step, that is the reason, and all is well once there are some again."""
+        for left in range(4):
+            self.pool = WorkerPool(reactor)
+            self.pool.start()
+            with all_descriptors_but(left):
+                reasons = [await self.refused(fill("{{ a }}")) for _ in range(2)]
+            if left < 3:
+                assert reasons == ["no process to convert it in: Too many open files"] * 2, left
+            for turn in "ab":
+                assert await self.pool.convert(turn, fill("{{ user }}"), b"{}") == "joe", left
+            await self.pool.stop()
+
+
+@contextmanager
+def all_descriptors_but(left: int) -> Iterator[None]:
+    """Have so many files open that there can be no more than a few others."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(int(fd.name) for fd in Path("/proc/self/fd").iterdir()) + 8
+    taken = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        try:
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            for _ in range(left):
+                os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
