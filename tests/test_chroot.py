@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
+from fingergw import assemble, config
 from fingergw.root import inside
 from tests.jail import NOBODY, make_jail
 from tests.support import COMMAND, HELLO, finger, forked, free_port, process, run, wait_until
@@ -246,12 +248,49 @@ def test_a_link_out_of_the_chroot(folder: Path) -> None:
 
 
 def test_no_null_device(folder: Path) -> None:
-    """A chroot without /dev/null is warned of, with what makes one."""
-    arguments = ["check", *write(folder, serving(0) + '[process]\nchroot = "."\n')]
+    """A chroot without /dev/null is a mistake, as nothing can be bound there, and is said with what makes one."""
+    arguments = write(folder, serving(0) + '[process]\nchroot = "."\n')
     make = f"mkdir -p {folder}/dev && mknod -m 666 {folder}/dev/null c 1 3"
-    assert run(arguments).stderr.endswith(f": no /dev/null in it, which programs and a daemon need; run: {make}\n")
+    for command in (["check", *arguments], arguments):
+        refused = run(command)
+        assert refused.returncode == 78
+        assert f"process.chroot: no /dev/null in it, which listeners and programs need; run: {make}\n" in refused.stderr
     os.system(make)
-    assert run(arguments).stderr == ""
+    assert run(["check", *arguments]).stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["chroot", "above"])
+def test_chroot_that_cannot_be_looked_into(folder: Path, closed: str) -> None:
+    """Who may not look into a chroot is told what else is wrong, and nothing of that."""
+    chroot = folder / "above" / "chroot"
+    chroot.mkdir(parents=True)
+    (folder / "above" if closed == "above" else chroot).chmod(0o700)
+    write(folder, serving(0) + f'[process]\nchroot = "{chroot}"\n')
+    checked = as_nobody(folder / "fingergw.toml")
+    assert checked == []
+
+
+def as_nobody(path: Path) -> list[str]:
+    """Return what a process that is nobody finds wrong with a configuration."""
+    end, their_end = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            configuration, found = config.read(path)
+            found += assemble.examine(configuration, MemoryReactorClock(), configuration.process)[0]
+            os.write(their_end, "\n".join(each.message for each in found).encode())
+        except BaseException as error:
+            os.write(their_end, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(their_end)
+    with os.fdopen(end) as told:
+        lines = told.read().splitlines()
+    os.waitpid(pid, 0)
+    return lines
 
 
 def reload(path: Path, port: int, pid: int, log: Path | None = None) -> None:

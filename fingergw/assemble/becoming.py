@@ -6,6 +6,7 @@ import errno
 import os
 import pwd
 import shlex
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,23 @@ _ENTER = "see to it that the gateway's group can read it, and enter its folder"
 _LINK = "put it there itself, as no link can lead out of a chroot"
 
 
+def unfit(chroot: Path) -> str | None:
+    """Return why a folder cannot become the root; None if it can, or this user may not look."""
+    null = chroot / "dev/null"
+    try:
+        if not stat.S_ISDIR(chroot.stat().st_mode):
+            return f"no folder {chroot}; make it"
+        if stat.S_ISCHR(null.stat().st_mode):
+            return None
+    except PermissionError:
+        return None
+    except OSError:
+        if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises where it must not look
+            return f"no folder {chroot}; make it"
+    make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
+    return f"no /dev/null in it, which listeners and programs need; run: {make}"
+
+
 def warnings_of(
     source: model.Source | None, files: Iterable[tuple[Path, KeyPath]], becoming: model.Process
 ) -> list[Problem]:
@@ -32,10 +50,6 @@ def warnings_of(
     :param becoming: what the process becomes.
     """
     found, chroot = [], becoming.chroot
-    if chroot is not None and chroot.is_dir() and not (chroot / "dev/null").is_char_device():
-        make = f"mkdir -p {shlex.quote(f'{chroot}/dev')} && mknod -m 666 {shlex.quote(f'{chroot}/dev/null')} c 1 3"
-        why = f"no /dev/null in it, which programs and a daemon need; run: {make}"
-        found.append(Problem(("process", "chroot"), why))
     if source is not None:
         files = [*files, (source.path.absolute(), ("process", "user" if chroot is None else "chroot"))]
     return found + _unreadable(files, becoming)

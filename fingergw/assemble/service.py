@@ -18,7 +18,7 @@ from fingergw.access_log import AccessLog
 from fingergw.addresses import Networks
 from fingergw.admission import Rate
 from fingergw.assemble.backends import Backends
-from fingergw.assemble.becoming import warnings_of
+from fingergw.assemble.becoming import unfit, warnings_of
 from fingergw.assemble.cache import Caching
 from fingergw.assemble.machine import Machine
 from fingergw.binding import Plan
@@ -117,8 +117,8 @@ def compile_parts(
     process = configuration.process
     if before is None:  # what is become is known, though perhaps not in a chroot
         root.expect(becoming.chroot)
-        if becoming.chroot is not None and not becoming.chroot.is_dir():
-            machine.problems.append(Problem(("process", "chroot"), f"no folder {becoming.chroot}; make it"))
+        if becoming.chroot is not None and (why_not := unfit(becoming.chroot)):
+            machine.problems.append(Problem(("process", "chroot"), why_not))
         machine.check("process", "user", text=process.user, lookup=uidFromString)
         machine.check("process", "group", text=process.group, lookup=gidFromString)
     resolver = Resolver(reactor) if before is None else before.resolver
