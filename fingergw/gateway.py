@@ -124,13 +124,20 @@ class Gateway(MultiService):
             self.stopService()
             raise
         if self.parts.pools:  # somebody will need them: now there are neither rights nor threads
-            self.workers.start()
+            self._start_workers()
         if self.parts.store is not None:
             self.parts.store.start()
         super().startService()  # type: ignore[no-untyped-call]
         self.configured_at = self._now()
         self.manager.watch(self.reactor)
         self._starting = Deferred.fromCoroutine(self.tell_ready())
+
+    def _start_workers(self) -> None:
+        try:
+            self.workers.start()
+        except OSError as error:  # all else is answered, and it is tried again for each
+            why = "no process to convert HTML pages and templates in, which fail until there is one: {why}"
+            _log.error(why, why=error.strerror)
 
     async def tell_ready(self) -> None:
         """Wait until all is bound, and tell the service manager; stop if that fails."""

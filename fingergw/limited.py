@@ -57,9 +57,15 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
     :param work: what it raises is for it to catch, but for a MemoryError.
     :param cpu_seconds: of processor time.
     :raises ExceededError: it took more time, or more than :data:`ROOM_BYTES` of memory.
+    :raises OSError: there can be no more processes, or descriptors.
     """
     reader, writer = os.pipe()
-    pid = fork()
+    try:
+        pid = fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
     if pid == 0:
         code = 1
         try:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
@@ -268,6 +269,15 @@ def test_chroot_that_cannot_be_looked_into(folder: Path, closed: str) -> None:
     write(folder, serving(0) + f'[process]\nchroot = "{chroot}"\n')
     checked = as_nobody(folder / "fingergw.toml")
     assert checked == []
+
+
+def test_no_more_processes(folder: Path) -> None:
+    """Where there can be no more processes, what another user can read is not known, and nothing is said of it."""
+    write(folder, serving(0) + '[process]\nuser = "nobody"\n', mode=0o600)
+    configuration, _ = config.read(folder / "fingergw.toml")
+    with patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")):
+        assert assemble.examine(configuration, MemoryReactorClock(), configuration.process) == ([], [])
+    assert assemble.examine(configuration, MemoryReactorClock(), configuration.process)[1] != []
 
 
 def as_nobody(path: Path) -> list[str]:

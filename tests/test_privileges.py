@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fingergw.errors import PrivilegeError
-from tests.support import HELLO, GatewayCase, finger, forked, free_port, listens, process, run, wait_until
+from tests.support import COMMAND, HELLO, GatewayCase, finger, forked, free_port, listens, process, run, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
@@ -157,7 +157,7 @@ sys.exit(fingergw.cli.main(["--config", "fingergw.toml"]))
 ]
 
 
-@pytest.mark.parametrize("settings", ['user = "daemon"', 'group = "daemon"', 'chroot = "/var"'])
+@pytest.mark.parametrize("settings", ['user = "daemon"', 'group = "daemon"', 'chroot = "/"'])
 def test_ordinary_user(tmp_path: Path, settings: str) -> None:
     """An ordinary user that is told to become another is told that this takes root."""
     tmp_path.chmod(0o755)
@@ -243,3 +243,18 @@ def test_daemon(tmp_path: Path) -> None:
         wait_until(lambda: not listens(port), "the end of the daemon")
     assert found == {"Uid": [NOBODY] * 4, "Gid": [NOBODY] * 4, "Groups": [NOBODY]}
     assert '"hello" "map" answered 7' in (tmp_path / "log").read_text()
+
+
+def test_no_more_processes(tmp_path: Path) -> None:
+    """Where its user can have no more processes, all is served that takes none, and the log says what does not work."""
+    port = free_port()
+    text = f'user = "{STRANGER}"\ngroup = "{STRANGER}"\n[backends.h]\ntype = "http"\nurl = "http://127.0.0.1:9/"\n'
+    arguments = write(tmp_path, text, endpoint=f"tcp:{port}:interface=127.0.0.1")
+    with process(arguments, port=port, command=["prlimit", "--nproc=1:1", *COMMAND]) as running:
+        assert finger(port, b"hello\r\n") == b"Hello\r\n"
+        running.terminate()
+        out, error = running.communicate(timeout=20)
+    assert running.returncode == 0
+    why = "no process to convert HTML pages and templates in, which fail until there is one: Resource temporarily"
+    assert why in out + error
+    assert "Traceback" not in out + error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -148,3 +150,15 @@ def test_names() -> None:
     """The variables that a template uses are found, also one that is called as one of Jinja2's own."""
     found = BodyTemplate.compile("{{ name }}{% for x in range %}{{ x }}{% endfor %}{{ user.a }}", MAX_BYTES)
     assert found.names == {"name", "range", "user"}
+
+
+def test_no_more_processes() -> None:
+    """Where there can be no more processes a template is a mistake that says so, and costs no descriptors."""
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        with (
+            patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")),
+            pytest.raises(ValueError, match="takes another process: Resource temporarily unavailable"),
+        ):
+            BodyTemplate.compile("{{ x }}", MAX_BYTES)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

@@ -49,10 +49,10 @@ def warnings_of(
     :param files: what it names and is read again, each with the key that names it.
     :param becoming: what the process becomes.
     """
-    found, chroot = [], becoming.chroot
+    chroot = becoming.chroot
     if source is not None:
         files = [*files, (source.path.absolute(), ("process", "user" if chroot is None else "chroot"))]
-    return found + _unreadable(files, becoming)
+    return _unreadable(files, becoming)
 
 
 def _unreadable(files: Iterable[tuple[Path, KeyPath]], becoming: model.Process) -> list[Problem]:
@@ -99,7 +99,12 @@ def _tried(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> di
     """
     names = [str(later(path)) for path in paths]
     end, their_end = os.pipe()
-    pid = fork()
+    try:
+        pid = fork()
+    except OSError:  # there can be no more processes: then nobody can be asked
+        os.close(end)
+        os.close(their_end)
+        return {}
     if not pid:
         try:
             if chroot is not None:

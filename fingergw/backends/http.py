@@ -78,6 +78,8 @@ class BodyTemplate:
                 f"expected a Jinja2 template that takes less than {_COMPILE_SECONDS:g} s and "
                 f"{limited.ROOM_BYTES >> 20} MiB to compile"
             ) from None
+        except OSError as error:
+            raise ValueError(f"cannot be compiled, as that takes another process: {error.strerror}") from None
         if isinstance(found, str):
             raise ValueError(found)
         return cls(text, frozenset(found))
