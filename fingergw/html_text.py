@@ -90,6 +90,8 @@ def _mend(tree: Any) -> None:
                 last.addnext(each)
                 last = each
             last.tail = (last.tail or "") + (tail or "")
+    for image in tree.iter("img"):  # as the words that stand for it
+        image.tail = image.get("alt", "") + (image.tail or "")
     for table in list(tree.iter("table")):  # or its first line would be part of the text before it
         block = table.makeelement("div")
         block.tail, table.tail = table.tail, None

@@ -30,6 +30,10 @@ from fingergw.html_text import html_text
         ("a<table><tr><td>b<td>c</table>d", "a\nb  c\nd"),
         ("<table><tr><td>a<table><tr><td>b<td>c</table><td>d</table>", "a\nb  c  d"),
         ("<table><tr><td><b>a</b><table><tr><td>b</table></table>", "a\nb"),
+        (
+            '<p>Web: <img src=g alt="is  up">, mail:<img src=r alt=""><img src=x> <a><img alt=down></a>',
+            "Web: is up, mail: down",
+        ),
         ("<pre>a  b\n  c</pre>", "a  b\n  c"),
         ("a   b\n\tc &nbsp;", "a b c"),
         ("&lt;b&gt; &amp; &eacute; &#8212; &#x263a; &notit;", "<b> & é — ☺ ¬it;"),
