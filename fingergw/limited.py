@@ -42,13 +42,20 @@ def address_space_bytes() -> int | None:
 def limit(cpu_seconds: float, memory_bytes: int) -> None:
     """Limit this process from now on: it is killed after so much processor time, and can have so much memory.
 
-    :param cpu_seconds: 0 for any.
+    :param cpu_seconds: of user and system time.
     :param memory_bytes: of address space; what may be had in all.
     """
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+
+
+def lift() -> None:
+    """Take the limits off this process, as far as it was given none."""
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
@@ -72,7 +79,7 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             limit(cpu_seconds, (address_space_bytes() or 1 << 30) + ROOM_BYTES)
             result = work()
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            lift()
             with os.fdopen(writer, "wb") as file:
                 file.write(result)
             code = 0

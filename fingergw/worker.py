@@ -92,7 +92,7 @@ def _serve(connection: socket.socket, mapped_bytes: int) -> None:
         del request
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before > _LARGE_BYTES:
             mark = LAST
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        limited.lift()  # also for the next request, which may be larger
         connection.sendall(LENGTH.pack(len(reply) + 1) + reply + mark)
 
 

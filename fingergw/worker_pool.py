@@ -80,7 +80,9 @@ class _Worker(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.pool.left(self)
-        why = f"the body takes more than {worker.CPU_SECONDS:g} s of processor time to convert, or cannot be"
+        why = (
+            f"the body takes more than {worker.CPU_SECONDS:g} s of processor time to convert, or its worker was killed"
+        )
         self.pool.ended(self, ConversionError(why))
 
     def end(self) -> None:
