@@ -101,7 +101,7 @@ class _Head:
             if len(line) > _MAX_LINE_BYTES or self._lines > _MAX_LINES:
                 return None
             if self._is_first:
-                self._is_interim = line.partition(b" ")[2].startswith(b"1")  # RFC 9110 §15.2: another head follows
+                self._is_interim = _is_interim(line)
                 self._is_first = False
             elif line in (b"", b"\r"):
                 self._is_first, self._is_over = self._is_interim, not self._is_interim
@@ -124,6 +124,14 @@ class _Head:
         """Return what is left, as no more will come."""
         line, self._line = self._line, b""
         return line
+
+
+def _is_interim(line: bytes) -> bool:
+    """Tell whether another head follows, by a response's first line (RFC 9110 §15.2), however its status is written."""
+    try:
+        return 100 <= int(line.split(b" ", 2)[1]) < 200  # as Twisted reads it
+    except (IndexError, ValueError):
+        return False  # and there is nothing that Twisted goes on with
 
 
 class _Bounded(ProtocolWrapper):

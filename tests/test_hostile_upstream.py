@@ -156,7 +156,10 @@ class HeaderTests(HttpCase):
                 response(b"hi", extra=f"{name.decode()}: x\r\n"),
                 b"HTTP/1.1 200 OK\r\n" + name + b":\r\n\r\nhi",
                 b"HTTP/1.1 100 Continue\r\n" + name + b": x\r\n\r\n" + response(b"hi"),
-                b"HTTP/1.1 100 Continue\r\n\r\n" + response(b"hi", extra=f"{name.decode()}: x\r\n"),
+                *(
+                    b"HTTP/1.1 %s Continue\r\n\r\n" % status + response(b"hi", extra=f"{name.decode()}: x\r\n")
+                    for status in (b"100", b"+100", b"0100", b"\t100", b"1_00", b"199")
+                ),
             ):
                 upstream.script = says(said)
                 outcome = await self.outcome(gateway)
