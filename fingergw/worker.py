@@ -33,7 +33,7 @@ def fork_server(control: socket.socket, mapped_bytes: int) -> NoReturn:
 
     :param control: each byte that comes is a place for a worker, and comes with the socket that this is to have. Who
         had the place before is killed.
-    :param mapped_bytes: the memory that this process has mapped, if the system does not say.
+    :param mapped_bytes: the memory that the gateway had mapped when it began, for where the system does not say.
     """
     workers: dict[int, int] = {}
     _detach(control.fileno())
@@ -75,9 +75,10 @@ def _detach(kept: int) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # it ends with the gateway, which may have answers to finish
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    null = os.open(os.devnull, os.O_RDWR)
+    nothing, end = os.pipe()  # and not /dev/null, which a chroot may not have
+    os.close(end)
     for standard in (0, 1, 2):
-        os.dup2(null, standard)
+        os.dup2(nothing, standard)
     os.closerange(3, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
@@ -87,7 +88,7 @@ def _serve(connection: socket.socket, mapped_bytes: int) -> None:
     mark = MORE
     while mark == MORE and (request := _receive(connection)) is not None:
         room = max(limited.ROOM_BYTES, _ROOM_PER_BYTE * len(request))
-        limited.limit(CPU_SECONDS, (limited.address_space_bytes() or mapped_bytes + limited.ROOM_BYTES) + room)
+        limited.limit(CPU_SECONDS, (limited.address_space_bytes() or mapped_bytes + before) + room)
         reply = converted(request)
         del request
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before > _LARGE_BYTES:

@@ -80,9 +80,7 @@ class _Worker(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.pool.left(self)
-        why = (
-            f"the body takes more than {worker.CPU_SECONDS:g} s of processor time to convert, or its worker was killed"
-        )
+        why = f"the body cannot be converted, or takes more than {worker.CPU_SECONDS:g} s of processor time"
         self.pool.ended(self, ConversionError(why))
 
     def end(self) -> None:

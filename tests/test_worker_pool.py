@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
@@ -211,7 +212,7 @@ class ProcessTests(PoolCase):
         await self.pool.convert("a", fill("{{ user }}"), b"{}")
         for pid in (server, *children(server)):
             found = [fd.readlink().as_posix().partition(":")[0] for fd in Path(f"/proc/{pid}/fd").iterdir()]
-            assert sorted(found) == ["/dev/null", "/dev/null", "/dev/null", "socket"]
+            assert sorted(found) == ["pipe", "pipe", "pipe", "socket"]
             assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
     def test_gateway_killed(self) -> None:
@@ -232,6 +233,34 @@ class ProcessTests(PoolCase):
             (worker,) = children(server)
             gateway.kill()
         wait_until(lambda: not is_there(server) and not is_there(worker))
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root")
+    def test_bare_chroot(self) -> None:
+        """In a root with nothing in it, not even /dev/null, a large gateway too has workers, also when forked anew."""
+        program = (
+            "import os, signal, sys\n"
+            "from twisted.internet import defer, reactor, task\n"
+            "from fingergw.worker_pool import WorkerPool\n"
+            "from fingergw.conversions import Conversion\n"
+            "pool = WorkerPool(reactor)\n"
+            "os.chroot(sys.argv[1])\n"
+            "os.chdir('/')\n"
+            "pool.start()\n"
+            "async def converted(reactor):\n"
+            "    print(await pool.convert('a', Conversion('html', 9), b'<p>x'))\n"
+            "    held = [bytearray(1 << 16) for _ in range(3000)]\n"
+            "    server, before = pool._server, pool._workers[0]\n"
+            "    os.kill(server, signal.SIGKILL)\n"
+            "    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)\n"
+            "    before.end()\n"
+            "    text = await pool.convert('a', Conversion('html', 99999), b'<p>y' * 9999)\n"
+            "    print(text.split() == ['y'] * 9999)\n"
+            "    await pool.stop()\n"
+            "task.react(lambda reactor: defer.Deferred.fromCoroutine(converted(reactor)))\n"
+        )
+        Path(folder := self.mktemp()).mkdir()
+        ended = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=60)
+        assert (ended.stdout, ended.stderr) == ("x\nTrue\n", "")
 
     async def test_no_process_to_be_had(self) -> None:
         """Where there can be no more processes, that is the reason, and it is tried again for the next."""
