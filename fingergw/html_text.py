@@ -103,7 +103,7 @@ def _decoded(data: bytes, codec: str | None) -> str:
     if codec is None and not is_marked(data):
         declared = _DECLARED.search(data[:_DECLARED_BYTES])
         codec = declared and codec_of(declared[1].decode("ascii"))
-        if codec in ("utf_16", "utf_16_be", "utf_16_le"):  # it could not have been read in that
+        if codec and codec.startswith(("utf_16", "utf_32")):  # it could not have been read in that
             codec = "utf_8"
         if codec is None:
             try:

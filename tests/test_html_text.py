@@ -71,6 +71,7 @@ def test_layout(page: str, text: str) -> None:
         (b"<meta charset=iso-8859-1>\x93\xe9\x94 \x80", None, "“é” €"),
         ("<meta charset=x-sjis>日本①".encode("cp932"), None, "日本①"),
         (b"<meta charset=utf-16>x", None, "x"),
+        (b"<meta charset=utf-32le>x", None, "x"),
         (b"<meta charset=nope>\xe9", None, "é"),
         (b"\xef\xbb\xbf<meta charset=koi8-r>" + "é".encode(), "latin_1", "é"),
         ("\ufeffé".encode("utf-16-le"), None, "é"),
