@@ -138,7 +138,7 @@ class TestMessages:
         with told(NOTIFY_SOCKET=manager.address) as telling:
             telling.status("a\nSTOPPING=1\x1b[2J é\udcff" + 9999 * "x")
         received = manager.socket.recv(65536)
-        assert received.startswith("STATUS=a\\nSTOPPING=1\\x1b[2J é\\udcff".encode())
+        assert received.startswith("STATUS=a\\nSTOPPING=1\\x1b[2J é\\xff".encode())
         assert len(received) < 1000
 
     def test_works_after_a_chroot(self, manager: Manager) -> None:

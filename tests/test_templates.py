@@ -160,5 +160,14 @@ def test_no_more_processes() -> None:
             patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")),
             pytest.raises(ValueError, match="takes another process: Resource temporarily unavailable"),
         ):
-            BodyTemplate.compile("{{ x }}", MAX_BYTES)
+            BodyTemplate.compile("{{ not_looked_at_before }}", MAX_BYTES)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_looked_at_once() -> None:
+    """A template that is the same at a reload is not looked at again, which takes a process."""
+    found = BodyTemplate.compile("{{ name }} once", MAX_BYTES)
+    with patch("fingergw.limited.fork", side_effect=AssertionError):
+        assert BodyTemplate.compile("{{ name }} once", MAX_BYTES) == found
+        with pytest.raises(AssertionError):
+            BodyTemplate.compile("{{ name }} once", 5)

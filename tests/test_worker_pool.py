@@ -85,6 +85,12 @@ class ConversionTests(PoolCase):
         deep = b"<div>" * 2000 + b"deep" + b"</div>" * 2000 + b"after"
         assert await convert(Conversion("html", MAX_BYTES), deep) == "deep\nafter"
 
+    async def test_large_after_small(self) -> None:
+        """What a small body may take is no limit for the large one that the same worker has next."""
+        assert await self.pool.convert("a", Conversion("text", MAX_BYTES), b"x") == "x"
+        large = b"x" * (40 << 20)
+        assert len(await self.pool.convert("a", Conversion("text", len(large)), large)) == len(large)
+
     async def test_failures(self) -> None:
         """What is no text has a reason."""
         assert await self.refused(fill("{{ a }}")) == "the template failed: UndefinedError: 'a' is undefined"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -65,6 +65,7 @@ class BodyTemplate:
     names: frozenset[str]
 
     @classmethod
+    @lru_cache(maxsize=1024)  # it takes a process; a reload asks for each again
     def compile(cls, text: str, max_bytes: int) -> BodyTemplate:
         """Look whether a template can work, and what it uses.
 
