@@ -319,7 +319,6 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         yield Path(made)
-        print("".join(each.read_text()[-5000:] for each in Path(made).glob("log/event*")))  # DEBUG
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
