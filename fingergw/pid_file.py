@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from attrs import define, field
@@ -40,14 +41,19 @@ class PidFile:
         :raises FingergwError: there is a file whose process is running, or something else; the message says what to do.
         :raises OSError: it cannot be made.
         """
-        folder = os.open(self.path.parent, _FOLDER_FLAGS)
-        try:
-            self._remove_stale(folder)
-            self._fd = self._open(folder, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with ExitStack() as opened:
+            folder = os.open(self.path.parent, _FOLDER_FLAGS)
+            opened.callback(os.close, folder)
+            stale = self._remove_stale(folder)
+            if stale is not None:
+                opened.callback(os.close, stale)  # locked until the new one is
+            try:
+                self._fd = self._open(folder, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                raise self._taken() from None
+            self._lock(self._fd)
             if keeps_folder:
                 self._folder = os.dup(folder)
-        finally:
-            os.close(folder)
 
     def write(self) -> None:
         """Write the process's number, which it knows once it is in the background."""
@@ -75,23 +81,43 @@ class PidFile:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
-    def _remove_stale(self, folder: int) -> None:
-        """Remove the file of a process that is gone; one that was emptied at its end is such a one, too."""
+    def _lock(self, fd: int) -> None:
+        """Keep another start from taking a file, as long as this process, or the one that it becomes, has it open."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._taken() from None
+
+    def _taken(self) -> FingergwError:
+        return FingergwError(
+            f"{self.path}: another gateway has it, or starts at this moment; stop that, or name another in --pidfile"
+        )
+
+    def _remove_stale(self, folder: int) -> int | None:
+        """Remove the file of a process that is gone; one that was emptied at its end is such a one, too.
+
+        :return: its descriptor, by which it is locked; None if there was none.
+        """
         try:
             fd = self._open(folder, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             if error.errno == errno.ELOOP:
                 why = "is a symbolic link, which is not followed; name the file itself in --pidfile, or remove the link"
                 raise FingergwError(f"{self.path}: {why}") from None
             raise
-        try:
-            status = os.fstat(fd)
-            may_be_one = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
-            text = os.read(fd, _MAX_BYTES) if may_be_one else b""
-        finally:
-            os.close(fd)
+        with ExitStack() as opened:
+            opened.callback(os.close, fd)
+            self._refuse_unless_stale(folder, fd)
+            os.unlink(self.path.name, dir_fd=folder)
+            opened.pop_all()
+        return fd
+
+    def _refuse_unless_stale(self, folder: int, fd: int) -> None:
+        status = os.fstat(fd)
+        may_be_one = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
+        text = os.read(fd, _MAX_BYTES) if may_be_one else b""
         match = _NUMBER.fullmatch(text)
         if not may_be_one or (text.strip() and match is None):
             raise FingergwError(f"{self.path}: is no pid file; remove it, or name another in --pidfile")
@@ -100,7 +126,9 @@ class PidFile:
                 f"{self.path}: process {number} is running; stop it if it is fingergw, and remove the file if not; "
                 "or name another in --pidfile"
             )
-        os.unlink(self.path.name, dir_fd=folder)
+        self._lock(fd)
+        if not os.path.samestat(status, os.stat(self.path.name, dir_fd=folder, follow_symlinks=False)):
+            raise self._taken()
         if match is not None:
             _log.warn("{path}: process {number} is gone; the file is made anew", path=self.path, number=number)
 

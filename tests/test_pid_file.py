@@ -163,3 +163,29 @@ def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         PidFile(tmp_path / "none" / "pid").create(keeps_folder=True)
     assert str(caught.value.filename) == str(tmp_path / "none")
+
+
+def test_another_start(path: Path, gone: int) -> None:
+    """Of two starts at the same moment one has the file, though it is not written to yet, and the other is refused."""
+    for text in (None, "", str(gone)):
+        if text is not None:
+            path.write_text(text)
+        file = PidFile(path)
+        file.create(keeps_folder=True)
+        assert "another gateway has it, or starts at this moment" in refused(path)
+        file.write()
+        assert path.read_text() == str(os.getpid())
+        file.remove()
+
+
+def test_another_start_takes_what_was_stale(path: Path, gone: int) -> None:
+    """Who has found the same stale file, and comes later to it, leaves the new one alone."""
+    path.write_text(str(gone))
+    with path.open() as stale:
+        file = made(path)
+        again = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(FingergwError, match="another gateway has it"):
+            PidFile(path)._refuse_unless_stale(again, stale.fileno())
+        os.close(again)
+    assert path.read_text() == str(os.getpid())
+    file.remove()
