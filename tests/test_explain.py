@@ -44,7 +44,7 @@ allow = ["127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"]
 deny = ["10.6.0.0/16"]
 [[listeners]]
 name = "local"
-endpoint = "unix:finger.sock"
+endpoint = "Unix:finger.sock"
 allow = ["10.0.0.0/8"]
 [[listeners]]
 name = "behind"

@@ -177,7 +177,8 @@ def compile_parts(
 def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
     path = settings.access
     if path not in ("-", "off") and own_descriptor(path) is None:
-        path = str(machine.later(machine.base / path, "log", "access"))
+        found = machine.later(machine.base / path, "log", "access")
+        path = "off" if found is None else str(found)
     if before is not None and (before.access_log.path, before.access_log.form) == (path, settings.format):
         return before.access_log
     return AccessLog(path, settings.format, reactor, time.time)

@@ -22,6 +22,7 @@ from fingergw.cli.output import show
 from fingergw.config import model
 from fingergw.config.problems import unknown
 from fingergw.deadlines import never_set_back
+from fingergw.endpoint_strings import split
 from fingergw.explain import Explaining
 from fingergw.explanation import Explanation
 from fingergw.factory import FingerFactory
@@ -94,7 +95,7 @@ class ExplainOptions(Options):
         assert isinstance(gateway, Gateway)
         rules = next(each.factory for each in gateway.listeners if each.factory.listener == name)
         listener = next(each for each in configuration.listeners if each.name == name)
-        client = self["from"] or ("unix" if listener.endpoint.startswith("unix:") else "127.0.0.1")
+        client = self["from"] or ("unix" if split(listener.endpoint)[0] == "unix" else "127.0.0.1")
         explained = Explaining(configuration, rules).explain(self.line, client)
         if not self["ask"]:
             return self._print(explained)
