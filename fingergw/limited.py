@@ -13,6 +13,8 @@ from typing import Final
 
 ROOM_BYTES: Final = 32 << 20
 """The memory that work may take beyond what the process has already."""
+_UNKNOWN_BYTES = 4 << 30  # more than a process has mapped, where the system does not say how much that is
+_HANG_SECONDS = 10.0
 
 
 class ExceededError(Exception):
@@ -77,7 +79,8 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
         code = 1
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            limit(cpu_seconds, (address_space_bytes() or 1 << 30) + ROOM_BYTES)
+            limit(cpu_seconds, (address_space_bytes() or _UNKNOWN_BYTES) + ROOM_BYTES)
+            signal.setitimer(signal.ITIMER_REAL, _HANG_SECONDS)  # for locks of threads that are not there any more
             result = work()
             lift()
             with os.fdopen(writer, "wb") as file:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -23,6 +23,7 @@ from fingergw.conversions import DONE, Conversion
 _log = Logger()
 _PLACES = 2
 _REPLY_BYTES = 1024  # of a reply, beyond a text of the size that it may have
+_STOPPED = "the gateway stops"
 _END_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
 
@@ -105,6 +106,7 @@ class WorkerPool:
     _control: socket.socket | None = field(init=False, default=None)
     _workers: list[_Worker | None] = field(init=False, factory=lambda: [None] * _PLACES)
     _waiting: dict[str, deque[_Job]] = field(init=False, factory=dict)  # by turn, who is next first
+    _has_stopped: bool = field(init=False, default=False)
 
     @_mapped_bytes.default
     def _find_mapped_bytes(self) -> int:
@@ -115,6 +117,7 @@ class WorkerPool:
 
         :raises OSError: there can be no more processes.
         """
+        self._has_stopped = False
         self._started()
 
     def _started(self) -> socket.socket:
@@ -139,6 +142,8 @@ class WorkerPool:
         :param turn: who wants it, for their turns.
         :return: fires with the text; fails with :class:`ConversionError`. Cancelling it ends the work.
         """
+        if self._has_stopped:
+            return fail(ConversionError(_STOPPED))
         job = _Job(turn, conversion, data, Deferred(lambda _: self._cancelled(job)))
         self._waiting.setdefault(turn, deque()).append(job)
         self._begin_next()
@@ -221,10 +226,11 @@ class WorkerPool:
             job.done.errback(result)
 
     async def stop(self) -> None:
-        """End all workers; who waits for them is told that there is no text."""
+        """End all workers, for good; who waits for them is told that there is no text."""
+        self._has_stopped = True
         waiting, self._waiting = self._waiting, {}
         for job in [job for jobs in waiting.values() for job in jobs]:
-            job.done.errback(ConversionError("the gateway stops"))
+            job.done.errback(ConversionError(_STOPPED))
         for each in filter(None, list(self._workers)):
             each.end()
         server = self._server

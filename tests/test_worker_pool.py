@@ -124,7 +124,8 @@ class ConversionTests(PoolCase):
         (first,) = children(server)
         await self.pool.convert("a", fill("{{ user }}"), b"{}")
         assert children(server) == [first]
-        await self.pool.convert("a", Conversion("html", 4_000_000), b"<p>x" * 80_000)
+        large = b"x" * (60 << 20)
+        await self.pool.convert("a", Conversion("text", len(large)), large)
         await self.pool.convert("a", fill("{{ user }}"), b"{}")
         assert children(server) != [first]
 
@@ -183,6 +184,9 @@ class ProcessTests(PoolCase):
             await each
         assert not is_there(server)
         await until(lambda: not any(map(is_there, workers)))
+        before = children(os.getpid())
+        assert await self.refused(fill("{{ user }}")) == "the gateway stops"
+        assert children(os.getpid()) == before
 
     async def test_killed(self) -> None:
         """Processes that were killed are forked anew."""
