@@ -17,6 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from fingergw.addresses import parse_address
+from fingergw.forwarding import normal_host
 from fingergw.gateway import Gateway
 from fingergw.metrics import Exposition
 
@@ -42,11 +43,7 @@ def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Si
     root.putChild(b"metrics", _Metrics(Exposition(gateway)))
     root.putChild(b"healthz", _Health())
     root.putChild(b"readyz", _Readiness(gateway))
-    return _AdminSite(root, reactor, frozenset({"localhost", *map(_normal, hosts)}))
-
-
-def _normal(name: str) -> str:
-    return name.lower().removesuffix(".")
+    return _AdminSite(root, reactor, frozenset({"localhost", *map(normal_host, hosts)}))
 
 
 def _is_known(authority: bytes, names: Collection[str]) -> bool:
@@ -59,7 +56,7 @@ def _is_known(authority: bytes, names: Collection[str]) -> bool:
         return False
     if found["six"] is not None:
         return ":" in found["six"] and parse_address(found["six"]) is not None
-    return _normal(found["name"]) in names or isinstance(parse_address(found["name"]), IPv4Address)
+    return normal_host(found["name"]) in names or isinstance(parse_address(found["name"]), IPv4Address)
 
 
 class _Page(Resource):

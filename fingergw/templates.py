@@ -90,12 +90,11 @@ def names_in(text: str, max_bytes: int) -> frozenset[str]:
     :raises TemplateError: it can never work; the message says why.
     """
     environment = _environment()
+    environment.globals = {}  # a placeholder may have the name of one, and then takes its place
     try:
         _compiled(text)
         tree = environment.parse(text)
-        bare = environment.overlay()
-        bare.globals = {}  # a placeholder may have the name of one, and then takes its place
-        names = jinja2.meta.find_undeclared_variables(bare.parse(text))
+        names = jinja2.meta.find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
     except RecursionError:

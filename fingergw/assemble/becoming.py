@@ -12,14 +12,15 @@ from pathlib import Path
 
 from twisted.python.util import gidFromString, uidFromString
 
+from fingergw import limited
 from fingergw.config import model
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem
 from fingergw.identity import Identity
-from fingergw.limited import fork
 from fingergw.root import later, outside
 
 _ENTER = "see to it that the gateway's group can read it, and enter its folder"
+_TRY_SECONDS = 5.0  # of processor time; to open a file takes next to none
 _LINK = "put it there itself, as no link can lead out of a chroot"
 
 
@@ -98,27 +99,21 @@ def _tried(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> di
     All that decides is asked so: links, folders, access control lists.
     """
     names = [str(later(path)) for path in paths]
-    end, their_end = os.pipe()
+
+    def tried() -> bytes:
+        if chroot is not None:
+            os.chroot(chroot)
+        identity.assume()
+        lines = []
+        for place, name in enumerate(names):
+            try:
+                os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
+            except OSError as error:
+                lines.append(b"%d %d" % (place, error.errno or 0))
+        return b"\n".join(lines)
+
     try:
-        pid = fork()
-    except OSError:  # there can be no more processes: then nobody can be asked
-        os.close(end)
-        os.close(their_end)
+        told = limited.run(tried, _TRY_SECONDS)
+    except (OSError, limited.ExceededError):  # no process to be had, or none that may become it: nobody can be asked
         return {}
-    if not pid:
-        try:
-            if chroot is not None:
-                os.chroot(chroot)
-            identity.assume()
-            for place, name in enumerate(names):
-                try:
-                    os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
-                except OSError as error:
-                    os.write(their_end, b"%d %d\n" % (place, error.errno or 0))
-        finally:
-            os._exit(0)
-    os.close(their_end)
-    with os.fdopen(end, "rb") as told:
-        lines = told.read().splitlines()
-    os.waitpid(pid, 0)
-    return {int(place): int(number) for place, number in map(bytes.split, lines)}
+    return {int(place): int(number) for place, number in map(bytes.split, told.splitlines())}
