@@ -20,16 +20,12 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPoli
 from zope.interface import implementer
 
 from fingergw.resolving import Resolver
-from fingergw.trailers import Trailers
+from fingergw.response_framing import Head
 
 # More than the heads of an answer and of its redirects take, each by itself.
 _MAX_HEAD_BYTES = 65536
-_MAX_LINE_BYTES = 16384  # which Twisted takes no more of either, but does not say so
-_MAX_LINES = 500  # of a head and all interim ones before it; as many as Twisted takes of a request
 # How much is read before others have their turn: of so much, all chunks, lines and heads are gone through at once.
 _READ_BYTES = 8192
-# Twisted remembers the names of headers for ever, as long as they are: so a longer one never gets there.
-_MAX_NAME_BYTES = 256
 
 
 def bounded_agent(
@@ -72,68 +68,6 @@ class _BoundedEndpoint:
         return connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
 
 
-class _Head:
-    """The heads of responses, of which no line is handed on before it is known to be short, and the name in it.
-
-    Of trailers, too, no more than may be is handed on.
-    """
-
-    _line = b""
-    _lines = 0
-    _trailers: Trailers | None = None
-    _is_first = True
-    _is_interim = False
-    _is_over = False
-
-    def begin(self) -> None:
-        """Expect a response's head."""
-        self._line, self._lines, self._is_first, self._is_over = b"", 0, True, False
-        self._trailers = None
-
-    def take(self, data: bytes) -> bytes | None:
-        """Return what may be handed on of what has come; None if something in it is too long, or too much."""
-        if self._is_over:
-            return data if self._trailers is None or self._trailers.fit(data) else None
-        held, start = self._line + data, 0
-        while not self._is_over and (end := held.find(b"\n", start)) >= 0:
-            line, start = held[start:end], end + 1
-            self._lines += 1
-            if len(line) > _MAX_LINE_BYTES or self._lines > _MAX_LINES:
-                return None
-            if self._is_first:
-                self._is_interim = _is_interim(line)
-                self._is_first = False
-            elif line in (b"", b"\r"):
-                self._is_first, self._is_over = self._is_interim, not self._is_interim
-                if self._is_interim:
-                    self._trailers = None
-            elif line[:1] not in b" \t":
-                name = line.partition(b":")[0]
-                if len(name) > _MAX_NAME_BYTES:
-                    return None
-                if name.strip().lower() == b"transfer-encoding":
-                    self._trailers = Trailers()
-        if self._is_over:
-            if self._trailers is not None and not self._trailers.fit(held[start:]):
-                return None
-            start = len(held)
-        self._line = held[start:]
-        return held[:start] if len(self._line) <= _MAX_LINE_BYTES else None
-
-    def end(self) -> bytes:
-        """Return what is left, as no more will come."""
-        line, self._line = self._line, b""
-        return line
-
-
-def _is_interim(line: bytes) -> bool:
-    """Tell whether another head follows, by a response's first line (RFC 9110 §15.2), however its status is written."""
-    try:
-        return 100 <= int(line.split(b" ", 2)[1]) < 200  # as Twisted reads it
-    except (IndexError, ValueError):
-        return False  # and there is nothing that Twisted goes on with
-
-
 class _Bounded(ProtocolWrapper):
     """Counts what is received since something was last sent, and looks at the heads in it."""
 
@@ -143,7 +77,7 @@ class _Bounded(ProtocolWrapper):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._head = _Head()
+        self._head = Head()
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
