@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = _version("fingergw")
 
 if TYPE_CHECKING:
-    from fingergw.assemble import make_service
+    from fingergw.app.build import make_service
     from fingergw.config import dumps, load
     from fingergw.config.model import Config
+    from fingergw.core.errors import ConfigError
 
-__all__ = ["Config", "__version__", "dumps", "load", "make_service"]
+__all__ = ["Config", "ConfigError", "__version__", "dumps", "load", "make_service"]
 
 _MODULES = {
     "Config": "fingergw.config.model",
+    "ConfigError": "fingergw.core.errors",
     "dumps": "fingergw.config",
     "load": "fingergw.config",
-    "make_service": "fingergw.assemble",
+    "make_service": "fingergw.app.build",
 }
 
 

@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-fingergw = ServiceMaker("fingergw", "fingergw.tap", "A finger (RFC 1288) gateway from one TOML file", "fingergw")
+fingergw = ServiceMaker("fingergw", "fingergw.app.tap", "A finger (RFC 1288) gateway from one TOML file", "fingergw")

@@ -14,7 +14,7 @@ hypothesis.settings.load_profile("fingergw")
 
 
 # What is built for many tests once: one worker has them all, and begins with the most.
-_TOGETHER = ("tests/fleet/test_hosts.py", "tests/fleet/", "tests/test_ansible_rendered.py")
+_TOGETHER = ("tests/fleet/test_hosts.py", "tests/fleet/", "tests/ansible/test_ansible_rendered.py")
 
 
 @pytest.hookimpl(optionalhook=True)

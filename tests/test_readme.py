@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import fingergw
-from fingergw.assemble import problems
+from fingergw.app.build import problems
 from fingergw.cli.main import RunOptions
 from fingergw.config import model
 from tests.support import ROOT, GatewayCase, Upstream, reactor, response

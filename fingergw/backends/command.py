@@ -15,11 +15,11 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from fingergw.outcome import Answered, Failed, Inputs, Missing, Outcome
-from fingergw.placeholders import Template
-from fingergw.programs import REPORT, Spawn, reap_orphans
-from fingergw.query import Query, escape
-from fingergw.upstream import within
+from fingergw.core.outcome import Answered, Failed, Inputs, Missing, Outcome
+from fingergw.core.placeholders import Template
+from fingergw.core.query import Query, escape
+from fingergw.net.programs import REPORT, Spawn, reap_orphans
+from fingergw.net.upstream import within
 
 _log = Logger()
 _MAX_STDERR_BYTES = 4096

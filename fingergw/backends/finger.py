@@ -8,11 +8,11 @@ from attrs import Factory, field, frozen
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
 
-from fingergw.errors import BadQuery
-from fingergw.exchange import NoAnswer, NotSent, exchange
-from fingergw.outcome import Answered, Failed, Inputs, Missing, Outcome
-from fingergw.query import Query, parse
-from fingergw.upstream import within
+from fingergw.core.errors import BadQuery
+from fingergw.core.outcome import Answered, Failed, Inputs, Missing, Outcome
+from fingergw.core.query import Query, parse
+from fingergw.net.exchange import NoAnswer, NotSent, exchange
+from fingergw.net.upstream import within
 
 
 def line_for(query: Query) -> str | None:

@@ -23,18 +23,18 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from fingergw import limited
-from fingergw.bounded_http import BodyError, Undecoded, discard, read
-from fingergw.charsets import content_type, decode
-from fingergw.conversions import Conversion
-from fingergw.freshness import FIELDS, conditions, freshness, redirected, revalidated
-from fingergw.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
-from fingergw.placeholders import Template
-from fingergw.query import Query
-from fingergw.templates import TemplateError, names_in
-from fingergw.trust import tls_reason
-from fingergw.upstream import within
-from fingergw.worker_pool import ConversionError
+from fingergw.core.charsets import content_type, decode
+from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
+from fingergw.core.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
+from fingergw.core.placeholders import Template
+from fingergw.core.query import Query
+from fingergw.net import limited
+from fingergw.net.bounded_http import BodyError, Undecoded, discard, read
+from fingergw.net.conversions import Conversion
+from fingergw.net.templates import TemplateError, names_in
+from fingergw.net.trust import tls_reason
+from fingergw.net.upstream import within
+from fingergw.net.worker_pool import ConversionError
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -51,7 +51,7 @@ _UPSTREAM_ERRORS = (
 )
 
 Convert = Callable[[Conversion, bytes], Awaitable[str]]
-"""Make a text of a body, which may take long; raises :class:`~fingergw.worker_pool.ConversionError`."""
+"""Make a text of a body, which may take long; raises :class:`~fingergw.net.worker_pool.ConversionError`."""
 
 
 @frozen

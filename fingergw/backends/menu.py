@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from fingergw.outcome import Answered, Inputs, Missing, Outcome
-from fingergw.query import Query
+from fingergw.core.outcome import Answered, Inputs, Missing, Outcome
+from fingergw.core.query import Query
 
 
 @frozen

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from fingergw.outcome import Answered, Inputs, Missing, Outcome
-from fingergw.query import Query
-from fingergw.watched import Watched
+from fingergw.core.outcome import Answered, Inputs, Missing, Outcome
+from fingergw.core.query import Query
+from fingergw.net.watched import Watched
 
 _MISSING = Missing()
 

@@ -12,8 +12,8 @@ from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Flight, Runtime
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Found, Mark, Store
-from fingergw.outcome import Backend, Failed, Inputs, Missing, Outcome, Revalidating, Unchanged, outcome_of
-from fingergw.query import Query
+from fingergw.core.outcome import Backend, Failed, Inputs, Missing, Outcome, Revalidating, Unchanged, outcome_of
+from fingergw.core.query import Query
 
 # After a failure upstream is left alone for so long where there is something to serve meanwhile.
 BACK_OFF_SECONDS = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, evolve, frozen
 
-from fingergw.outcome import Answered, Freshness, Missing
+from fingergw.core.outcome import Answered, Freshness, Missing
 
 _VERSION = 1
 _SILENT = Freshness()

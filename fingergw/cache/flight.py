@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from fingergw.outcome import Outcome
+from fingergw.core.outcome import Outcome
 
 
 class Waiter(Protocol):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from attrs import define, field
 
 from fingergw.cache.entry import Entry
-from fingergw.outcome import Missing
+from fingergw.core.outcome import Missing
 
 # This much of all is for names that do not exist: however many are invented, they push out each other only.
 _MISSING_PART = 0.1

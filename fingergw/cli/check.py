@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fingergw import assemble
+from fingergw.app import build
 from fingergw.cli.configuration import read
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
 from fingergw.cli.output import show
@@ -26,7 +26,7 @@ class CheckOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        found, warnings = assemble.examine(configuration, reactor, configuration.process)
+        found, warnings = build.examine(configuration, reactor, configuration.process)
         problems += found
         for warning in warnings:
             complain(f"warning: {warning}")

@@ -10,7 +10,7 @@ from twisted.python import usage
 
 from fingergw.cli.options import Options
 from fingergw.cli.output import show
-from fingergw.errors import FingergwError
+from fingergw.core.errors import FingergwError
 
 _SHELLS = ("bash", "zsh", "tcsh")
 _FILES = frozenset({"ca-file", "config", "file", "logfile", "pidfile", "unix"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fingergw import assemble, config
+from fingergw import config
+from fingergw.app import build
 from fingergw.cli.configuration import read
 from fingergw.cli.options import BASE_DIR, CONFIG, Options
 from fingergw.cli.output import show
@@ -26,5 +27,5 @@ class DumpOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        assemble.refuse(configuration, problems, reactor)
+        build.refuse(configuration, problems, reactor)
         return show(config.dumps_effective(configuration))

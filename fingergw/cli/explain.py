@@ -13,22 +13,22 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.internet.task import deferLater, react
 from twisted.python import usage
 
-from fingergw import assemble
-from fingergw.addresses import parse_address
-from fingergw.asking import ask
+from fingergw.app import build
+from fingergw.app.gateway import Gateway
+from fingergw.app.parts import Parts, closing_of
+from fingergw.cli.asking import ask
 from fingergw.cli.configuration import read
+from fingergw.cli.explaining import Explaining
+from fingergw.cli.explanation import Explanation
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
 from fingergw.cli.output import show
 from fingergw.config import model
 from fingergw.config.problems import unknown
-from fingergw.deadlines import never_set_back
-from fingergw.endpoint_strings import split
-from fingergw.explain import Explaining
-from fingergw.explanation import Explanation
-from fingergw.factory import FingerFactory
-from fingergw.gateway import Gateway
-from fingergw.parts import Parts, closing_of
-from fingergw.stores.address import RedisAddress, parse_store
+from fingergw.config.store_address import RedisAddress, parse_store
+from fingergw.core.addresses import parse_address
+from fingergw.finger.deadlines import never_set_back
+from fingergw.finger.factory import FingerFactory
+from fingergw.listen.endpoint_strings import split
 
 _EX_USAGE = 2
 _BROKEN_OFF = 128 + signal.SIGINT  # or SIGTERM; Twisted would exit with 0, as if a backend had answered
@@ -82,7 +82,7 @@ class ExplainOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        assemble.refuse(configuration, problems, reactor)
+        build.refuse(configuration, problems, reactor)
         names = [listener.name for listener in configuration.listeners]
         name = names[0] if self["listener"] is None else self["listener"]
         if name not in names:
@@ -91,7 +91,7 @@ class ExplainOptions(Options):
         if self["ask"]:
             never_set_back(reactor)
             configuration = _without_files(configuration)
-        gateway = assemble.make_service(configuration, reactor)
+        gateway = build.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)
         rules = next(each.factory for each in gateway.listeners if each.factory.listener == name)
         listener = next(each for each in configuration.listeners if each.name == name)

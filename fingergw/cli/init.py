@@ -10,9 +10,9 @@ from typing import Final
 
 from fingergw.cli.options import DEFAULT, Options
 from fingergw.cli.output import show
-from fingergw.config.files import open_text
 from fingergw.config.schema import TITLE, schema_text
-from fingergw.errors import FingergwError
+from fingergw.core.errors import FingergwError
+from fingergw.net.files import open_text
 
 SCHEMA_NAME: Final = "fingergw.schema.json"
 """The schema is put beside the file, so that its first line holds wherever both are copied to."""

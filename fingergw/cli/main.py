@@ -14,7 +14,7 @@ from twisted.python import usage
 from twisted.python.util import gidFromString, uidFromString
 
 from fingergw.cli.options import CONFIG, Options, complain
-from fingergw.errors import ConfigError, FingergwError, PrivilegeError
+from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 
 if TYPE_CHECKING:
     from fingergw.config import model
@@ -108,17 +108,17 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         """Run the gateway until it is told to stop."""
         from twisted.internet import reactor
 
-        from fingergw import assemble, daemon
-        from fingergw.deadlines import never_set_back
-        from fingergw.operation import Operation
+        from fingergw.app import build, daemon
+        from fingergw.app.reload import Operation
+        from fingergw.finger.deadlines import never_set_back
 
         never_set_back(reactor)  # first of all, as others keep what tells the time
         path = self["config"]
         if self["chroot"] is not None:  # as it is called from here, also where a reload is not here any more
             self["chroot"] = str(Path(self["chroot"]).absolute())
         configuration, problems = self._read(path, hint=True)
-        assemble.refuse(configuration, problems, reactor, configuration.process)
-        gateway = assemble.make_service(configuration, reactor, configuration.process)
+        build.refuse(configuration, problems, reactor, configuration.process)
+        gateway = build.make_service(configuration, reactor, configuration.process)
         # a reload must find the same file, also from another working folder
         again = partial(self._read, path and str(Path(path).absolute()), str(Path.cwd()) if path is None else None)
         own = daemon.settings(self, configuration.process, configuration.log)
@@ -132,8 +132,8 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         """Read the configuration, which the command line may say to run as another user, or in another root."""
         from attrs import evolve
 
+        from fingergw.app.privileges import becoming
         from fingergw.cli.configuration import read
-        from fingergw.rights import becoming
 
         configuration, problems = read(path, base, hint=hint)
         return evolve(configuration, process=becoming(configuration.process, self)), problems

@@ -15,10 +15,10 @@ from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 from twisted.python import usage
 
+from fingergw.cli.finger_client import Answer, fetch, parse_target
 from fingergw.cli.options import Options, complain, seconds
-from fingergw.client import Answer, fetch, parse_target
-from fingergw.resolving import Resolver
-from fingergw.trust import authorities
+from fingergw.net.resolving import Resolver
+from fingergw.net.trust import authorities
 
 _AT_ONCE = 16  # a gateway lets a client have 20 connections, unless told otherwise
 

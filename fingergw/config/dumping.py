@@ -12,7 +12,7 @@ import tomli_w
 from cattrs import Converter
 
 from fingergw.config import model
-from fingergw.placeholders import Template
+from fingergw.core.placeholders import Template
 
 LEFT_OUT: Final = "(left out)"
 """What stands in the place of a secret."""

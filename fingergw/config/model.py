@@ -8,7 +8,7 @@ from typing import Literal, NewType, TypeAlias, TypeVar
 
 from attrs import Factory, field, frozen
 
-from fingergw.addresses import Network
+from fingergw.core.addresses import Network
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from attrs import frozen
 from fingergw.config.bounds import is_suspect, out_of_bounds
 from fingergw.config.lines import KeyPath, line_numbers
 from fingergw.config.model import Source
-from fingergw.errors import ConfigError
-from fingergw.query import escape, printable
+from fingergw.core.errors import ConfigError
+from fingergw.core.query import escape, printable
 
 _MAX_OUT_OF_BOUNDS: Final = 20
 _MAX_MESSAGE: Final = 1000

@@ -13,12 +13,12 @@ from cattrs import Converter
 
 from fingergw.config import model
 from fingergw.config.bounds import MAX_BYTES
-from fingergw.config.files import open_text
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, parse_toml, to_error, unknown
 from fingergw.config.rules import broken_rules, duplicates
 from fingergw.config.structure import make_converter, structure
-from fingergw.errors import ConfigError
+from fingergw.core.errors import ConfigError
+from fingergw.net.files import open_text
 
 
 def load(path: str | Path, *, base: str | Path | None = None) -> model.Config:

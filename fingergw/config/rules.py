@@ -9,8 +9,8 @@ from typing import Any
 from fingergw.config import model
 from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, unknown
-from fingergw.placeholders import Template
-from fingergw.routing import group_names
+from fingergw.core.placeholders import Template
+from fingergw.core.routing import group_names
 
 
 def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, 
 
 import attrs
 
-from fingergw.addresses import Network
 from fingergw.config import model, values
 from fingergw.config.descriptions import KEYS, TABLES
+from fingergw.core.addresses import Network
 
 Schema: TypeAlias = dict[str, Any]
 

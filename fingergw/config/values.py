@@ -10,13 +10,13 @@ from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from fingergw.addresses import Network, parse_address
 from fingergw.config import model
-from fingergw.errors import BadQuery
-from fingergw.placeholders import Template
-from fingergw.query import Query, parse
-from fingergw.routing import group_names
-from fingergw.stores.address import parse_store
+from fingergw.config.store_address import parse_store
+from fingergw.core.addresses import Network, parse_address
+from fingergw.core.errors import BadQuery
+from fingergw.core.placeholders import Template
+from fingergw.core.query import Query, parse
+from fingergw.core.routing import group_names
 
 T = TypeVar("T")
 

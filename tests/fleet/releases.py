@@ -11,7 +11,7 @@ from tests.fleet.hosts import Fleet
 from tests.fleet.observed import release
 from tests.fleet.space import ROOT
 
-CRASHES = {"gateway.py": ("super().startService()", "raise SystemExit('this release does not start')")}
+CRASHES = {"app/gateway.py": ("super().startService()", "raise SystemExit('this release does not start')")}
 ANSWERS_NOTHING = {"backends/static.py": ("self.answers.current().get(query.user, _MISSING)", "_MISSING")}
 
 

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from attrs import define
 
-from fingergw import limited
-from fingergw.charsets import CODECS, content_type, decode
-from fingergw.conversions import DONE, FAILED, Conversion, converted
-from fingergw.query import to_wire, truncate
-from fingergw.worker import CPU_SECONDS
+from fingergw.core.charsets import CODECS, content_type, decode
+from fingergw.core.query import to_wire, truncate
+from fingergw.net import limited
+from fingergw.net.conversions import DONE, FAILED, Conversion, converted
+from fingergw.net.worker import CPU_SECONDS
 
 T = TypeVar("T")
 

@@ -17,14 +17,15 @@ from typing import Any, TypeVar
 import attrs
 from twisted.internet.testing import MemoryReactorClock
 
-from fingergw import assemble, config
-from fingergw.access_log import Entry, json_line, text_line
+from fingergw import config
+from fingergw.app import build
 from fingergw.config.problems import to_error
-from fingergw.errors import BadProxyHeader, BadQuery, ConfigError
-from fingergw.proxy_header import take_header
-from fingergw.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
-from tests.escaped import unescaped
+from fingergw.core.errors import BadProxyHeader, BadQuery, ConfigError
+from fingergw.core.proxy_header import take_header
+from fingergw.core.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
+from fingergw.telemetry.access_log import Entry, json_line, text_line
 from tests.fuzz.bodies import bodies
+from tests.support.escaped import unescaped
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
@@ -110,7 +111,7 @@ def configuration(data: bytes) -> None:
     path.write_bytes(data)
     try:
         found, problems = config.read(path)
-        more = assemble.problems(found, MemoryReactorClock())
+        more = build.problems(found, MemoryReactorClock())
         mistakes = to_error(problems, found.source).problems
         assert all(mistake.isprintable() for mistake in to_error(more, found.source).problems)
     except ConfigError as error:

@@ -26,13 +26,13 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 import fingergw
+from fingergw.app.gateway import Gateway
 from fingergw.backends.command import CommandBackend
 from fingergw.backends.finger import FingerBackend
 from fingergw.backends.http import HttpBackend
 from fingergw.cache.backend import CachedBackend
-from fingergw.chain import Chain
-from fingergw.gateway import Gateway
-from fingergw.meters import Times
+from fingergw.core.chain import Chain
+from fingergw.telemetry.meters import Times
 
 reactor: Any = _reactor
 

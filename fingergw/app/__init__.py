@@ -1,0 +1,1 @@
+"""What makes a gateway of a configuration, and keeps it going."""

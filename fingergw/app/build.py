@@ -1,0 +1,306 @@
+"""The whole service, from listeners and routes to what they share."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError
+from twisted.python.util import gidFromString, uidFromString
+
+from fingergw.app.becoming import unfit, warnings_of
+from fingergw.app.build_backends import Backends
+from fingergw.app.build_cache import Caching
+from fingergw.app.gateway import Gateway
+from fingergw.app.machine import Machine
+from fingergw.app.parts import Made, Parts
+from fingergw.app.preloading import preload
+from fingergw.app.systemd import ServiceManager
+from fingergw.config import model
+from fingergw.config.problems import Problem, located, to_error
+from fingergw.core.addresses import Networks
+from fingergw.core.admission import Rate
+from fingergw.core.chain import Chain
+from fingergw.core.errors import ListenError
+from fingergw.core.forwarding import Forwarding
+from fingergw.core.outcome import Backend, Failed, Missing
+from fingergw.core.query import Query, fold_case, to_wire
+from fingergw.core.routing import Route, Router, glob, regex
+from fingergw.finger.factory import FingerFactory, Limits
+from fingergw.finger.proxied import ProxiedFactory
+from fingergw.finger.traffic import Traffic
+from fingergw.listen import listening
+from fingergw.listen.binding import Plan
+from fingergw.listen.certificates import Wrap
+from fingergw.net import root
+from fingergw.net.resolving import Resolver
+from fingergw.telemetry.access_log import AccessLog
+from fingergw.telemetry.log_file import own_descriptor
+from fingergw.telemetry.measured import measured
+from fingergw.telemetry.meters import BackendMeter
+
+_NOTHING_ELSE = model.Process()
+_NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
+_MADE_ANEW = (model.StaticBackend, model.MenuBackend)  # have nothing under way, and depend on more than their tables
+_FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
+
+
+def make_service(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> Gateway:
+    """Compile a configuration into a service, for ``twistd`` or any other Twisted application.
+
+    Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
+
+    :param configuration: as :func:`fingergw.load` returns it.
+    :param reactor: the reactor that the application runs.
+    :param becoming: what the caller sees to it that the process becomes, after this; what ``[process]`` says is no more
+        than a wish.
+    :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
+    """
+    gateway = Gateway(reactor, ServiceManager.from_environment())
+    parts, found = compile_parts(configuration, gateway, becoming=becoming)
+    if found:
+        raise to_error(found, configuration.source)
+    gateway.begin_with(parts)
+    preload()
+    return gateway
+
+
+def examine(
+    configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE
+) -> tuple[list[Problem], list[str]]:
+    """Look at the files, programs and endpoints that a configuration names; nothing is bound.
+
+    :param becoming: what the process would become.
+    :return: what is wrong with them; and warnings, a line each.
+    """
+    parts, found = compile_parts(configuration, Gateway(reactor), becoming=becoming)
+    return found, parts.warnings
+
+
+def problems(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> list[Problem]:
+    """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
+    return examine(configuration, reactor, becoming)[0]
+
+
+def refuse(
+    configuration: model.Config, found: Sequence[Problem], reactor: Any, becoming: model.Process = _NOTHING_ELSE
+) -> None:
+    """Refuse a configuration in whose file something was found wrong.
+
+    :param becoming: what the process would become.
+    :raises ConfigError: something was; it tells what is wrong with what the file names, too.
+    """
+    if found:
+        raise to_error([*found, *problems(configuration, reactor, becoming)], configuration.source)
+
+
+def compile_parts(
+    configuration: model.Config,
+    gateway: Gateway,
+    before: Parts | None = None,
+    becoming: model.Process = _NOTHING_ELSE,
+) -> tuple[Parts, list[Problem]]:
+    """Compile a configuration.
+
+    :param gateway: what it is for.
+    :param before: what the gateway has in force, and of which is kept what is the same.
+    :param becoming: what the process becomes after its first configuration is compiled.
+    :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
+        anything wrong, what it is compiled to is of no use.
+    """
+    reactor = gateway.reactor
+    machine = Machine(configuration.source.base if configuration.source else Path.cwd())
+    process = configuration.process
+    if before is None:  # what is become is known, though perhaps not in a chroot
+        root.expect(becoming.chroot)
+        if becoming.chroot is not None and (why_not := unfit(becoming.chroot)):
+            machine.problems.append(Problem(("process", "chroot"), why_not))
+        machine.check("process", "user", text=process.user, lookup=uidFromString)
+        machine.check("process", "group", text=process.group, lookup=gidFromString)
+    resolver = Resolver(reactor) if before is None else before.resolver
+    builder = Backends(configuration, machine, resolver, gateway.workers, gateway.is_self)
+    cache = Caching(configuration, machine, resolver, before)
+    parts = Parts(
+        configuration=configuration,
+        access_log=_access_log(configuration.log, machine, reactor, before),
+        resolver=resolver,
+        memory=cache.memory,
+        store=cache.store,
+        store_made_of=cache.store_made_of,
+    )
+    backends = {name: _backend(name, parts, builder, cache, before) for name in configuration.backends}
+    chains = [
+        Chain(
+            tuple((name, backend) for name in route.backends if (backend := backends.get(name)) is not None),
+            tuple(_FALLTHROUGH[kind] for kind in route.fallthrough),
+            (CancelledError,),
+        )
+        for route in configuration.routes
+    ]
+    forwarding = _forwarding(configuration, builder, machine)
+    case_sensitive = configuration.answers.case_sensitive
+    places = Counter[str]()
+    for place, listener in configuration.numbered_listeners():
+        own = [
+            (route, _route(route, chain, case_sensitive))
+            for route, chain in zip(configuration.routes, chains, strict=True)
+            if route.listeners is None or listener.name in route.listeners
+        ]
+        builder.menus[listener.name] = own
+        router = Router([compiled for _, compiled in own])
+        listeners = configuration.forwarding.listeners
+        own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
+        description = listening.anchor(listener.endpoint, machine.base)
+        try:
+            bound, secured = _examined(description, machine, reactor, "listeners", place, "endpoint")
+        except ListenError as error:
+            machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
+            continue
+        if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
+            why = "another listener has this socket; one of them is enough"
+            machine.problems.append(Problem(("listeners", place, "endpoint"), why))
+        where = bound, places[bound]
+        places[bound] += 1
+        traffic = gateway.traffic_at(where)
+        rules = _rules(configuration, listener, router, own_forwarding, parts.access_log, traffic, reactor)
+        parts.plans.append(Plan(f'listener "{listener.name}"', description, where, secured(rules), rules))
+    parts.admin = _admin(configuration.admin, machine, gateway)
+    if before is None:
+        parts.warnings += located(warnings_of(configuration.source, machine.files, becoming), configuration.source)
+    return parts, machine.problems
+
+
+def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
+    path = settings.access
+    if path not in ("-", "off") and own_descriptor(path) is None:
+        found = machine.later(machine.base / path, "log", "access")
+        path = "off" if found is None else str(found)
+    if before is not None and (before.access_log.path, before.access_log.form) == (path, settings.format):
+        return before.access_log
+    return AccessLog(path, settings.format, reactor, time.time)
+
+
+def _backend(name: str, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> Backend | None:
+    """Return a backend, measured, and cached if its table says so: the one that is in force, if it is the same.
+
+    That has requests under way, which a new one would have to make again, and beyond what may run at once.
+    """
+    settings = parts.configuration.backends[name]
+    read = len(builder.machine.texts)
+    backend = builder.build(name, settings)
+    if backend is None:
+        return None
+    meter = parts.meters[name] = (before and before.meters.get(name)) or BackendMeter()
+    made_of = (settings, tuple(builder.machine.texts[read:]), getattr(backend, "executable", None), cache.store)
+    made = None if before is None else before.backends.get(name)
+    if made is None or made.made_of != made_of or isinstance(settings, _MADE_ANEW):
+        asked = measured(backend, meter, builder.reactor.seconds, (CancelledError,))
+        made = Made(made_of, cache.wrap(name, settings, backend, asked, meter.cache), builder.pools.get(name))
+    parts.backends[name] = made
+    return made.backend
+
+
+def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | None:
+    if settings.endpoint is None:
+        return None
+    path = ("admin", "endpoint")
+    description = listening.on_loopback(listening.anchor(settings.endpoint, machine.base))
+    try:
+        from fingergw.app.admin import make_site
+    except ModuleNotFoundError as error:
+        why = f'needs {error.name}, which is not installed: pip install "fingergw[metrics]"'
+        machine.problems.append(Problem(path, why))
+        return None
+    try:
+        bound, secured = _examined(description, machine, gateway.reactor, *path)
+    except ListenError as error:
+        machine.problems.append(Problem(path, str(error)))
+        return None
+    return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor, settings.hosts)))
+
+
+def _examined(description: str, machine: Machine, reactor: Any, *where: str | int) -> tuple[str, Wrap]:
+    """Return where an endpoint string says to listen, and what puts TLS before what listens there.
+
+    :raises ListenError: it describes no endpoint; the message says why.
+    """
+    listening.check(description, reactor)
+    secured = listening.secured(description, reactor)
+    machine.files += [(path, where) for path in listening.files(description)]
+    return listening.socket_of(listening.in_later_root(description)), secured
+
+
+def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:
+    own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
+    settings = configuration.forwarding
+    forwarding = Forwarding(
+        targets={
+            host: Chain(((host, backend),), cancelled=(CancelledError,))
+            for host, backend in builder.forwarding(settings).items()
+        },
+        own_names=frozenset(own_names),
+        max_hops=settings.max_hops,
+        clients=None if settings.clients is None else Networks(settings.clients),
+    )
+    # that a host is this very machine is no mistake in a file for many
+    anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)
+    for host in forwarding.targets:
+        if anywhere.find(Query("", (host,)), "") is None:
+            why = "expected another host: this is a loopback, or no plain name or address"
+            machine.problems.append(Problem(("forwarding", "allow", host), why))
+    return forwarding
+
+
+def _rules(
+    configuration: model.Config,
+    listener: model.Listener,
+    router: Router[Chain],
+    forwarding: Forwarding[Chain],
+    access_log: AccessLog,
+    traffic: Traffic,
+    reactor: Any,
+) -> FingerFactory:
+    answers, rate = configuration.answers, listener.limits.rate
+    limits = {attribute.name: getattr(listener.limits, attribute.name) for attribute in attrs.fields(model.Limits)}
+    limits["rate"] = rate and Rate(rate.queries, rate.per, rate.burst)
+    texts = attrs.asdict(answers, filter=lambda attribute, _: attribute.name not in ("charset", "case_sensitive"))
+    settings: dict[str, Any] = {
+        "listener": listener.name,
+        "router": router,
+        "limits": Limits(**limits),
+        "refusals": {name: to_wire(text, answers.charset) for name, text in texts.items()},
+        "charset": answers.charset,
+        "case_sensitive": answers.case_sensitive,
+        "allow": None if listener.allow is None else Networks(listener.allow),
+        "deny": Networks(listener.deny) if listener.deny else None,
+        "forwarding": forwarding,
+        "decoy_delay": listener.delay if listener.decoy else None,
+        "access_log": access_log,
+        "clock": reactor,
+        "traffic": traffic,
+    }
+    if listening.is_proxied(listener.endpoint):
+        return ProxiedFactory(**settings, trusted_proxies=Networks(listener.trusted_proxies))
+    return FingerFactory(**settings)
+
+
+def _route(route: model.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:
+    match = None
+    if route.pattern is not None:
+        match = glob(route.pattern, case_sensitive=case_sensitive)
+    elif route.regex is not None:
+        match = regex(route.regex, case_sensitive=case_sensitive)
+    users = route.users or ((route.user,) if route.user is not None else ())
+    return Route(
+        name=route.name,
+        target=chain,
+        users=users if case_sensitive else tuple(map(fold_case, users)),
+        match=match,
+        index=route.index,
+        clients=None if route.clients is None else Networks(route.clients),
+    )

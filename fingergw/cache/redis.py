@@ -1,0 +1,236 @@
+"""A store in a Redis, shared by several gateways. Importing it installs the reactor, as txredisapi does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import txredisapi
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from fingergw.cache.store import Claim, Found, Mark
+from fingergw.net.trust import tls_reason
+
+_AGE_BYTES = 64  # more than the line before a value takes in a reply
+_MAX_FAULT_CHARACTERS = 200
+_PROBE_SECONDS = 1.0
+
+# A claim that Redis comes to later than that is no claim: who made it does not wait any more.
+_LATE_MS = 250
+
+# KEYS are a value's and its lock's. ARGV[1] is this store's token, ARGV[2] when a script was sent by Redis's clock, the
+# one that all gateways share: a Redis that was stopped runs it long after. A value begins with a line "1 KEEP", for how
+# many milliseconds it was put: its age is what of them is gone.
+_COMMON = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local late = now - ARGV[2]
+local function text(key, last)
+  return redis.call('TYPE', key).ok == 'string' and redis.call('GETRANGE', key, 0, last)
+end
+"""
+_CLAIM = f"""{_COMMON}
+local keep = string.match(text(KEYS[1], 17) or '', '^1 (%d+)\\n')
+local left = redis.call('PTTL', KEYS[1])
+if keep and left >= 0 and redis.call('STRLEN', KEYS[1]) - #keep - 3 <= tonumber(ARGV[3]) then
+  local value = redis.call('GETRANGE', KEYS[1], #keep + 3, -1)
+  if redis.sha1hex(value) ~= ARGV[4] then
+    return string.format('%.0f\\n', math.max(0, keep - left)) .. value
+  end
+end
+if math.abs(late) > {_LATE_MS} then return {{ok = string.format('late %.0f', now)}} end
+local lock = text(KEYS[2], 63)
+if not lock or redis.call('PTTL', KEYS[2]) < 0 or lock == ARGV[1] or lock == 'failed' and ARGV[6] == '0' then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
+  return {{ok = 'granted'}}
+end
+return {{ok = (lock == 'failed' or lock == 'backing off' or lock == 'not shared') and lock or 'held'}}
+"""
+_GIVE_UP = """
+local lock = text(KEYS[2], 63)
+if lock == ARGV[1] or lock == 'not shared' then
+  if ARGV[3] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
+end
+return {ok = 'done'}
+"""
+_PUT = f"""{_COMMON}
+local left = ARGV[6] - math.max(0, late)
+if left > 0 then redis.call('SET', KEYS[1], ARGV[5], 'PX', left) end
+{_GIVE_UP}"""
+_DROP = f"{_COMMON} redis.call('DEL', KEYS[1]) {_GIVE_UP}"
+_RELEASE = f"{_COMMON} {_GIVE_UP}"
+
+
+class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has no types
+    """A connection that is broken off as soon as it says what no reply of the scripts, AUTH or SELECT can be.
+
+    That bounds what is kept of it, too: no reply is a list. hiredis, which knows no bounds, is never the parser.
+
+    :param max_bytes: of a reply.
+    :param secret: what no error's text may have in it, for now.
+    :param lost: fires when the connection is gone.
+    """
+
+    connected: int
+    secret = ""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+        self.max_bytes = max_bytes
+        self.lost: Deferred[None] = Deferred()
+
+    def abort(self, fault: str) -> None:
+        """Break the connection off, and let all that wait for a reply fail."""
+        if self.connected:
+            self.connected = 0
+            self.transport.abortConnection()
+        while self.replyQueue.waiting:
+            self.replyQueue.put(txredisapi.ConnectionError(fault))
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        if not self.connected:  # what came in one read with what it was broken off for
+            return
+        try:
+            super().dataReceived(data, unpause)
+        except UnicodeDecodeError:
+            self.abort("it does not speak as Redis does: a line is not UTF-8")
+
+    def lineReceived(self, line: str) -> bool:
+        """Read a line.
+
+        :return: whether what follows in the same read is not to be looked at any more.
+        """
+        kind, rest = line[:1], line[1:]
+        if kind == "-":
+            super().lineReceived("-" + self._fit(rest))
+        elif kind == "+" or (kind == "$" and rest.isdecimal() and len(rest) < 10 and int(rest) <= self.max_bytes):
+            super().lineReceived(line)
+        else:
+            self.abort(f"it does not speak as Redis does: {self._fit(line)!r}")
+        return not self.connected
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # inherited, it would first have all read that was written
+        self.abort("it does not speak as Redis does: a line has no end")
+
+    def replyReceived(self, reply: object) -> None:
+        if self.replyQueue.waiting:
+            super().replyReceived(reply)
+        else:
+            self.abort("it replies to what it was not asked")
+
+    def connectionLost(self, why: Failure) -> None:
+        self.connected = 0
+        self.abort(self._fit(tls_reason(why.value) or why.getErrorMessage()))
+        super().connectionLost(why)
+        self.lost.callback(None)
+
+    def _fit(self, text: str) -> str:
+        """Return an error's text as a log may have it."""
+        text = text.partition(", with args")[0]  # where it repeats what it was sent, cut off anywhere
+        text = text.replace(self.secret, "***") if self.secret else text
+        return "".join(character if character.isprintable() else "?" for character in text[:_MAX_FAULT_CHARACTERS])
+
+
+@define(eq=False)
+class RedisStore:
+    """Keeps values, and claims under ``fingergw:lock:``, where no value's key can be.
+
+    Its calls have no deadline, but close() ends them all.
+
+    :param max_value_bytes: longer values are neither kept nor found.
+    :param seconds: a clock that is never set back.
+    """
+
+    endpoint: IStreamClientEndpoint
+    database: int
+    username: str | None
+    password: str | None = field(repr=False)
+    max_value_bytes: int
+    seconds: Callable[[], float]
+    _ahead_ms: int = field(init=False, default=0)  # of that clock, Redis's own
+    _token: str = field(init=False, factory=lambda: secrets.token_hex(16), repr=False)
+    _connection: _Connection | None = field(init=False, default=None)
+
+    async def open(self) -> None:
+        await self.close()
+        connection = _Connection(self.max_value_bytes + _AGE_BYTES)
+        try:
+            factory = Factory.forProtocol(lambda: connection)
+            factory.noisy = False  # it would log two lines for each attempt
+            await self.endpoint.connect(factory)
+            self._connection = connection
+            if self.password is not None:
+                connection.secret = self.password
+                await connection.auth(self.password, self.username)
+                connection.secret = ""  # it may be a word of Redis's own, that is looked for in an error
+            await connection.select(self.database)
+            # Both ways, by what is used later: it may be a replica, or full, or forbid some command.
+            probe = f"fingergw:probe:{self._token}"
+            await self.claim(probe, "", _PROBE_SECONDS, waited=False)  # first, as it reads Redis's clock
+            await self.put(probe, b"", _PROBE_SECONDS, missing=False)
+        except BaseException:
+            connection.abort("not opened")
+            raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort("closed")
+            await connection.lost  # aborted, it is in the reactor's next turn, whatever Redis does
+
+    async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
+        claiming = (_CLAIM, key, self.max_value_bytes, known, _milliseconds(lock_seconds), int(waited))
+        reply = await self._run(*claiming)
+        if isinstance(reply, str) and reply.startswith("late ") and reply[5:].isdecimal():
+            # it may only seem so, as the clocks drift apart, or Redis's was set, or has not been read yet
+            self._ahead_ms = int(reply[5:]) - self._now_ms()
+            reply = await self._run(*claiming)
+        if reply in ("granted", "held", "failed", "backing off", "not shared"):
+            return Claim(reply)
+        age, _, value = reply.partition(b"\n") if isinstance(reply, bytes) else (b"", b"", b"")
+        if not age.isdigit():
+            raise self._nonsense()
+        return Found(value, int(age) / 1000)
+
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
+    ) -> None:
+        if len(value) > self.max_value_bytes:
+            return await self.drop(key, mark, mark_seconds)  # nobody would find it
+        keep = _milliseconds(keep_seconds)
+        return await self._give_up(_PUT, key, mark, mark_seconds, b"1 %d\n%b" % (keep, value), keep)
+
+    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+        await self._give_up(_DROP, key, mark, mark_seconds)
+
+    async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
+        await self._give_up(_RELEASE, key, mark, mark_seconds)
+
+    async def _give_up(self, script: str, key: str, mark: Mark, mark_seconds: float, *value: bytes | int) -> None:
+        if await self._run(script, key, mark, _milliseconds(mark_seconds), *value) != "done":
+            raise self._nonsense()
+
+    async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> Any:
+        if self._connection is None:
+            raise txredisapi.ConnectionError("not open")
+        sent_at = self._now_ms() + self._ahead_ms
+        return await self._connection.eval(script, [key, f"fingergw:lock:{key}"], [self._token, sent_at, *arguments])
+
+    def _now_ms(self) -> int:
+        return int(self.seconds() * 1000)
+
+    def _nonsense(self) -> Exception:
+        """Break off a connection whose replies are not the scripts', and return the error."""
+        error: Exception = txredisapi.InvalidResponse("a reply is not the script's")
+        if self._connection is not None:
+            self._connection.abort(str(error))
+        return error
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))  # Redis takes no time of 0

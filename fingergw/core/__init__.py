@@ -1,0 +1,1 @@
+"""What decides of a query, without Twisted: clocks, files and clients are arguments."""

@@ -1,0 +1,54 @@
+"""A route's backends in order; the first that answers wins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import frozen
+
+from fingergw.core.outcome import Answered, Backend, Failed, Missing, Outcome, outcome_of
+from fingergw.core.query import Query
+
+
+class Result(NamedTuple):
+    """What a chain came to.
+
+    :param outcome: the answer; or else Failed if any backend failed, and Missing if none did.
+    :param backend: the name of the backend that answered; empty if none did.
+    :param failures: each backend that failed on the way, and how.
+    """
+
+    outcome: Outcome
+    backend: str = ""
+    failures: tuple[tuple[str, Failed], ...] = ()
+
+
+@frozen
+class Chain:
+    """Backends in order, compiled once at start.
+
+    :param backends: their names and the backends.
+    :param fallthrough: the kinds of outcome after which the next one is tried.
+    :param cancelled: what is raised in a backend when nobody waits for the answer any more. It ends the chain.
+    """
+
+    backends: tuple[tuple[str, Backend], ...]
+    fallthrough: tuple[type[Missing | Failed], ...] = (Missing, Failed)
+    cancelled: tuple[type[BaseException], ...] = ()
+
+    async def answer(self, query: Query) -> Result:
+        """Ask the backends in order.
+
+        :return: the result. A backend that raises something unforeseen has Failed.
+        """
+        failures: tuple[tuple[str, Failed], ...] = ()
+        outcome: Outcome = Missing()
+        for name, backend in self.backends:
+            outcome = await outcome_of(backend.answer(query), self.cancelled)
+            if isinstance(outcome, Answered):
+                return Result(outcome, name, failures)
+            if isinstance(outcome, Failed):
+                failures += ((name, outcome),)
+            if not isinstance(outcome, self.fallthrough):
+                break
+        return Result(failures[-1][1] if failures else outcome, "", failures)

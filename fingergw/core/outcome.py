@@ -1,0 +1,140 @@
+"""What a backend says of a query, and what in a query it says it of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from attrs import field, frozen
+
+from fingergw.core.query import Query
+
+T = TypeVar("T")
+_NONE: Mapping[str, str] = MappingProxyType({})
+Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
+"""What a cache had: an answer; one that was served while it is refreshed, or as upstream failed; one too old to be
+served; nothing. Empty where there was no cache."""
+
+
+@frozen
+class Freshness:
+    """How long an outcome may be kept, as upstream says; None where it does not say.
+
+    :param ttl: seconds from its receipt for which it is fresh; below 0 for one that was stale when it came.
+    :param stale_while_revalidate: seconds after that for which it may be served while it is refreshed (RFC 5861 §3).
+    :param stale_if_error: seconds after that for which it may be served when upstream fails (RFC 5861 §4).
+    :param validators: what the backend wants to be given to ask whether it still holds; empty if it cannot ask that.
+    :param ttl_at_most: whether the ttl is only the longest that it may be fresh, should one's own be shorter.
+    """
+
+    ttl: float | None = None
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
+    validators: Mapping[str, str] = _NONE
+    ttl_at_most: bool = False
+
+
+@frozen
+class Answered:
+    """The backend knows, and this is its answer.
+
+    :param text: any text; it is cleaned on its way out.
+    :param freshness: how long it may be kept; None where the backend knows nothing of that.
+    :param cache: what a cache had.
+    """
+
+    text: str
+    freshness: Freshness | None = field(default=None, eq=False)
+    cache: Cached = field(default="", eq=False)
+
+
+@frozen
+class Missing:
+    """The backend works, and does not know this name.
+
+    :param freshness: how long that may be kept; None where the backend knows nothing of that.
+    :param cache: what a cache had.
+    """
+
+    freshness: Freshness | None = field(default=None, eq=False)
+    cache: Cached = field(default="", eq=False)
+
+
+@frozen
+class Failed:
+    """The backend could not tell.
+
+    :param reason: for the log, never for the client.
+    :param error: what it raised, if that was not foreseen.
+    :param cache: what a cache had.
+    """
+
+    reason: str
+    error: BaseException | None = None
+    cache: Cached = field(default="", eq=False)
+
+
+@frozen
+class Unchanged:
+    """What the backend answered before still holds.
+
+    :param freshness: for how long it may be kept now.
+    """
+
+    freshness: Freshness
+
+
+Outcome: TypeAlias = Answered | Missing | Failed
+
+
+@frozen
+class Inputs:
+    """What in a query can change a backend's answer.
+
+    :param placeholders: the names of those it uses, ``user`` among them.
+    :param verbose: whether it is told of /W.
+    :param client: whether it is told who asks.
+    :param listener: whether it is told where.
+    """
+
+    placeholders: frozenset[str] = frozenset()
+    verbose: bool = False
+    client: bool = False
+    listener: bool = False
+
+
+class Backend(Protocol):
+    """Where answers come from. It knows neither routes, nor cache, nor the next backend."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What in a query can change its answer, and nothing more."""
+
+    async def answer(self, query: Query) -> Outcome:
+        """Answer a query, or say why not; never raise for what can be foreseen."""
+
+
+@runtime_checkable
+class Revalidating(Backend, Protocol):
+    """A backend that can ask upstream whether an answer still holds."""
+
+    async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        """Answer a query, or say that what was answered before still holds.
+
+        :param validators: those that came with that answer.
+        """
+
+
+async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:
+    """Await a backend that may have mistakes in it.
+
+    :param cancelled: what is raised when nobody waits for the answer any more; it is let through.
+    :return: what it says; Failed if it raises something unforeseen.
+    """
+    try:
+        return await asking
+    except cancelled:
+        raise
+    except Exception as error:
+        return Failed(f"unforeseen {type(error).__name__}", error)

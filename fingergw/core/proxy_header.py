@@ -1,0 +1,91 @@
+"""The header of HAProxy's PROXY protocol, sans-IO (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt)."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+
+from fingergw.core.errors import BadProxyHeader
+
+_V1_SIGNATURE = b"PROXY "
+_V1_MAX_BYTES = 107  # with CRLF (§2.1)
+_V1_ADDRESS: dict[bytes, type[IPv4Address | IPv6Address]] = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
+_V1_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
+
+_V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_V2_FIXED_BYTES = 16
+_V2_MAX_BYTES = 4096  # of addresses and TLVs; the specification's "several hundred" many times over
+_V2_LOCAL, _V2_PROXY = 0x20, 0x21
+_V2_FAMILIES = frozenset(range(4))  # unspecified, IPv4, IPv6, unix
+_V2_ADDRESS: dict[int, tuple[type[IPv4Address | IPv6Address], int, int]] = {
+    0x11: (IPv4Address, 4, 12),  # TCP over IPv4: bytes of an address, of both addresses and ports
+    0x21: (IPv6Address, 16, 36),
+}
+
+
+def take_header(received: bytes) -> tuple[str | None, bytes] | None:
+    """Return whom a proxy speaks for, once its header is whole.
+
+    :param received: everything received on the connection.
+    :return: None while the header is incomplete. Then the client's address as text, an IPv4 address that is mapped
+        into IPv6 as IPv4, and what follows the header. The address is None where the proxy speaks for itself, as in a
+        health check, or does not know: the connection's own address counts then.
+    :raises BadProxyHeader: it is not a PROXY protocol header, of version 1 (§2.1) or 2 (§2.2), for a TCP connection.
+    """
+    if received.startswith(_V2_SIGNATURE[: len(received)]):
+        return _take_v2(received)
+    if received.startswith(_V1_SIGNATURE[: len(received)]):
+        return _take_v1(received)
+    raise BadProxyHeader("no PROXY header")
+
+
+def _take_v1(received: bytes) -> tuple[str | None, bytes] | None:
+    size = received.find(b"\r\n", 0, _V1_MAX_BYTES)
+    line = received if size < 0 else received[:size]
+    if b"\n" in line or (size < 0 and len(received) >= _V1_MAX_BYTES):
+        raise BadProxyHeader("version 1: no CRLF at the end of its line")
+    if size < 0:
+        return None
+    rest = received[size + 2 :]
+    _, protocol, *words = line.split(b" ")
+    if protocol == b"UNKNOWN":
+        return None, rest
+    address = _V1_ADDRESS.get(protocol)
+    if address is None or len(words) != 4 or b"%" in line:  # what follows a % could be any text
+        raise BadProxyHeader("version 1: not TCP4, TCP6 or UNKNOWN with two addresses and two ports")
+    try:
+        source, _ = address(words[0].decode("ascii")), address(words[1].decode("ascii"))
+    except ValueError:
+        raise BadProxyHeader("version 1: no address of that protocol") from None
+    if not all(_V1_PORT.fullmatch(port) and int(port) < 65536 for port in words[2:]):
+        raise BadProxyHeader("version 1: no port")
+    return _text(source), rest
+
+
+def _take_v2(received: bytes) -> tuple[str | None, bytes] | None:
+    if len(received) < _V2_FIXED_BYTES:
+        return None
+    command, family = received[12], received[13]
+    size = int.from_bytes(received[14:16], "big")
+    if command not in (_V2_LOCAL, _V2_PROXY):
+        raise BadProxyHeader("version 2: neither LOCAL nor PROXY")
+    if size > _V2_MAX_BYTES:
+        raise BadProxyHeader(f"version 2: longer than {_V2_MAX_BYTES} bytes")
+    if len(received) < _V2_FIXED_BYTES + size:
+        return None
+    rest = received[_V2_FIXED_BYTES + size :]
+    if command == _V2_LOCAL:
+        return None, rest
+    transport = family & 0x0F
+    if family >> 4 not in _V2_FAMILIES or transport > 1:
+        raise BadProxyHeader("version 2: not a stream of a family that there is")
+    if family not in _V2_ADDRESS:  # unspecified, or a unix socket of the proxy's
+        return None, rest
+    address, width, needed = _V2_ADDRESS[family]
+    if size < needed:
+        raise BadProxyHeader("version 2: too short for its addresses")
+    return _text(address(received[16 : 16 + width])), rest
+
+
+def _text(address: IPv4Address | IPv6Address) -> str:
+    return str(getattr(address, "ipv4_mapped", None) or address)

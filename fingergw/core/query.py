@@ -1,0 +1,194 @@
+"""The RFC 1288 query grammar and the cleaning of output, sans-IO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fingergw.core.errors import BadQuery
+
+_NO_GROUPS: Mapping[str, str] = MappingProxyType({})
+
+
+class Query(NamedTuple):
+    """What one client asked. One is made for each query, which a named tuple makes cheap.
+
+    :param user: {U}, the name; empty for {C}. Lower case unless names are case-sensitive.
+    :param hosts: {H}, the host chain in the order written; ``a@h1@h2`` has ``("h1", "h2")``.
+    :param verbose: whether /W was given.
+    :param listener: the name of the listener that was asked.
+    :param client: the client's address in its usual text form, ``"unix"`` for a unix socket.
+    :param groups: the named groups of the route's regex.
+    """
+
+    user: str
+    hosts: tuple[str, ...] = ()
+    verbose: bool = False
+    listener: str = ""
+    client: str = ""
+    groups: Mapping[str, str] = _NO_GROUPS
+
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """The values that a backend may put in place of ``{name}``."""
+        return {**self.groups, "user": self.user}
+
+
+# RFC 854: IAC SB ... IAC SE; IAC WILL, WONT, DO or DONT and an option; IAC and any other command.
+_IAC = 0xFF
+_TELNET = re.compile(rb"\xff(?:\xfa(?:[^\xff]|\xff[^\xf0])*\xff\xf0|[\xfb-\xfe].|[^\xfa-\xfe])", re.DOTALL)
+# An option may have the number of a line feed, so the line's end is looked for outside of commands only.
+_TELNET_LINE = re.compile(rb"(?:[^\xff\n]|" + _TELNET.pattern + rb")*\n", re.DOTALL)
+
+
+def take_line(received: bytes, max_query_bytes: int) -> bytes | None:
+    """Return the query line in what a client has sent so far, or None while it is incomplete.
+
+    :param received: everything received on the connection; what follows the first line is ignored.
+    :param max_query_bytes: how long a line may be, telnet commands included and its end not.
+    :return: the line without CRLF, a bare LF's too, and without telnet commands (RFC 854).
+    :raises BadQuery: the line is longer than that, whether or not its end has come.
+    """
+    if _IAC in received:
+        match = _TELNET_LINE.match(received[: max_query_bytes + 2])  # a line that ends later is too long
+        size = match.end() - 1 if match else -1
+    else:
+        size = received.find(b"\n")
+    if size < 0:
+        if len(received) > max_query_bytes + 1:  # one more may be the CR
+            raise BadQuery(f"longer than {max_query_bytes} bytes")
+        return None
+    line = received[:size]
+    if _IAC in line:  # first, as an option may have the number of a CR
+        line = _TELNET.sub(_unescape_iac, line)
+    kept = line.removesuffix(b"\r")
+    if size > max_query_bytes and size - len(line) + len(kept) > max_query_bytes:
+        raise BadQuery(f"longer than {max_query_bytes} bytes")
+    return kept
+
+
+def _unescape_iac(command: re.Match[bytes]) -> bytes:
+    return b"\xff" if command[0] == b"\xff\xff" else b""
+
+
+def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client: str = "") -> Query:
+    """Parse one query line (RFC 1288 §2.3).
+
+    /W counts as the verbose flag wherever it stands as a word of its own: first as in the BNF, or later as
+    the older "also appears on the line" (RFC 742) has it. Blanks around and between words do not matter.
+
+    :param line: as :func:`take_line` returns it.
+    :param case_sensitive: keep the name's case.
+    :param listener: where it was asked.
+    :param client: who asked.
+    :raises BadQuery: it is not UTF-8, holds a control or another invisible character, or names an empty host.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise BadQuery("not UTF-8") from None
+    if "\t" in text:
+        text = text.replace("\t", " ")
+    if not text.isprintable():
+        raise BadQuery("a control or an invisible character")
+    verbose = False
+    if "/" in text or " " in text:
+        words = text.split(" ")
+        kept = [word for word in words if word and word not in ("/W", "/w")]
+        verbose = any(word in ("/W", "/w") for word in words)
+        text = " ".join(kept)
+    if not case_sensitive:
+        text = fold_case(text)
+    if "@" not in text:
+        return Query(text, (), verbose, listener, client)
+    user, *hosts = (part.strip(" ") for part in text.split("@"))
+    if not all(hosts):
+        raise BadQuery("an empty host name")
+    return Query(user, tuple(hosts), verbose, listener, client)
+
+
+def fold_case(name: str) -> str:
+    """Return a name in lower case, as queries have it where case does not count.
+
+    The long s is an s in upper case, and so to a regex without regard to case: it is made one here too, so that what
+    matches letters of ASCII gets these alone.
+    """
+    return name.lower().replace("\u017f", "s")
+
+
+_LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
+# C0 but TAB and LF, DEL, C1; the bidirectional marks, embeddings, overrides and isolates
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return a text that can do a terminal no harm (RFC 1288 §3.3), and that can be encoded.
+
+    Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped. A
+    surrogate, which is no character by itself, becomes U+FFFD.
+    """
+    if text.isprintable():
+        return text
+    for end in _LINE_ENDS:
+        text = text.replace(end, "\n")
+    if text.replace("\n", "").replace("\t", "").isprintable():  # which is a tenth of what the patterns take
+        return text
+    return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
+
+
+def to_wire(text: str, charset: str = "utf-8") -> bytes:
+    """Return a text as an answer's bytes: clean, every line ended by CRLF, also the last (RFC 1288 §2.2).
+
+    :param charset: ``"utf-8"`` or ``"ascii"``; what it cannot say becomes ``?``.
+    """
+    text = clean(text)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    return text.encode(charset, "replace").replace(b"\n", b"\r\n")
+
+
+def truncate(wire: bytes, max_bytes: int) -> bytes:
+    """Cut an answer to a size, between two characters, and end its last line by CRLF.
+
+    :param wire: what :func:`to_wire` returned.
+    :return: nothing at all if not even a line's end fits.
+    """
+    if len(wire) <= max_bytes:
+        return wire
+    if max_bytes < 2:
+        return b""
+    kept = wire[: max_bytes - 2].decode(errors="ignore").rstrip("\r\n")
+    return kept.encode() + b"\r\n"
+
+
+# No two texts are escaped alike: what is a byte has two digits, what is a character beyond ASCII four or eight.
+_ESCAPES = (
+    {number: f"\\x{number:02x}" for number in (*range(0x20), 0x7F)}
+    | {0xDC00 + number: f"\\x{number:02x}" for number in range(0x80, 0x100)}
+    | {number: f"\\u{number:04x}" for number in range(0x80, 0x100)}
+    | {ord(each): f"\\{shown}" for each, shown in zip('\t\n\r"\\', 'tnr"\\', strict=True)}
+)
+
+
+def escape(text: str) -> str:
+    """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line.
+
+    :param text: bytes in it that are not UTF-8 are as ``surrogateescape`` has them.
+    """
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    # by what needs no module of encodings, which may be out of reach in a chroot
+    return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with each character escaped that is not printable: for what was written for a reader already.
+
+    :param kept: characters that stay as they are all the same, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in kept else escape(each) for each in text)

@@ -1,0 +1,164 @@
+"""Routes and the first of them that matches a query."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+import re2
+from attrs import field, frozen
+
+from fingergw.core.addresses import Networks
+from fingergw.core.query import Query, fold_case
+
+T = TypeVar("T")
+Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
+Mismatch: TypeAlias = Literal["name", "client"]
+"""Why a route does not match: it is for other names, or not for this client."""
+_MAX_REGEX_BYTES = 2 << 20  # what is more takes a second to compile
+_NO_GROUPS: dict[str, str] = {}
+
+
+def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
+    """Return what matches a whole name against a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
+    # fnmatch's translation has atomic groups (Python 3.11), so it cannot backtrack into exponential time
+    match = re.compile(fnmatch.translate(pattern if case_sensitive else fold_case(pattern))).match
+    return lambda name: {} if match(name) else None
+
+
+def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
+    """Return what matches a whole name against an RE2 pattern, with its named groups.
+
+    :raises ValueError: it is not RE2 syntax; the message says where.
+    """
+    compiled = _compile(pattern, case_sensitive)
+
+    def match(name: str) -> dict[str, str] | None:
+        found = compiled.fullmatch(name)
+        return None if found is None else {key: value or "" for key, value in found.groupdict().items()}
+
+    return match
+
+
+def group_names(pattern: str) -> frozenset[str]:
+    """Return the names of an RE2 pattern's groups.
+
+    :raises ValueError: it is not RE2 syntax.
+    """
+    return frozenset(_compile(pattern, False).groupindex)
+
+
+@lru_cache(maxsize=1024)  # each is asked for several times: to be checked, for its groups, for each listener
+def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
+    options = re2.Options()
+    options.max_mem = _MAX_REGEX_BYTES
+    options.case_sensitive = case_sensitive
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+
+
+@frozen
+class Route(Generic[T]):
+    """A rule: which queries it matches, and where they go.
+
+    :param name: its label in logs and metrics.
+    :param target: what a matching query is sent to.
+    :param users: exact names, as queries have them.
+    :param match: a pattern's matcher.
+    :param index: whether it matches the empty query.
+    :param clients: the networks it is for; None for every client.
+    """
+
+    name: str
+    target: T
+    users: tuple[str, ...] = ()
+    match: Matcher | None = None
+    index: bool = False
+    clients: Networks | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that it matches as they are; the empty one for the empty query."""
+        return ("",) if self.index else self.users
+
+    def is_for(self, client: str) -> bool:
+        """Tell whether a client may use this route."""
+        return self.clients is None or client in self.clients
+
+    def mismatch(self, query: Query) -> Mismatch | None:
+        """Tell why a query is none for this route, for who wants to know; None if :meth:`Router.find` may find it."""
+        matches = query.user and self.match is not None and self.match(query.user) is not None
+        if not matches and query.user not in self.names:
+            return "name"
+        return None if self.is_for(query.client) else "client"
+
+
+@frozen
+class Router(Generic[T]):
+    """One listener's routes in file order, exact names looked up in a dictionary.
+
+    :param routes: only those that hold for the listener.
+    """
+
+    routes: Sequence[Route[T]]
+    _places: dict[str, tuple[int, ...]] = field(init=False, repr=False)
+    _patterns: tuple[tuple[int, Matcher, Route[T]], ...] = field(init=False, repr=False)
+    _first_pattern: int = field(init=False, repr=False)
+    _closed: Callable[[str], frozenset[int]] = field(init=False, repr=False)
+
+    @_places.default
+    def _find_places(self) -> dict[str, tuple[int, ...]]:
+        places: dict[str, list[int]] = {}
+        for place, route in enumerate(self.routes):
+            for name in dict.fromkeys(route.names):
+                places.setdefault(name, []).append(place)
+        return {name: tuple(found) for name, found in places.items()}
+
+    @_patterns.default
+    def _find_patterns(self) -> tuple[tuple[int, Matcher, Route[T]], ...]:
+        return tuple((place, route.match, route) for place, route in enumerate(self.routes) if route.match)
+
+    @_first_pattern.default
+    def _find_first_pattern(self) -> int:
+        return self._patterns[0][0] if self._patterns else len(self.routes)
+
+    @_closed.default
+    def _find_closed(self) -> Callable[[str], frozenset[int]]:
+        """Return what tells the places of the routes that are not for a client.
+
+        It is asked before the name is looked at, and of all routes, so that the time that a refusal takes tells
+        nothing of which names there are.
+        """
+        restricted = [(place, route) for place, route in enumerate(self.routes) if route.clients is not None]
+        if not restricted:
+            return lambda _: frozenset()
+        return lru_cache(maxsize=1024)(
+            lambda client: frozenset(place for place, route in restricted if not route.is_for(client))
+        )
+
+    def find(self, query: Query) -> tuple[Route[T], dict[str, str]] | None:
+        """Return the first route in file order that matches, and its pattern's groups; None if none does."""
+        closed = self._closed(query.client)
+        exact = self._places.get(query.user, ())
+        if exact and exact[0] < self._first_pattern and exact[0] not in closed:
+            return self.routes[exact[0]], _NO_GROUPS
+        # patterns are tried only up to the exact route that would win
+        patterns = self._patterns if query.user else ()
+        start = 0
+        for place in (*exact, len(self.routes)):
+            while start < len(patterns) and patterns[start][0] < place:
+                place_of_pattern, match, route = patterns[start]
+                start += 1
+                groups = match(query.user) if place_of_pattern not in closed else None
+                if groups is not None:
+                    return route, groups
+            if place < len(self.routes) and place not in closed:
+                return self.routes[place], _NO_GROUPS
+        return None

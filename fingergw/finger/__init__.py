@@ -1,0 +1,1 @@
+"""The finger protocol, for one connection and for all of a listener's."""

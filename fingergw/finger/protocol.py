@@ -1,0 +1,369 @@
+"""Bytes to a query, and its answer to bytes, within limits and deadlines (RFC 1288 §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from fingergw.core.addresses import client_of
+from fingergw.core.chain import Result
+from fingergw.core.errors import BadQuery
+from fingergw.core.outcome import Answered, Failed
+from fingergw.core.query import escape, parse, take_line
+from fingergw.net.trust import tls_reason
+
+if TYPE_CHECKING:
+    from fingergw.finger.factory import FingerFactory, Refusal
+    from fingergw.finger.traffic import Turned
+
+_log = Logger()
+
+DRAIN_SECONDS = 1.0
+"""How long a client has to send the rest of its query where the listener stops, or the gateway."""
+LINGER_SECONDS = 2.0
+"""How long a client that goes on sending is read after its answer."""
+SMALL_ANSWER_BYTES = 4096
+"""An answer of this size is on its way whole before anything else can arrive: it fits TCP's first window (RFC 6928)."""
+FORWARDING = "forwarding"
+"""What the log has as the route of a query that is forwarded."""
+_LINGER_BYTES = 65536
+
+
+def log_failed(text: str, failed: Failed, backend: str, **fields: Any) -> None:
+    """Log that a backend failed, with a traceback where that was not foreseen.
+
+    :param text: the message; ``{backend}`` and ``{why}`` are put in place, and the fields.
+    """
+    why = escape(failed.reason)
+    if failed.error is None:
+        _log.error(text, backend=backend, why=why, **fields)
+    else:
+        failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
+        _log.failure(text, failure, backend=backend, why=why, **fields)
+
+
+# What a connection does: receive the query line; wait for a backend; see the answer on its way.
+_State: TypeAlias = Literal["receiving", "answering", "closing"]
+_RECEIVING: Final = "receiving"
+_ANSWERING: Final = "answering"
+_CLOSING: Final = "closing"
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class FingerProtocol(Protocol):
+    """One connection: one line in, one answer out, closed (RFC 1288 §2.1).
+
+    :param client: the client's address as text.
+    """
+
+    factory: FingerFactory
+    due = 0.0
+    _state: _State = _RECEIVING
+    _received = b""
+    _discarded = 0  # bytes after the line
+    _asked_at = 0.0
+    _line = b""
+    _route = ""
+    _missing: Refusal = "no_such_user"
+    _counted_as: str | None = None
+    _is_turned_away = False
+    _work: Deferred[Result] | None = None
+    _may_send_more = False
+    _has_closed = False  # the client, its side
+    _handed_over = False  # the answer, to the kernel
+    _is_handshake_done = False  # under TLS
+
+    def __init__(self, factory: FingerFactory, client: str) -> None:
+        self.factory = factory
+        self.client = client
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it has been answered, refused or closed."""
+        return self._state is _CLOSING
+
+    def connectionMade(self) -> None:
+        factory, traffic = self.factory, self.factory.traffic
+        traffic.protocols.add(self)
+        traffic.accepted += 1
+        self._asked_at = now = factory.seconds()
+        self.due = now + factory.limits.query_timeout
+        traffic.deadlines.watch()
+        if len(traffic.protocols) - traffic.turned_away > factory.limits.max_connections:
+            self._turn_away("connections")
+            if traffic.turned_away > factory.limits.max_connections:
+                self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
+        else:
+            self.admit()
+
+    def handshakeCompleted(self) -> None:
+        """Note that what comes from now on comes through TLS."""
+        self._is_handshake_done = True
+
+    def admit(self) -> None:
+        """Count the connection as one of its client's, unless that has too many."""
+        client, factory = client_of(self.client), self.factory
+        if client is None or factory.traffic.connections.enter(client, factory.limits.max_connections_per_client):
+            self._counted_as = client
+            return
+        self._turn_away("client_connections")
+        if ISSLTransport.providedBy(self.transport):
+            self._abort()  # while it waits for a handshake it would take another client's place
+
+    def _turn_away(self, reason: Turned) -> None:
+        self._is_turned_away = True  # and takes nobody's place until it is gone
+        self.factory.traffic.turned_away += 1
+        self._refuse_busy(reason)
+        self._linger()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._state is not _RECEIVING:
+            self._discarded += len(data)
+            self._may_send_more = True
+            if self._discarded > _LINGER_BYTES:
+                self._abort()
+            return
+        received = self._received + data if self._received else data
+        factory = self.factory
+        self._asked_at = now = factory.seconds()
+        invalid: BadQuery | None = None
+        try:
+            line = take_line(received, factory.limits.max_query_bytes)
+        except BadQuery as error:
+            line, invalid = received[: factory.limits.max_query_bytes], error
+        if line is None:
+            self._received = received
+            return
+        self._line = line
+        # A client that sends in pieces, or has sent more than a line, may have something yet to come.
+        self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
+        self.due = now + factory.limits.answer_timeout
+        if self._counted_as is not None and not factory.may_ask_now(self._counted_as, now):
+            self._refuse_busy("rate")
+        elif factory.decoy_delay is not None:
+            self._deceive(now + factory.decoy_delay)
+        elif invalid is not None:
+            self._refuse_invalid(invalid)
+        else:
+            self._asked(line)
+
+    def _deceive(self, due: float) -> None:
+        """Answer as if nobody were here, whatever is asked, once it is time."""
+        if due <= self._asked_at:
+            self._refuse("no_such_user")
+        else:
+            self._state, self.due = _ANSWERING, due
+
+    def _refuse_invalid(self, invalid: BadQuery) -> None:
+        self._may_send_more = True
+        _log.debug("{client}: invalid query: {why}", client=self.client, why=str(invalid))
+        self._refuse("bad_query")
+
+    def _asked(self, line: bytes) -> None:
+        """Send a query to the chain that it is for, or refuse it."""
+        factory = self.factory
+        try:
+            query = parse(line, factory.case_sensitive, factory.listener, self.client)
+        except BadQuery as error:
+            self._refuse_invalid(error)
+            return
+        if query.hosts:
+            assert self.transport is not None
+            chain = factory.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
+            if chain is None:
+                self._refuse("forward_denied")
+            else:
+                self._route = FORWARDING
+                self._ask(chain.answer(query))
+            return
+        if not query.user:
+            self._missing = "list_denied"
+        found = factory.router.find(query)
+        if found is None:
+            self._refuse(self._missing)
+            return
+        route, groups = found
+        self._route = route.name
+        self._ask(route.target.answer(query._replace(groups=groups) if groups else query))
+
+    def _ask(self, asking: Coroutine[Deferred[object], object, Result]) -> None:
+        """Ask a chain. What is known at once is answered here and now, at the cost of a call, not of a Deferred."""
+        self._state = _ANSWERING
+        try:
+            waiting = asking.send(None)
+        except StopIteration as done:
+            self._resulted(done.value)
+        except Exception:
+            self._crashed(Failure())
+        else:
+            self._work = Deferred.fromCoroutine(_go_on(asking, waiting))
+            self._work.addCallback(self._resulted).addErrback(self._crashed)
+            factory = self.factory
+            may_wait = factory.traffic.may_wait(self._work, factory.limits.max_waiting)
+            if not may_wait and self._state is _ANSWERING:
+                self._refuse_busy("waiting")
+                self._work.cancel()
+
+    def _resulted(self, result: Result) -> None:
+        """Send what the chain came to; its reasons go to the log alone."""
+        if self._state is not _ANSWERING:
+            return
+        for backend, failed in result.failures:
+            log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
+        if isinstance(result.outcome, Answered):
+            answer = self.factory.to_wire(result.outcome.text)
+            self._send(answer, "answered", result.backend, result.outcome.cache)
+        else:
+            self._refuse(
+                "internal_error" if isinstance(result.outcome, Failed) else self._missing, result.outcome.cache
+            )
+
+    def _crashed(self, failure: Failure) -> None:
+        if self._state is _ANSWERING:
+            _log.failure("the chain of route {route} failed", failure, route=self._route)
+            self._refuse("internal_error")
+
+    def _refuse(self, refusal: Refusal, cache: str = "") -> None:
+        self._send(self.factory.refusals[refusal], refusal, "", cache)
+
+    def _refuse_busy(self, reason: Turned) -> None:
+        self.factory.traffic.refusals[reason] += 1
+        self._refuse("busy")
+
+    def _send(self, answer: bytes, outcome: str, backend: str, cache: str) -> None:
+        """Send the answer and close, in the way that is cheapest and loses none of it."""
+        transport = self.transport
+        assert transport is not None
+        self._state = _CLOSING
+        transport.write(answer)
+        if (
+            not self._has_closed
+            and (self._may_send_more or len(answer) > SMALL_ANSWER_BYTES)
+            and outcome != "busy"
+            and not ISSLTransport.providedBy(transport)  # that has a goodbye of its own
+        ):
+            # Closing with something unread would reset the connection, and the network or the client would throw away
+            # what it has of the answer. So only this side is closed, and the rest is read until the client closes too.
+            transport.loseWriteConnection()  # type: ignore[attr-defined]  # ITCPTransport and IUNIXTransport
+        else:
+            transport.loseConnection()
+        took = self._log_access(outcome, len(answer), backend, cache)
+        if not self._is_turned_away:
+            self.factory.traffic.took(self._route, took)
+
+    def close(self, outcome: str) -> None:
+        """Close without a word.
+
+        :param outcome: why, for the access log.
+        """
+        assert self.transport is not None
+        self._state = _CLOSING
+        self.transport.loseConnection()
+        self._log_access(outcome)
+
+    def _log_access(self, outcome: str, size: int = 0, backend: str = "", cache: str = "") -> float:
+        factory = self.factory
+        took = factory.seconds() - self._asked_at
+        factory.note(outcome, self.client, self._line, self._route, backend, size, took, cache)
+        return took
+
+    def readConnectionLost(self) -> None:
+        """Note that the client has half-closed: with a query asked, it still waits for the answer."""
+        self._has_closed = True
+        if self._state is not _ANSWERING and self.transport is not None:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Note that the answer is sent and this side closed; what the client still sends is thrown away."""
+        self._handed_over = True
+        self._linger()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        traffic = self.factory.traffic
+        traffic.protocols.discard(self)
+        traffic.turned_away -= self._is_turned_away
+        if self._counted_as is not None:
+            traffic.connections.leave(self._counted_as)
+        if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
+            self._state = _CLOSING
+            self._line = self._line or self._received
+            self._log_access("gone")
+            if self._work is not None:
+                self._work.cancel()
+        elif self._state is _RECEIVING and self._is_in_handshake:
+            self._state = _CLOSING
+            why = tls_reason(reason.value) or "the client broke it off"
+            _log.debug("{client}: no TLS handshake: {why}", client=self.client, why=escape(why))
+            traffic.refusals["bad_handshake"] += 1
+            self._log_access("bad_handshake")
+        if traffic.draining:
+            traffic.drained()
+
+    @property
+    def _is_in_handshake(self) -> bool:
+        """Whether the client has begun TLS, and has not come to its end; one that has sent nothing has not begun."""
+        return getattr(self.transport, "has_begun", False) and not self._is_handshake_done
+
+    def expired(self) -> None:
+        """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""
+        assert self.transport is not None
+        self._linger()
+        if self._handed_over:
+            self.transport.loseConnection()  # the kernel goes on sending to a client that reads slowly
+        elif self._state is _CLOSING:
+            self._abort()
+        elif self._state is _RECEIVING:
+            self._line = self._received
+            self.close("timeout")
+        elif self.factory.decoy_delay is not None:
+            self._refuse("no_such_user")
+        else:
+            _log.error(
+                "no answer within {seconds:g} s, asked by route {route}",
+                seconds=self.factory.limits.answer_timeout,
+                route=self._route,
+            )
+            self._refuse("internal_error")
+            if self._work is not None:
+                self._work.cancel()
+
+    def _linger(self) -> None:
+        """Give the client a moment yet to take its answer, and to close."""
+        self.due = self.factory.seconds() + LINGER_SECONDS
+
+    def drain(self) -> None:
+        """Close soon, unless an answer is awaited or on its way; a decoy's waits no longer."""
+        if self._state is _RECEIVING:
+            self.due = min(self.due, self.factory.seconds() + DRAIN_SECONDS)  # the query may be on its way
+        elif self._state is _ANSWERING and self.factory.decoy_delay is not None:
+            self._linger()
+            self._refuse("no_such_user")
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
+
+
+def _go_on(
+    asking: Coroutine[Deferred[object], object, Result], waiting: Deferred[object]
+) -> Generator[Deferred[object], object, Result]:
+    """Go on with a coroutine that has been begun, and waits."""
+    while True:
+        try:
+            value = yield waiting
+        except Exception as error:
+            step: Callable[[], Deferred[object]] = partial(asking.throw, error)
+        else:
+            step = partial(asking.send, value)
+        try:
+            waiting = step()
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]

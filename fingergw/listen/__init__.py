@@ -1,0 +1,1 @@
+"""Where clients come in: endpoint strings, sockets, TLS."""

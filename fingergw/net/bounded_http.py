@@ -1,0 +1,231 @@
+"""HTTP responses that cannot grow without end, neither their heads nor their bodies."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from fingergw.core.response_framing import Head
+from fingergw.net.resolving import Resolver
+
+# More than the heads of an answer and of its redirects take, each by itself.
+_MAX_HEAD_BYTES = 65536
+# How much is read before others have their turn: of so much, all chunks, lines and heads are gone through at once.
+_READ_BYTES = 8192
+
+
+def bounded_agent(
+    resolver: Resolver, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
+) -> Agent:
+    """Return an agent that breaks a connection off when the response to a request is larger than it may be.
+
+    :param resolver: finds the hosts; its reactor connects to them.
+    :param policy: how TLS is verified.
+    :param timeout: seconds to connect in.
+    :param max_bytes: what a body may have; twice that, for its chunks, and 64 KiB for its head may be received.
+    """
+    endpoints = _Endpoints(resolver, policy, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
+    return Agent.usingEndpointFactory(resolver.reactor, endpoints, pool)  # type: ignore[no-any-return]
+
+
+@implementer(IAgentEndpointFactory)
+@frozen
+class _Endpoints:
+    resolver: Resolver
+    policy: IPolicyForHTTPS
+    timeout: float
+    max_bytes: int
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        endpoint = self.resolver.endpoint(uri.host.decode("ascii"), uri.port, timeout=self.timeout)
+        if uri.scheme == b"https":
+            endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        return _BoundedEndpoint(endpoint, self.max_bytes)
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _BoundedEndpoint:
+    endpoint: IStreamClientEndpoint
+    max_bytes: int
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        connecting: Deferred[Any] = self.endpoint.connect(_Wrapping(protocolFactory, self.max_bytes))
+        return connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
+
+
+class _Bounded(ProtocolWrapper):
+    """Counts what is received since something was last sent, and looks at the heads in it."""
+
+    factory: _Wrapping
+    _received = 0
+    _is_broken_off = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._head = Head()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        while isinstance(transport, ProtocolWrapper):  # TLS
+            transport = transport.transport
+        transport.bufferSize = _READ_BYTES
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def write(self, data: bytes) -> None:
+        self._received = 0
+        self._head.begin()
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def writeSequence(self, data: Any) -> None:
+        self._received = 0
+        self._head.begin()
+        super().writeSequence(data)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += len(data)
+        taken = self._head.take(data) if self._received <= self.factory.max_bytes else None
+        if taken is None:
+            self._is_broken_off = True
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
+        elif taken and not self._is_broken_off:
+            super().dataReceived(taken)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._is_broken_off:
+            reason = Failure(ConnectionAborted())  # under TLS it would be any loss
+        elif left := self._head.end():
+            super().dataReceived(left)  # type: ignore[no-untyped-call]
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class _Wrapping(WrappingFactory):
+    protocol = _Bounded
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, max_bytes: int) -> None:
+        super().__init__(wrapped)  # type: ignore[no-untyped-call]
+        self.max_bytes = max_bytes
+
+
+class BodyError(Exception):
+    """The body is not what it may be; the message is the reason."""
+
+
+@implementer(IAgent)
+@define
+class Undecoded:
+    """One request's agent that leaves the body as it comes: treq would decode any chunk, however large it gets.
+
+    It drops cookies.
+
+    :param encoding: the response's content coding.
+    """
+
+    agent: IAgent
+    encoding: bytes = b""
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        return self.agent.request(method, uri, headers, bodyProducer).addCallback(self._note)
+
+    def _note(self, response: IResponse) -> IResponse:
+        self.encoding = b",".join(response.headers.getRawHeaders(b"content-encoding", [])).strip().lower()
+        response.headers.removeHeader(b"content-encoding")
+        for name in (b"set-cookie", b"set-cookie2"):  # nobody sends them back, and to read thousands takes long
+            response.headers.removeHeader(name)
+        return response
+
+
+@define(eq=False)
+class _Body(Protocol):
+    """Collect a body, decoded, and break off when it is too large.
+
+    :param encoding: its content coding (RFC 9110 §8.4).
+    """
+
+    max_bytes: int
+    encoding: bytes
+    data: bytearray = field(factory=bytearray)
+    finished: Deferred[bytes] = field(init=False)
+    _begun: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.finished = Deferred(lambda _: self.abort())
+        self._gzip = None if self.encoding in (b"", b"identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def connectionMade(self) -> None:
+        if self.encoding not in (b"", b"identity", b"gzip", b"x-gzip", b"deflate"):
+            self._fail("a content coding that was not asked for")
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.finished.called:
+            return  # what was here already when the connection was broken off
+        self._begun = True
+        room = self.max_bytes + 1 - len(self.data)
+        try:
+            self.data += self._gzip.decompress(data, room) if self._gzip else data[:room]
+        except zlib.error:
+            self._fail("a body that is not the gzip it is said to be")
+        if len(self.data) > self.max_bytes:
+            self._fail(f"more than {self.max_bytes} bytes")
+        elif self._gzip and self._gzip.unused_data:  # it would grow with every byte
+            self._fail("a body that goes on after its gzip's end")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.finished.called:
+            return
+        if self._gzip and not self._gzip.eof and self._begun:
+            self._fail("a body that broke off")
+        elif reason.check(ResponseDone, PotentialDataLoss):
+            self.finished.callback(bytes(self.data))
+        else:
+            self.finished.errback(reason)
+
+    def abort(self) -> None:
+        """Break the connection off, without waiting for the other side's goodbye."""
+        # What a body's protocol gets for a transport cannot abort; a TLS peer that hangs would be waited for.
+        connection = getattr(self.transport, "_producer", None)
+        if connection is not None:
+            connection.abortConnection()
+
+    def _fail(self, reason: str) -> None:
+        if not self.finished.called:
+            self.finished.errback(BodyError(reason))
+            self.abort()
+
+
+def read(response: IResponse, encoding: bytes, max_bytes: int) -> Deferred[bytes]:
+    """Read a response's body.
+
+    :param encoding: its content coding, as :class:`Undecoded` has noted it.
+    :param max_bytes: of the decoded body.
+    :return: the decoded body; fails with :class:`BodyError` or as the connection does. Cancelling it breaks that off.
+    """
+    body = _Body(max_bytes, encoding)
+    response.deliverBody(body)
+    return body.finished
+
+
+def discard(response: IResponse) -> None:
+    """Let go of a response whose body nobody reads; one without a body leaves its connection for the next request."""
+    body = _Body(0, b"")
+    body.finished.addErrback(lambda _: None)
+    response.deliverBody(body)
+    body.finished.cancel()

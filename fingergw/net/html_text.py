@@ -1,0 +1,113 @@
+"""The text of an HTML page, as a text browser shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from inscriptis.css_profiles import STRICT_CSS_PROFILE
+from inscriptis.html_engine import Inscriptis
+from inscriptis.html_properties import Display
+from inscriptis.model.config import ParserConfig
+from inscriptis.model.html_element import HtmlElement
+from lxml import etree
+from lxml.html import HTMLParser, document_fromstring
+
+from fingergw.core.charsets import codec_of, decode, is_marked
+
+_BLOCKS = (
+    "details",
+    "dialog",
+    "dl",
+    "dt",
+    "fieldset",
+    "form",
+    "hr",
+    "legend",
+    "option",
+    "section",
+    "summary",
+    "textarea",
+)
+_INDENTED = ("blockquote", "dd")
+_HIDDEN = ("math", "noframes", "object", "svg", "template")
+_STYLES = {
+    **STRICT_CSS_PROFILE,
+    **{name: HtmlElement(display=Display.block) for name in _BLOCKS},
+    **{name: HtmlElement(display=Display.block, padding_inline=4) for name in _INDENTED},
+    **{name: HtmlElement(display=Display.none) for name in _HIDDEN},
+}
+# Where pages say their charset (https://html.spec.whatwg.org/multipage/parsing.html#encoding-sniffing-algorithm).
+_DECLARED = re.compile(
+    rb"""(?:<meta[^>]{0,500}?charset|<\?xml\s[^>]{0,200}?encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""",
+    re.IGNORECASE,
+)
+_DECLARED_BYTES = 4096
+_INLINE = re.compile(
+    r"</?(?:a|abbr|b|big|center|code|em|font|i|kbd|nobr|s|small|span|strike|strong|tt|u|var)\b[^<>]*>", re.IGNORECASE
+)
+
+
+class _TooDeepError(ValueError):
+    """The parser has given up."""
+
+
+def html_text(data: bytes, codec: str | None) -> str:
+    """Return the text of a page: blocks and a table's rows on lines of their own, a row's cells apart.
+
+    :param codec: of the charset that is known from elsewhere; None for the page's own, and else UTF-8 or windows-1252.
+    :raises ValueError: its elements are in each other too deeply; the message says so.
+    """
+    text = _decoded(data, codec).replace("\0", "\ufffd")
+    try:
+        return _laid_out(text)
+    except _TooDeepError:
+        return _laid_out(_INLINE.sub("", text))  # in which old pages never end what they begin
+
+
+def _laid_out(text: str) -> str:
+    if not text.strip():
+        return ""
+    parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    try:
+        tree = document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+    except etree.ParserError:  # it has no element, and no text
+        return ""
+    if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
+        raise _TooDeepError("a page whose elements are in each other too deeply")
+    _mend(tree)
+    lines = Inscriptis(tree, ParserConfig(css=_STYLES)).get_text().split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+def _mend(tree: Any) -> None:
+    """Put right what the parser leaves, or the layout takes otherwise than browsers do."""
+    for item in list(tree.iter("dd", "dt")):  # one that begins ends the one before
+        before = item.getparent()
+        if before is not None and before.tag in ("dd", "dt"):
+            tail, before.tail, last = before.tail, None, before
+            for each in [item, *item.itersiblings()]:
+                last.addnext(each)
+                last = each
+            last.tail = (last.tail or "") + (tail or "")
+    for image in tree.iter("img"):  # as the words that stand for it
+        image.tail = image.get("alt", "") + (image.tail or "")
+    for table in list(tree.iter("table")):  # or its first line would be part of the text before it
+        block = table.makeelement("div")
+        block.tail, table.tail = table.tail, None
+        table.addprevious(block)
+        block.append(table)
+
+
+def _decoded(data: bytes, codec: str | None) -> str:
+    if codec is None and not is_marked(data):
+        declared = _DECLARED.search(data[:_DECLARED_BYTES])
+        codec = declared and codec_of(declared[1].decode("ascii"))
+        if codec and codec.startswith(("utf_16", "utf_32")):  # it could not have been read in that
+            codec = "utf_8"
+        if codec is None:
+            try:
+                return data.decode()
+            except UnicodeDecodeError:
+                codec = "cp1252"
+    return decode(data, codec)

@@ -1,0 +1,152 @@
+"""Jinja2 templates over JSON: the template is the operator's, and what it is filled with is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import jinja2
+import jinja2.meta
+from attrs import frozen
+from jinja2 import nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from fingergw.core.query import clean
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
+_SCALARS = (str, int, float)
+
+
+class TemplateError(ValueError):
+    """It is no template, or what it was filled with does not fit; the message says which."""
+
+
+@frozen(eq=False)
+class _Method:
+    """A method of what a template is filled with: it can be called, and is no text."""
+
+    name: str
+    method: Callable[..., object]
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.method(*args, **kwargs)
+
+    def __str__(self) -> str:
+        raise TypeError(f'"{self.name}" is no key of it')
+
+    __repr__ = __str__
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return what ``obj.attribute`` is: a key first of all, however the methods of Python's dict are called."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        found = super().getattr(obj, attribute)
+        if callable(found) and not isinstance(found, jinja2.Undefined):
+            return _Method(attribute, found)
+        return found
+
+
+def _finalize(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value)
+    if not isinstance(value, jinja2.Undefined):  # that has words of its own
+        _refuse_others(value)
+    return value
+
+
+def _refuse_others(value: object) -> None:
+    """Refuse what is no text, number, list or table, such as what Python would show by its place in the memory."""
+    if value is None:
+        raise TypeError("null is no text; write what is to stand for it, as in {{ x or 'nobody' }}")
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for each in value:
+            if each is not None:
+                _refuse_others(each)
+    elif not isinstance(value, _SCALARS):
+        raise TypeError(f"{type(value).__name__} is no text, number, list or table")
+
+
+def _environment() -> _Environment:
+    environment = _Environment(undefined=jinja2.StrictUndefined, finalize=_finalize, autoescape=False)
+    del environment.globals["lipsum"]  # a text that nobody asked for
+    return environment
+
+
+_compiled = lru_cache(maxsize=256)(_environment().from_string)
+
+
+def names_in(text: str, max_bytes: int) -> frozenset[str]:
+    """Return the variables that a template uses.
+
+    What its constants come to is tried out, which can take any time and memory: call it within limits.
+
+    :param max_bytes: of its answers.
+    :raises TemplateError: it can never work; the message says why.
+    """
+    environment = _environment()
+    environment.globals = {}  # a placeholder may have the name of one, and then takes its place
+    try:
+        _compiled(text)
+        tree = environment.parse(text)
+        names = jinja2.meta.find_undeclared_variables(tree)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
+    except RecursionError:
+        raise TemplateError("expected a Jinja2 template that is not nested so deeply") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # what its constants come to can raise anything
+        raise TemplateError(f"expected a Jinja2 template that can be compiled: {error}") from None
+    for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
+        for other in tree.find_all(kind):
+            raise TemplateError(f"expected a template by itself; there is no other (its line {other.lineno})")
+    for node in tree.find_all(nodes.Expr):
+        _refuse_large(node, max_bytes)
+    return frozenset(names)
+
+
+def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:
+    try:
+        value = node.as_const()
+    except nodes.Impossible as error:
+        if isinstance(error.__cause__, MemoryError | OverflowError):
+            raise MemoryError from None
+        return
+    if isinstance(value, str) and len(value) > max_bytes:
+        raise TemplateError(f"expected no text in it that is longer than max_bytes (its line {node.lineno})")
+
+
+def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> str:
+    """Return what a template makes of a JSON body.
+
+    :param data: the body; its keys are the template's variables, and ``body`` is the whole of it.
+    :param values: variables that win over the body's keys: the placeholders.
+    :param max_bytes: of what is made.
+    :raises TemplateError: the body is not JSON, or does not fit the template.
+    """
+    try:
+        content: Json = json.loads(data)
+    except (ValueError, RecursionError):
+        raise TemplateError("a body that is not JSON, which the template needs") from None
+    fields = content if isinstance(content, dict) else {}
+    made, size = [], 0
+    try:
+        for piece in _compiled(text).generate({**fields, "body": content, **values}):
+            made.append(piece)
+            size += len(piece)
+            if size > max_bytes:
+                break
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the template does with what it was given
+        raise TemplateError(f"the template failed: {type(error).__name__}: {error}") from None
+    answer = "".join(made)
+    if size > max_bytes or len(answer.encode(errors="replace")) > max_bytes:
+        raise TemplateError(f"the template makes more than {max_bytes} bytes")
+    return answer

@@ -1,0 +1,1 @@
+"""What is told of the gateway: the access log, the event log, the metrics."""

@@ -1,0 +1,1 @@
+"""Tests of the Ansible roles, their modules and filters."""

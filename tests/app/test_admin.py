@@ -1,0 +1,419 @@
+"""The pages at which the gateway is watched, and what strangers can do there."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import socket
+import tempfile
+from collections import Counter
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
+from twisted.web.http_headers import _nameEncoder
+
+import fingergw
+from fingergw.app.admin import make_site
+from fingergw.app.build import compile_parts
+from fingergw.app.gateway import Gateway
+from tests.support import (
+    DEADLINE_SECONDS,
+    HELLO,
+    Client,
+    RawServer,
+    Upstream,
+    forked,
+    free_port,
+    reactor,
+    receive_all,
+    response,
+    until,
+)
+from tests.support.watched import ADMIN, WatchedCase, parse_response
+
+HERE = '[[listeners]]\nname = "here"\nendpoint = "tcp:0:interface=127.0.0.1"\n[log]\naccess = "off"\n'
+
+
+class PagesTest(WatchedCase):
+    async def test_health_and_readiness(self) -> None:
+        """A gateway that serves is alive and ready, in words."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        health, ready = await self.get(gateway, "/healthz"), await self.get(gateway, "/readyz")
+        self.assertEqual((health.status, health.body), (200, b"ok\n"))
+        self.assertEqual((ready.status, ready.body), (200, b"ready\n"))
+        self.assertEqual(ready.headers["content-type"], "text/plain; charset=utf-8")
+
+    async def test_not_ready_until_all_listeners_are_bound(self) -> None:
+        """While a listener is not bound the gateway is not ready, and says which one; it lives all the same."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        self.patch(gateway.listeners[0], "port", None)
+        ready = await self.get(gateway, "/readyz")
+        self.assertEqual((ready.status, ready.body), (503, b'listener "here" is not bound yet\n'))
+        self.assertEqual((await self.get(gateway, "/healthz")).status, 200)
+        self.assertIn(b"\nfingergw_ready 0.0\n", await self.scrape(gateway))
+
+    async def test_not_ready_while_it_drains(self) -> None:
+        """A gateway that finishes its last answers before it stops says so, to its end."""
+        asked: list[RawServer] = []
+        upstream = Upstream(self, lambda server, _: asked.append(server))
+        route = '[[routes]]\nuser = "slow"\nbackends = ["web"]\n'
+        backend = f'[backends.web]\ntype = "http"\nurl = "{upstream.url}/"\n'
+        gateway = self.start(HERE + ADMIN + route + backend)
+        answer = Deferred.fromCoroutine(self.ask(gateway, b"slow\r\n"))
+        await until(lambda: asked, "the request")
+        stopped = gateway.stopService()
+        ready = await self.get(gateway, "/readyz")
+        self.assertEqual(ready.status, 503)
+        self.assertIn(b"stops", ready.body)
+        asked[0].send(response(b"at last"))
+        self.assertEqual(await answer, b"at last\r\n")
+        await stopped
+
+    async def test_head(self) -> None:
+        """HEAD tells of each page what GET does, without the page."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        for path in ("/healthz", "/readyz", "/metrics", "/nothing"):
+            whole, head = await self.get(gateway, path), await self.get(gateway, path, "HEAD")
+            self.assertEqual(head.body, b"")
+            self.assertEqual((head.status, head.headers["content-type"]), (whole.status, whole.headers["content-type"]))
+            self.assertEqual(head.headers.get("content-length"), whole.headers.get("content-length"))
+
+    async def test_nothing_else_is_there(self) -> None:
+        """Other paths are not found, in words that tell which there are; the server's name is told nowhere."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        for path in ("/", "//metrics", "/metrics/", "/metrics/x", "/Metrics", "/..%2fmetrics", "/%00"):
+            found = await self.get(gateway, path)
+            self.assertEqual(found.status, 404, path)
+            self.assertIn(b"/metrics, /healthz and /readyz", found.body)
+            self.assertNotIn("server", found.headers)
+
+    async def test_other_methods(self) -> None:
+        """What is not GET or HEAD is not allowed, known method or not."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "X"):
+            refused = await self.get(gateway, "/healthz", method)
+            self.assertEqual((refused.status, refused.headers["allow"]), (405, "GET, HEAD"), method)
+            self.assertEqual(refused.body, b"this can only be read\n")
+
+    async def test_no_line_in_the_log(self) -> None:
+        """Who watches leaves nothing in the log, whatever it asks for."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        events: list[Any] = []
+        observer: Any = events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for path in ("/metrics", "/healthz", "/nothing"):
+            await self.get(gateway, path)
+            await self.get(gateway, path, "HEAD")
+            await self.get(gateway, path, "POST")
+        own = [event for event in events if "OneShotFactory" not in event["log_namespace"]]  # the test's clients
+        self.assertEqual([event for event in own if event["log_level"].name != "debug"], [])
+
+
+KNOWN = ["localhost", "LocalHost", "localhost.", "localhost:9179", "localhost:", "127.0.0.1", "192.0.2.7:80", "[::1]"]
+KNOWN += ["[2001:DB8::7]:9179", "[::ffff:127.0.0.1]", "gateway-1.example.org", "Gateway-1.EXAMPLE.org."]
+KNOWN += ["gateway-1.example.org:9179"]
+UNKNOWN = ["evil.example", "evil.example:9179", "127.0.0.1.evil.example", "localhost.evil.example", "evil@localhost"]
+UNKNOWN += ["localhost@evil.example", "localhost:9179@evil.example", "localhost/evil.example", "localhost#evil.example"]
+UNKNOWN += ["localhost?x", "evil.example,localhost", "localhost evil.example", "http://localhost", "x%00localhost"]
+UNKNOWN += ["localhost:x", "localhost:123456", "localhost:1:2", ":", "localhost..", ".localhost", "localh\u00f6st"]
+UNKNOWN += ["localhost\xa0", "gateway-1", "x.gateway-1.example.org", "gateway-1.example.orgx", "0x7f.1", "127.1"]
+UNKNOWN += [
+    "2130706433",
+    "::1",
+    "[::1",
+    "[127.0.0.1]",
+    "[::1]evil.example",
+    "[evil.example]",
+    "[localhost]",
+    "[::1%25lo]",
+]
+
+
+class NamesTest(WatchedCase):
+    def gateway(self) -> Gateway:
+        """Start a gateway that has a name."""
+        return self.start(HERE + ADMIN + 'hosts = ["Gateway-1.example.org"]\n' + HELLO)
+
+    async def status(self, gateway: Gateway, *headers: str, target: str = "/healthz", version: str = "1.1") -> int:
+        request = "\r\n".join((f"GET {target} HTTP/{version}", *headers, "", ""))
+        return (await self.request(gateway, request.encode("latin-1"))).status
+
+    async def test_known(self) -> None:
+        """It answers by an address, localhost and its own names, whatever their case, with or without a port."""
+        gateway = self.gateway()
+        for host in KNOWN:
+            assert await self.status(gateway, f"Host: {host}") == 200, host
+
+    async def test_reload(self) -> None:
+        """A name that is added holds with the next request."""
+        gateway = self.gateway()
+        assert await self.status(gateway, "Host: other.example.org") == 421
+        text = HERE + ADMIN + 'hosts = ["other.example.org."]\n' + HELLO
+        parts, found = compile_parts(fingergw.load(self.write("fingergw.toml", text)), gateway, gateway.parts)
+        assert found == []
+        await gateway.change_to(parts)
+        assert await self.status(gateway, "Host: other.example.org") == 200
+        assert await self.status(gateway, "Host: gateway-1.example.org") == 421
+
+    async def test_unknown(self) -> None:
+        """By any other name, or what could be read as one, nothing is told but which key to set."""
+        gateway = self.gateway()
+        for host in UNKNOWN:
+            for path in ("/healthz", "/metrics", "/readyz", "/nothing"):
+                request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")
+                refused = await self.request(gateway, request)
+                assert refused.status == 421, host
+                assert b"hosts in [admin]" in refused.body
+                assert b"evil" not in refused.body
+
+    async def test_without(self) -> None:
+        """No browser leaves the header out, so whoever does is answered."""
+        gateway = self.gateway()
+        assert await self.status(gateway) == 200
+        assert await self.status(gateway, version="1.0") == 200
+
+    async def test_several(self) -> None:
+        """One unknown among several is enough to be refused, in whatever order, and in whatever case of the header."""
+        gateway = self.gateway()
+        assert await self.status(gateway, "Host: localhost", "hOST: evil.example") == 421
+        assert await self.status(gateway, "Host: evil.example", "Host: localhost") == 421
+        assert await self.status(gateway, "Host: localhost", "Host: 127.0.0.1") == 200
+        assert await self.status(gateway, "Host: localhost", " evil.example") == 421  # a header may go on in a new line
+        assert await self.status(gateway, "Host:") == 421
+
+    async def test_absolute_target(self) -> None:
+        """A target that names a host is held to the same, whatever Host says."""
+        gateway = self.gateway()
+        for target in (
+            "http://evil.example/",
+            "http://evil.example",
+            "HTTPS://evil.example/metrics",
+            "x://evil/healthz",
+        ):
+            assert await self.status(gateway, "Host: localhost", target=target) == 421, target
+        assert await self.status(gateway, "Host: localhost", target="http://localhost@evil.example/") == 421
+        assert await self.status(gateway, "Host: localhost", target="//evil.example/metrics") == 404
+
+    async def test_head(self) -> None:
+        """A refusal has no body either where only the header is asked for."""
+        gateway = self.gateway()
+        head = await self.request(gateway, b"HEAD /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        assert (head.status, head.body) == (421, b"")
+
+
+class HostileTest(WatchedCase):
+    def site(self, gateway: Gateway) -> tuple[Clock, Any]:
+        """Serve the pages at a port of their own, whose clock stands still."""
+        clock = Clock()
+        site: Any = make_site(gateway, clock)
+        port = reactor.listenTCP(0, site, backlog=1000, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return clock, port
+
+    async def ask_at(self, port: Any, request: bytes) -> Client:
+        client = await self.connect_to(port.getHost().port)
+        assert client.transport is not None
+        client.transport.write(request)
+        return client
+
+    async def test_a_request_has_a_deadline(self) -> None:
+        """A client that is slow to ask, to send a body or to read is cut off after 10 seconds, however busy it is."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        outcomes = gateway.listeners[0].factory.traffic.outcomes
+        outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
+        clock, port = self.site(gateway)
+        asking = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n")
+        sending = await self.ask_at(port, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nx")
+        reading = await self.ask_at(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        await until(lambda: reading.received, "the metrics")
+        assert reading.transport is not None
+        reading.transport.pauseProducing()  # type: ignore[attr-defined]
+        await until(lambda: len(port.factory._idle) + len(port.factory._asking) == 3, "three connections")
+        clock.advance(9.9)
+        assert asking.transport is not None
+        asking.transport.write(b"X-Still: here\r\n")
+        self.assertEqual((await self.get(gateway, "/healthz")).status, 200)  # and all that was sent has been read
+        clock.advance(0.1)
+        await asking.closed
+        await sending.closed
+        reading.transport.resumeProducing()  # type: ignore[attr-defined]
+        self.assertNotIn(b"\r\n0\r\n\r\n", await reading.closed)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_idle_connections_give_way(self) -> None:
+        """However many connections somebody opens, the oldest go, and who asks is answered."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        _, port = self.site(gateway)
+        idle = [await self.ask_at(port, b"GET /he") for _ in range(136)]
+        await until(lambda: sum(client.reason is not None for client in idle) == 8, "the end of eight")
+        self.assertEqual([client.reason is not None for client in idle], [True] * 8 + [False] * 128)
+        client = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n\r\n")
+        self.assertTrue((await client.closed).endswith(b"ok\n"))
+
+    async def test_who_has_asked_does_not_give_way(self) -> None:
+        """However many connect in the same instant, a request that has come by then is answered, the oldest too."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        _, port = self.site(gateway)
+        address = ("127.0.0.1", port.getHost().port)
+        with contextlib.ExitStack() as sockets:
+            # nothing is accepted before all of them are there: the reactor does not run
+            asking = sockets.enter_context(socket.create_connection(address))
+            asking.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            for number in range(300):
+                idle = sockets.enter_context(socket.create_connection(address))
+                if number % 2:
+                    idle.sendall(b"GET /he")
+            received = await deferToThread(_read_all, asking)
+        self.assertTrue(received.endswith(b"ok\n"))
+
+    async def test_who_does_not_read_gives_way(self) -> None:
+        """Of those who have asked, and do not take their answer, the oldest go."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        outcomes = gateway.listeners[0].factory.traffic.outcomes
+        outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
+        _, port = self.site(gateway)
+        stuck = []
+        for _ in range(34):
+            client = await self.ask_at(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+            await until(lambda client=client: client.received, "the metrics")  # type: ignore[misc]
+            client.transport.pauseProducing()  # type: ignore[union-attr]
+            stuck.append(client)
+        self.assertLessEqual(len(port.factory._asking), 32)
+        client = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n\r\n")
+        self.assertTrue((await client.closed).endswith(b"ok\n"))
+
+    async def test_names_of_headers_leave_nothing(self) -> None:
+        """Names of headers that nobody reads leave nothing behind, however many there are; long ones are refused."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        trailer = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-T: 1\r\n" * 50 + b"\r\n"
+        await self.get(gateway, "/healthz")
+        await self.request(gateway, trailer)
+        before = len(_nameEncoder._canonicalHeaderCache)
+        for number in range(20):
+            names = b"".join(b"X-%d-%d: x\r\n" % (number, place) for place in range(400))
+            request = b"GET /healthz HTTP/1.1\r\n%sHOST: localhost\r\n\r\n" % names
+            self.assertEqual((await self.request(gateway, request)).status, 200)
+        self.assertEqual(len(_nameEncoder._canonicalHeaderCache), before)
+        for name, status in ((b"a" * 15_000, 431), (b"a" * 257, 431), (b"a" * 256, 200), (b"a b", 400), (b"", 400)):
+            for end in (b"", b"Host: localhost\r\n"):
+                request = b"GET /healthz HTTP/1.1\r\n" + name + b": x\r\n" + end + b"\r\n"
+                self.assertEqual((await self.request(gateway, request)).status, status)
+        for case in range(40):
+            cased = "".join(each.upper() if case >> place & 1 else each for place, each in enumerate("accept"))
+            self.assertEqual(
+                (await self.request(gateway, f"GET /healthz HTTP/1.1\r\n{cased}: x\r\n\r\n".encode())).status, 200
+            )
+        self.assertEqual((await self.request(gateway, trailer)).status, 405)
+        self.assertEqual(len(_nameEncoder._canonicalHeaderCache), before)
+
+    async def test_idle_connections_end_with_the_site(self) -> None:
+        """When the endpoint is closed, what is still open there is closed too."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        clock, port = self.site(gateway)
+        idle = await self.ask_at(port, b"GET /he")
+        await until(lambda: port.factory._idle, "the connection")
+        await port.stopListening()
+        await idle.closed
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_huge_requests(self) -> None:
+        """A header without end is cut off, a body is thrown away and never kept; queries are answered meanwhile."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        self.patch(tempfile, "TemporaryFile", lambda *_: self.fail("a body is kept in a file"))
+        for header in (b"X-A: " + b"a" * 100_000, b"X-A: a\r\n" * 10_000):
+            client = await self.ask_at(gateway._admin.port, b"GET /healthz HTTP/1.1\r\n" + header)  # type: ignore[union-attr]
+            self.assertNotIn(b"200", await client.closed)
+        for head, body in (
+            (b"Content-Length: 3000000", b"x" * 3_000_000),
+            (b"Transfer-Encoding: chunked", b"2dc6c0\r\n" + b"x" * 3_000_000 + b"\r\n0\r\n\r\n"),
+        ):
+            request = b"POST /metrics HTTP/1.1\r\n" + head + b"\r\n\r\n" + body
+            posted = Deferred.fromCoroutine(self.request(gateway, request))
+            self.assertEqual(await self.ask(gateway, b"hello\r\n"), b"Hello\r\n")
+            self.assertEqual((await posted).status, 405)
+
+    async def test_broken_requests(self) -> None:
+        """What is no HTTP harms nothing, and leaves no error in the log."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        for request in (
+            b"\r\n\r\nhello\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ):
+            self.assertEqual((await self.request(gateway, request)).status, 400, request)
+        self.assertEqual((await self.get(gateway, "/healthz")).status, 200)
+
+    async def test_a_long_scrape_comes_in_pieces(self) -> None:
+        """Metrics of many routes are made and sent piece by piece, so that queries can be answered between."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        traffic = gateway.listeners[0].factory.traffic
+        for number in range(500):
+            traffic.took(f"route {number}", 0.01)
+        assert gateway._admin is not None
+        scrape = await self.ask_at(gateway._admin.port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        self.assertEqual(await self.ask(gateway, b"hello\r\n"), b"Hello\r\n")
+        received = await scrape.closed
+        chunks = re.split(rb"\r\n[0-9a-f]+\r\n", received)
+        self.assertLess(max(chunk.count(b"\n") for chunk in chunks), 500)
+        text = parse_response(received).body
+        self.assertEqual(text.count(b"# TYPE fingergw_query_duration_seconds histogram"), 1)
+        self.assertEqual(text.count(b'_count{listener="here",route="route '), 500)
+
+    async def test_scrapes_leave_nothing(self) -> None:
+        """Of what a scrape makes nothing stays."""
+        gateway = self.start(HERE + ADMIN + HELLO)
+        await self.get(gateway, "/metrics")
+        before = _objects_there_are()
+        for _ in range(30):
+            await self.get(gateway, "/metrics", accept="application/openmetrics-text")
+            await self.get(gateway, "/healthz", "POST")
+        more = _objects_there_are() - before
+        self.assertEqual({kind for kind, count in more.items() if count >= 30}, set())
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /he", b"GET / HTTP/1.1\r\nX: "])
+def test_flood(sent: bytes, tmp_path: Path) -> None:
+    """While others connect by the thousand, as fast as they can, each request is answered."""
+    port, admin = free_port(), free_port()
+    file = tmp_path / "fingergw.toml"
+    file.write_text(HERE.replace("tcp:0", f"tcp:{port}") + ADMIN.replace("tcp:0", f"tcp:{admin}"))
+    with forked(["--config", str(file)], port=port), contextlib.ExitStack() as sockets:
+        flood = Thread(target=_connect, args=(admin, sent, sockets, 800))
+        sockets.callback(flood.join)
+        flood.start()
+        asked = 0
+        while flood.is_alive() or asked < 20:
+            with socket.create_connection(("127.0.0.1", admin), timeout=DEADLINE_SECONDS) as client:
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert receive_all(client).endswith(b"\r\n\r\nok\n")
+            asked += 1
+
+
+def _connect(port: int, sent: bytes, sockets: contextlib.ExitStack, count: int) -> None:
+    """Connect so many times, send as much, and read nothing."""
+    for _ in range(count):
+        client = sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS))
+        with contextlib.suppress(ConnectionError):  # it may be gone already
+            client.sendall(sent)
+
+
+def _read_all(client: socket.socket) -> bytes:
+    client.settimeout(DEADLINE_SECONDS)
+    return receive_all(client)
+
+
+def _objects_there_are() -> Counter[str]:
+    """Return how many objects there are of all kinds that a scrape can make."""
+    gc.collect()
+    modules = ("prometheus_client", "twisted.web", "fingergw.app.admin", "fingergw.telemetry.metrics")
+    kinds = (type(each) for each in gc.get_objects())
+    return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).startswith(modules))

@@ -1,0 +1,185 @@
+"""What ``[cache]`` and ``[backends.X.cache]`` are made into."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+from twisted.internet import reactor
+
+import fingergw
+from fingergw.app.build import problems
+from fingergw.app.gateway import Gateway
+from fingergw.cache.backend import CachedBackend
+from tests.support import ROOT, GatewayCase, free_port, until
+from tests.support.redis_server import RedisServer, needs_redis
+
+LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+CACHED = '[backends.x]\ntype = "http"\nurl = "http://192.0.2.1/{user}"\n[backends.x.cache]\n'
+
+
+def found(folder: Path, text: str) -> list[str]:
+    """Return what is found wrong in a cache's table, as key and message."""
+    file = folder / "fingergw.toml"
+    file.write_text(f"{LISTENER}[cache]\n{text}")
+    return [f"{problem.path[-1]}: {problem.message}" for problem in problems(fingergw.load(file), reactor)]
+
+
+def prefix(folder: Path, text: str) -> str:
+    """Return what the keys of the one cached backend begin with."""
+    file = folder / "fingergw.toml"
+    file.write_text(LISTENER + text)
+    gateway = fingergw.make_service(fingergw.load(file), reactor)
+    assert isinstance(gateway, Gateway)
+    (cached,) = gateway.parts.caches
+    return cached.prefix
+
+
+@pytest.mark.parametrize("key", ["password_file", "ca_file"])
+def test_files_of_a_redis_without_one(tmp_path: Path, key: str) -> None:
+    """A file that only a Redis takes is refused beside another store."""
+    for store in ("memory", "sqlite:cache.db"):
+        assert found(tmp_path, f'store = "{store}"\n{key} = "x"\n') == [
+            f"{key}: only a redis store takes one; remove it"
+        ]
+
+
+def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
+    """A user without a password, and authorities without TLS, are mistakes: neither would be used."""
+    assert found(tmp_path, 'store = "redis://bob@h"\n') == ["store: a user needs a password: name its password_file"]
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    assert found(tmp_path, 'store = "redis://h"\nca_file = "ca.pem"\n') == [
+        "ca_file: only rediss: takes one; remove it"
+    ]
+
+
+def test_a_redis_that_no_host_can_be(tmp_path: Path) -> None:
+    """A name that TLS cannot verify anybody by is a mistake."""
+    assert found(tmp_path, 'store = "rediss://a..b"\n') == ["store: expected a host's name or address"]
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("password_file", None, "No such file or directory"),
+        ("password_file", "", "expected a file that holds one password"),
+        ("password_file", "one\ntwo\n", "expected a file that holds one password"),
+        ("ca_file", None, "No such file or directory"),
+        ("ca_file", "no certificate", "expected one or more certificates in PEM form"),
+    ],
+)
+def test_files_of_a_redis(tmp_path: Path, key: str, content: str | None, message: str) -> None:
+    """A file that a Redis needs is read at the start, and a mistake in it is reported."""
+    if content is not None:
+        (tmp_path / "x").write_text(content)
+        (tmp_path / "x").chmod(0o600)
+    (problem,) = found(tmp_path, f'store = "rediss://h"\n{key} = "x"\n')
+    assert problem.startswith(f"{key}: ")
+    assert problem.endswith(message)
+
+
+def test_redis_without_its_library(tmp_path: Path) -> None:
+    """Without txredisapi a Redis is a mistake, whose message says how to install it."""
+    file = tmp_path / "fingergw.toml"
+    file.write_text(f'{LISTENER}[cache]\nstore = "redis://h"\n')
+    hidden = "import sys; sys.modules['txredisapi'] = None; from fingergw.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", hidden, "check", "--config", str(file)]
+    checked = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=60)
+    assert checked.returncode == 78
+    assert (
+        f'{file}:4: cache.store: needs txredisapi, which is not installed: pip install "fingergw[redis]"'
+        in checked.stderr
+    )
+
+
+def test_only_what_is_said_to_be_cached_is(tmp_path: Path) -> None:
+    """A backend without a table of its own is asked each time."""
+    file = tmp_path / "fingergw.toml"
+    file.write_text(LISTENER + CACHED + '[backends.y]\ntype = "static"\ntext = "y"\n')
+    gateway = fingergw.make_service(fingergw.load(file), reactor)
+    assert isinstance(gateway, Gateway)
+    assert [type(cache) for cache in gateway.parts.caches] == [CachedBackend]
+    assert gateway.parts.store is None
+
+
+def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
+    """The keys of one backend are the same in every process, wherever its files are: a fleet shares them."""
+    token = 'bearer_token_file = "token"\n'
+    text = CACHED.replace("[backends.x.cache]", token + "[backends.x.cache]")
+    program = "import sys; from pathlib import Path; from tests.app.test_build_cache import prefix;"
+    program += "print(prefix(Path(sys.argv[1]), sys.argv[2]))"
+    prefixes = set()
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        (folder / "token").write_text("t")
+        (folder / "token").chmod(0o600)
+        environment = {"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"}
+        command = [sys.executable, "-c", program, str(folder), text]
+        prefixes.add(subprocess.check_output(command, cwd=ROOT, text=True, env=environment, timeout=60))
+    assert len(prefixes) == 1
+
+
+def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
+    """A backend that asks elsewhere, is told less, or has answers kept for another time, has other keys."""
+    usual = prefix(tmp_path, CACHED)
+    assert prefix(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
+    assert prefix(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
+    assert prefix(tmp_path, CACHED.replace("192.0.2.1", "192.0.2.2")) != usual
+    assert prefix(tmp_path, CACHED.replace("backends.x", "backends.y")) != usual
+    command = '[backends.x]\ntype = "command"\nargv = ["sh"]\n[backends.x.cache]\n'
+    assert prefix(tmp_path, command) != prefix(tmp_path, f"{command}vary = []\n")
+    static = '[backends.x]\ntype = "static"\nfile = "map.toml"\n[backends.x.cache]\n'
+    prefixes = set()
+    for text in ("one", "two"):
+        (tmp_path / "map.toml").write_text(f'a = "{text}"\n')
+        prefixes.add(prefix(tmp_path, static))
+    menu = '[backends.x]\ntype = "menu"\n[backends.x.cache]\n'
+    route = '[[routes]]\nuser = "a"\nsummary = "A"\nbackends = ["x"]\n'
+    prefixes |= {prefix(tmp_path, menu), prefix(tmp_path, route + menu)}
+    assert len(prefixes) == 4
+
+
+@needs_redis
+class TlsTests(GatewayCase):
+    async def test_a_user_of_a_redis_over_tls(self) -> None:
+        """An answer is kept in a Redis that is reached over TLS, by a user with a password."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert("localhost")
+        files = {
+            "tls-ca-cert-file": authority.cert_pem.bytes(),
+            "tls-cert-file": certificate.cert_chain_pems[0].bytes(),
+            "tls-key-file": certificate.private_key_pem.bytes(),
+        }
+        arguments = ["--tls-auth-clients", "no"]
+        for name, data in files.items():
+            arguments += [f"--{name}", str(self.write(name, data.decode()))]
+        tls_port = free_port()
+        server = RedisServer("--tls-port", str(tls_port), *arguments)
+        self.addCleanup(server.stop)
+        server.command("ACL", "SETUSER", "fg", "on", ">secret", "~fingergw:*", "+@all")
+        self.write("password", "secret\n").chmod(0o600)
+        gateway = self.start(
+            f"""
+            {LISTENER}
+            [[routes]]
+            user = "x"
+            backends = ["x"]
+            [backends.x]
+            type = "static"
+            text = "kept"
+            cache = {{}}
+            [cache]
+            store = "rediss://fg@localhost:{tls_port}/1"
+            password_file = "password"
+            ca_file = "tls-ca-cert-file"
+            """
+        )
+        self.assertEqual(await self.ask(gateway, b"x\r\n"), b"kept\r\n")
+        keys = "redis.call('SELECT', 1) return redis.call('KEYS', 'fingergw:1:x:*')"
+        await until(lambda: server.command("EVAL", keys, 0), "a key in the second database")
+        assert gateway.parts.store is not None
+        self.assertEqual((gateway.parts.store.is_open, gateway.parts.store.failures), (True, 0))

@@ -1,0 +1,191 @@
+"""The pid file: what it is put in the place of, and what is left of it at the end."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from fingergw.app.pid_file import PidFile
+from fingergw.core.errors import FingergwError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a pid file that is not there yet."""
+    return tmp_path / "fingergw.pid"
+
+
+@pytest.fixture
+def gone() -> int:
+    """Return the number of a process that is gone."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def made(path: Path) -> PidFile:
+    """Return a pid file with this process's number."""
+    file = PidFile(path)
+    file.create(keeps_folder=True)
+    file.write()
+    return file
+
+
+def refused(path: Path) -> str:
+    """Return why a pid file cannot be made; nothing may have changed."""
+    with pytest.raises(FingergwError) as caught:
+        PidFile(path).create(keeps_folder=True)
+    return str(caught.value)
+
+
+def test_its_life(path: Path) -> None:
+    """It has the process's number, whoever may read it and nobody else write it, and is gone at the end."""
+    before = os.umask(0)
+    try:
+        file = made(path)
+    finally:
+        os.umask(before)
+    assert path.read_text() == str(os.getpid())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    file.remove()
+    assert not path.exists()
+    file.remove()
+
+
+def test_a_process_that_is_gone(path: Path, gone: int) -> None:
+    """The file of a process that is gone is replaced, and that is said."""
+    path.write_text(f"{gone}\n")
+    with capturedLogs() as events:
+        made(path).remove()
+    assert [formatEvent(event) for event in events] == [f"{path}: process {gone} is gone; the file is made anew"]
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_a_file_that_was_emptied(path: Path, text: str) -> None:
+    """So is one that was emptied, without a word."""
+    path.write_text(text)
+    with capturedLogs() as events:
+        made(path).remove()
+    assert not events
+
+
+def test_its_own_number(path: Path) -> None:
+    """So is one with this process's own number: in a container the one before often had the same."""
+    path.write_text(str(os.getpid()))
+    made(path).remove()
+    assert not path.exists()
+
+
+def test_a_process_that_is_running(path: Path) -> None:
+    """The file of another process that is running stays, and the message says what to do."""
+    path.write_text(str(os.getppid()))
+    assert refused(path) == (
+        f"{path}: process {os.getppid()} is running; stop it if it is fingergw, and remove the file if not; "
+        "or name another in --pidfile"
+    )
+    assert path.read_text() == str(os.getppid())
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "root:x:0:0", "9" * 40, "1 2", "\0", "12" + "\n" * 31 + "3", "\u0661"])
+def test_what_is_no_pid_file(path: Path, text: str) -> None:
+    """What is in the file's place and is none stays, and is not told; above all nothing is sent to such a process."""
+    path.write_text(text)
+    assert refused(path) == f"{path}: is no pid file; remove it, or name another in --pidfile"
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("mkfifo fingergw.pid", "is no pid file"),
+        ("mkdir fingergw.pid", "is no pid file"),
+        ("ln -s other fingergw.pid", "is a symbolic link, which is not followed; name the file itself in --pidfile"),
+        ("touch other; ln -s other fingergw.pid", "is a symbolic link"),
+        ("ln -s fingergw.pid fingergw.pid", "is a symbolic link"),
+        ("ln -s /dev/null fingergw.pid", "is a symbolic link"),
+    ],
+)
+def test_what_is_no_file(path: Path, command: str, why: str) -> None:
+    """A link is not followed, and nobody is waited for who might write to a pipe."""
+    subprocess.run(["sh", "-c", command], cwd=path.parent, check=True)
+    before = {each.name: each.lstat().st_ino for each in path.parent.iterdir()}
+    assert why in refused(path)
+    assert {each.name: each.lstat().st_ino for each in path.parent.iterdir()} == before
+
+
+def test_a_link_to_its_folder(tmp_path: Path) -> None:
+    """Links before the path's last part are the operator's way to it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    file = made(tmp_path / "link" / "pid")
+    assert (tmp_path / "folder" / "pid").read_text() == str(os.getpid())
+    file.remove()
+    assert not (tmp_path / "folder" / "pid").exists()
+
+
+def test_another_name_of_a_file(path: Path, gone: int) -> None:
+    """A file that has another name keeps what is in it, and only this name."""
+    other = path.with_name("other")
+    other.write_text(str(gone))
+    path.hardlink_to(other)
+    made(path)
+    assert other.read_text() == str(gone)
+    assert not path.samefile(other)
+
+
+def test_another_in_its_place(path: Path) -> None:
+    """At the end another's file in its place stays, and its own is emptied, wherever it is."""
+    file, moved = made(path), path.with_name("moved")
+    path.rename(moved)
+    path.write_text("1")
+    file.remove()
+    assert (path.read_text(), moved.read_text()) == ("1", "")
+
+
+def test_a_folder_that_is_not_kept(path: Path) -> None:
+    """Where its folder may not be kept it is emptied, and made anew the next time."""
+    file = PidFile(path)
+    file.create(keeps_folder=False)
+    file.write()
+    file.remove()
+    assert path.read_bytes() == b""
+    made(path).remove()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """A folder that is not there is named."""
+    with pytest.raises(FileNotFoundError) as caught:
+        PidFile(tmp_path / "none" / "pid").create(keeps_folder=True)
+    assert str(caught.value.filename) == str(tmp_path / "none")
+
+
+def test_another_start(path: Path, gone: int) -> None:
+    """Of two starts at the same moment one has the file, though it is not written to yet, and the other is refused."""
+    for text in (None, "", str(gone)):
+        if text is not None:
+            path.write_text(text)
+        file = PidFile(path)
+        file.create(keeps_folder=True)
+        assert "another gateway has it, or starts at this moment" in refused(path)
+        file.write()
+        assert path.read_text() == str(os.getpid())
+        file.remove()
+
+
+def test_another_start_takes_what_was_stale(path: Path, gone: int) -> None:
+    """Who has found the same stale file, and comes later to it, leaves the new one alone."""
+    path.write_text(str(gone))
+    with path.open() as stale:
+        file = made(path)
+        again = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(FingergwError, match="another gateway has it"):
+            PidFile(path)._refuse_unless_stale(again, stale.fileno())
+        os.close(again)
+    assert path.read_text() == str(os.getpid())
+    file.remove()

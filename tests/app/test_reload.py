@@ -1,0 +1,563 @@
+"""A configuration that changes while clients are served."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+
+import fingergw
+from fingergw import config
+from fingergw.app.gateway import Gateway
+from fingergw.app.reload import Operation
+from tests.app.test_privileges import privileged_port, write
+from tests.backends.test_http import says
+from tests.benchmarks.reload import listener, storm
+from tests.support import (
+    COMMAND,
+    HELLO,
+    ROOT,
+    Client,
+    GatewayCase,
+    Upstream,
+    finger,
+    forked,
+    free_port,
+    listens,
+    process,
+    reactor,
+    response,
+    serves,
+    until,
+    wait_until,
+)
+
+LISTENER = '[[listeners]]\nname = "a"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+NO_SUCH_USER = b"No such user\r\n"
+
+
+def says_text(text: str) -> str:
+    """Return a route that answers any name with a text."""
+    return f'[[routes]]\npattern = "*"\nbackends = ["t"]\n[backends.t]\ntype = "static"\ntext = "{text}"\n'
+
+
+def listen_only(ports: Sequence[int], expected: Sequence[int]) -> bool:
+    """Tell whether something listens on just these of some ports."""
+    return [port for port in ports if listens(port)] == list(expected)
+
+
+class ReloadCase(GatewayCase):
+    """A gateway in this process that is reloaded as a signal would."""
+
+    def begin(self, text: str) -> Gateway:
+        """Start one that can be reloaded, and have it stopped at the end."""
+        path = self.write("fingergw.toml", text)
+        gateway = fingergw.make_service(fingergw.load(path), reactor)
+        assert isinstance(gateway, Gateway)
+        self.applied: list[Any] = []
+        self.operation = Operation(gateway, partial(config.read, path), self.applied.append)
+        self.operation.privilegedStartService()
+        self.operation.startService()
+        self.addCleanup(self.operation.stopService)
+        return gateway
+
+    async def reload(self, gateway: Gateway, text: str) -> list[str]:
+        """Reload, wait until that is over, and return what was logged of it."""
+        self.write("fingergw.toml", text)
+        before = sum(gateway.reloads.values())
+        with capturedLogs() as logged:
+            self.operation.reload()
+            await until(lambda: sum(gateway.reloads.values()) > before, "the end of the reload")
+        return _told(logged)
+
+
+def _told(logged: Sequence[LogEvent]) -> list[str]:
+    own = [event for event in logged if event.get("log_namespace", "").startswith("fingergw.")]
+    return [formatEvent(event) for event in own if event["log_level"] > LogLevel.debug]
+
+
+class RulesTests(ReloadCase):
+    """What a reload changes for clients."""
+
+    async def test_new_answers(self) -> None:
+        """After a reload the new rules hold, at the socket that was there before."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        port = gateway.listeners[0].port
+        assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
+        assert await self.reload(gateway, LISTENER + says_text("new")) == ["configuration reloaded"]
+        assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
+        assert gateway.listeners[0].port is port
+        assert gateway.reloads == {"applied": 1}
+        assert len(self.applied) == 1
+
+    async def test_connection_keeps_its_rules(self) -> None:
+        """A connection that came before a reload is answered by the rules of then, also when it asks after it."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        client = await self.connect(gateway)
+        await until(lambda: gateway.listeners[0].factory.traffic.protocols, "the connection")
+        await self.reload(gateway, LISTENER + says_text("new"))
+        assert client.transport is not None
+        client.transport.write(b"x\r\n")
+        assert await client.closed == b"old\r\n"
+
+    async def test_mistakes(self) -> None:
+        """A file with mistakes is refused whole, each told as check tells it, and the old rules go on."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        told = await self.reload(
+            gateway,
+            LISTENER + "colour = 1\n" + says_text("new") + '[backends.c]\ntype = "command"\nargv = ["no-such"]\n',
+        )
+        path = Path(self._folder.name, "fingergw.toml")
+        unknown = (
+            'unknown key "colour"; expected one of: allow, decoy, delay, deny, endpoint, limits, name, trusted_proxies'
+        )
+        assert told == [
+            f"{path}:4: listeners[0].colour: {unknown}",
+            f'{path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
+            "2 to mend; the configuration stays as it was",
+        ]
+        assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
+        assert (gateway.reloads, self.applied) == ({"refused": 1}, [])
+
+    async def test_no_file(self) -> None:
+        """A file that is gone is a mistake as well."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        path = self.write("fingergw.toml", "")
+        path.unlink()
+        before = gateway.parts
+        with capturedLogs() as logged:
+            self.operation.reload()
+            await until(lambda: gateway.reloads["refused"], "the refusal")
+        assert "No such file or directory" in _told(logged)[0]
+        assert gateway.parts is before
+
+    async def test_asked_again(self) -> None:
+        """A reload that is asked for while one is under way comes after it."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        with pytest.MonkeyPatch.context() as patch:
+            held: Deferred[None] = Deferred()
+            change_to = gateway.change_to
+
+            async def slow(parts: Any) -> None:
+                await held
+                await change_to(parts)
+
+            patch.setattr(gateway, "change_to", slow)
+            self.write("fingergw.toml", LISTENER + says_text("first"))
+            self.operation.reload()
+            self.write("fingergw.toml", LISTENER + says_text("second"))
+            self.operation.reload()
+            self.operation.reload()
+            held.callback(None)
+        await until(lambda: gateway.reloads["applied"] == 2, "the second reload")
+        assert await self.ask(gateway, b"x\r\n") == b"second\r\n"
+
+    async def test_limits_go_on(self) -> None:
+        """Who has asked too often, or has too many connections, has so after a reload too."""
+        limits = "limits = { max_connections_per_client = 1, rate = { queries = 1, per = 1000, burst = 1 } }\n"
+        gateway = self.begin(LISTENER + limits + says_text("old"))
+        assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
+        await self.reload(gateway, LISTENER + limits + says_text("new"))
+        assert await self.ask(gateway, b"x\r\n") == b"Too many queries, try again later\r\n"
+        await self.connect(gateway)
+        await self.reload(gateway, LISTENER + limits + says_text("newer"))
+        refusals = gateway.listeners[0].factory.traffic.refusals
+        assert refusals == {"rate": 1}
+        await self.ask(gateway, b"")
+        assert refusals == {"rate": 1, "client_connections": 1}
+
+    async def test_shorter_deadlines(self) -> None:
+        """A deadline that is shorter than any before holds from the reload on."""
+        gateway = self.begin(LISTENER + HELLO)
+        idle = await self.connect(gateway)
+        await self.reload(gateway, LISTENER + "limits = { query_timeout = 0.1 }\n" + HELLO)
+        began = time.monotonic()
+        assert await (await self.connect(gateway)).closed == b""
+        assert time.monotonic() - began < 1.5
+        assert idle.reason is None
+
+    async def test_process_takes_a_restart(self) -> None:
+        """A change of [process] is told to need a restart, and the rest of the file holds."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        told = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
+        assert told[0] == "[process] has changed, which takes a restart; the rest is reloaded"
+        assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
+
+
+class ListenerTests(ReloadCase):
+    """Sockets that come, stay and go."""
+
+    async def test_comes_and_goes(self) -> None:
+        """A new listener is bound, one that is no more is closed, and they are in the order of the file."""
+        first, second, third = free_port(), free_port(), free_port()
+        gateway = self.begin(listener(first, "a") + listener(second, "b") + HELLO)
+        kept = gateway.listeners[1].port
+        await self.reload(gateway, listener(third, "c") + listener(second, "b") + HELLO)
+        assert [each.factory.listener for each in gateway.listeners] == ["c", "b"]
+        assert gateway.listeners[1].port is kept
+        assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
+        assert await self.ask(gateway, b"hello\r\n", listener=1) == b"Hello\r\n"
+        assert not listens(first)
+
+    async def test_cannot_be_bound(self) -> None:
+        """If one of the new listeners cannot be bound nothing has changed, and the message says which and why."""
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        free, number = free_port(), taken.getsockname()[1]
+        gateway = self.begin(LISTENER + says_text("old"))
+        before = gateway.parts
+        told = await self.reload(gateway, LISTENER + listener(free, "b") + listener(number, "c") + says_text("new"))
+        (line,) = told
+        assert line.startswith(
+            f'listener "c" (tcp:{number}:interface=127.0.0.1) cannot be bound: Address already in use; '
+        )
+        assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
+        assert not listens(free)
+        assert gateway.parts is before
+
+    async def test_there_and_back(self) -> None:
+        """A listener, or [admin], that goes and comes back with the very next reload is bound again."""
+        ports, admins = (free_port(), free_port()), (free_port(), free_port())
+        texts = [
+            f'{listener(port)}{HELLO}[admin]\nendpoint = "tcp:{admin}"\n'
+            for port, admin in zip(ports, admins, strict=True)
+        ]
+        gateway = self.begin(texts[0])
+        for text in (texts[1], texts[0], texts[1]):
+            await self.reload(gateway, text)
+        assert gateway.reloads == {"applied": 3}
+
+    async def test_leaves_no_client_behind(self) -> None:
+        """A listener that goes answers all who have come, in its socket's queue too, and the gateway waits for that."""
+        upstream = Upstream(self, lambda *_: None)
+        route = f'[[routes]]\nuser = "slow"\nbackends = ["u"]\n[backends.u]\ntype = "http"\nurl = "{upstream.url}"\n'
+        port = free_port()
+        gateway = self.begin(listener(port) + route)
+        waits = await self.connect(gateway)
+        assert waits.transport is not None
+        waits.transport.write(b"slow\r\n")
+        await until(lambda: upstream.requests, "the request")
+        with socket.create_connection(("127.0.0.1", port)) as queued:
+            queued.sendall(b"nobody\r\n")
+            await self.reload(gateway, listener(free_port(), "b") + route)
+            stopping = self.operation.stopService()
+            queued.settimeout(0)
+            received: list[bytes] = []
+
+            def receive() -> bool:
+                try:
+                    received.append(queued.recv(4096))
+                except BlockingIOError:
+                    return False
+                return received[-1] == b""
+
+            await until(receive, "the answer to who was in the queue")
+            assert b"".join(received) == NO_SUCH_USER
+        assert not stopping.called
+        upstream.connections[0].send(response(b"at last"))
+        assert await waits.closed == b"at last\r\n"
+        await stopping
+
+    async def test_socket_stays(self) -> None:
+        """What is said of a listener, but for where it listens, changes without another socket."""
+        port = free_port()
+        gateway = self.begin(listener(port) + HELLO)
+        kept = gateway.listeners[0].port
+        proxied = f'[[listeners]]\nname = "p"\nendpoint = "haproxy:tcp:{port}:interface=127.0.0.1"\n'
+        await self.reload(gateway, proxied + 'trusted_proxies = ["127.0.0.1"]\n' + HELLO)
+        assert gateway.listeners[0].port is kept
+        asked = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 79\r\nhello\r\n"
+        assert await self.ask(gateway, asked) == b"Hello\r\n"
+        await self.reload(gateway, listener(port) + HELLO)
+        assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
+        assert gateway.listeners[0].port is kept
+
+    async def test_admin(self) -> None:
+        """What watches the gateway comes, moves and goes with its table."""
+        first, second = free_port(), free_port()
+        gateway = self.begin(LISTENER + HELLO)
+        for ports in ((first,), (second,), ()):
+            admin = "".join(f'[admin]\nendpoint = "tcp:{port}"\n' for port in ports)
+            await self.reload(gateway, LISTENER + HELLO + admin)
+            await until(partial(listen_only, (first, second), ports), "[admin]")
+
+
+class BackendTests(ReloadCase):
+    """What is kept of backends and what they have said."""
+
+    def _config(self, upstream: Upstream, more: str = "", cache: str = "ttl = 100") -> str:
+        return (
+            f'{LISTENER}[[routes]]\npattern = "*"\nbackends = ["u"]\n'
+            f'[backends.u]\ntype = "http"\nurl = "{upstream.url}/{{user}}"\n{more}\ncache = {{ {cache} }}\n'
+        )
+
+    async def test_cache_survives(self) -> None:
+        """What a backend that did not change has said is kept; one that did change is asked anew."""
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream))
+        for more, requests in (("", 1), ("", 1), ("headers = { Accept = 'text/plain' }", 2)):
+            await self.reload(gateway, self._config(upstream, more))
+            assert await self.ask(gateway, b"x\r\n") == b"said\r\n"
+            assert len(upstream.requests) == requests
+        assert gateway.parts.meters["u"].cache == {"absent": 2, "fresh": 1}
+
+    async def test_cache_survives_what_changes_no_answer(self) -> None:
+        """A timeout that changes makes another backend, whose answers are the same."""
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream))
+        await self.ask(gateway, b"x\r\n")
+        await self.reload(gateway, self._config(upstream, "timeout = 4"))
+        assert await self.ask(gateway, b"x\r\n") == b"said\r\n"
+        assert len(upstream.requests) == 1
+
+    async def test_smaller_cache(self) -> None:
+        """A cache that is made smaller keeps what was asked for last."""
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream))
+        for name in (b"one\r\n", b"two\r\n", b"three\r\n"):
+            await self.ask(gateway, name)
+        await self.reload(gateway, self._config(upstream) + "[cache]\nmax_entries = 2\n")
+        assert gateway.parts.memory.entries == 1
+        await self.ask(gateway, b"three\r\n")
+        assert len(upstream.requests) == 3
+
+    async def test_who_waits_is_answered(self) -> None:
+        """A request that is under way serves those who come after the reload too, if its backend did not change."""
+        upstream = Upstream(self, lambda *_: None)
+        gateway = self.begin(self._config(upstream))
+        clients: list[Client] = []
+        for count in (1, 2):
+            client = await self.connect(gateway)
+            clients.append(client)
+            assert client.transport is not None
+            client.transport.write(b"x\r\n")
+            counts = gateway.parts.meters["u"].cache
+            await until(partial(lambda counts, count: counts["absent"] == count, counts, count), "the query")
+            await until(lambda: upstream.requests, "the request")
+            await self.reload(gateway, self._config(upstream))
+        upstream.connections[0].send(response(b"shared"))
+        assert [await client.closed for client in clients] == [b"shared\r\n"] * 2
+        assert len(upstream.requests) == 1
+
+    async def test_who_waits_for_what_is_gone(self) -> None:
+        """A request that is under way for a backend that is no more still answers who asked for it."""
+        upstream = Upstream(self, lambda *_: None)
+        gateway = self.begin(self._config(upstream))
+        client = await self.connect(gateway)
+        assert client.transport is not None
+        client.transport.write(b"x\r\n")
+        await until(lambda: upstream.requests, "the request")
+        await self.reload(gateway, LISTENER + says_text("new"))
+        upstream.connections[0].send(response(b"late"))
+        assert await client.closed == b"late\r\n"
+        assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
+
+    async def test_token(self) -> None:
+        """A token that was put into another file, or a file with another token, is sent from then on."""
+        upstream = Upstream(self, says(response(b"said")))
+        for name in ("one", "two"):
+            self.write(name, f"{name}-secret").chmod(0o600)
+        gateway = self.begin(self._config(upstream, 'bearer_token_file = "one"'))
+        await self.ask(gateway, b"x\r\n")
+        await self.reload(gateway, self._config(upstream, 'bearer_token_file = "two"'))
+        await self.ask(gateway, b"x\r\n")
+        assert [b"Bearer one-secret" in request for request in upstream.requests] == [True, False]
+        assert b"Bearer two-secret" in upstream.requests[1]
+
+    async def test_store(self) -> None:
+        """Another store is opened and used, and the one before is closed."""
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream) + '[cache]\nstore = "sqlite:one.db"\n')
+        one = gateway.parts.store
+        assert one is not None
+        await until(lambda: one.is_open, "the first store")
+        await self.reload(gateway, self._config(upstream) + '[cache]\nstore = "sqlite:one.db"\n')
+        assert gateway.parts.store is one
+        await self.reload(gateway, self._config(upstream) + '[cache]\nstore = "sqlite:two.db"\n')
+        two = gateway.parts.store
+        assert two is not None
+        assert two is not one
+        await until(lambda: two.is_open, "the second store")
+        await self.operation.stopService()
+        assert (one.is_open, two.is_open) == (False, False)
+
+    async def test_what_is_not_needed_is_closed(self) -> None:
+        """What no connection can need any more is closed once the longest that one lasts is over."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fingergw.app.gateway.LINGER_SECONDS", 0.05)
+            limits = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 0.05\n"
+            gateway = self.begin(LISTENER + HELLO + limits + '[log]\naccess = "one.log"\n')
+            one = gateway.parts.access_log
+            await self.reload(gateway, LISTENER + HELLO + limits + '[log]\naccess = "off"\n')
+        assert gateway.parts.access_log is not one
+        assert one._write is not None
+        await until(lambda: one._write is None, "the end of the access log")
+
+    async def test_what_an_older_connection_needs(self) -> None:
+        """A connection from before two reloads keeps its backend and access log, if its rules let it last so long."""
+        upstream = Upstream(self, lambda *_: None)
+        old, new = '[log]\naccess = "one.log"\n', '[log]\naccess = "two.log"\n'
+        short = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 0.05\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fingergw.app.gateway.LINGER_SECONDS", 0.05)
+            gateway = self.begin(self._config(upstream) + old)
+            client = await self.connect(gateway)
+            assert client.transport is not None
+            client.transport.write(b"x\r\n")
+            await until(lambda: upstream.requests, "the request")
+            await self.reload(gateway, self._config(upstream) + old + short)
+            await self.reload(gateway, LISTENER + HELLO + new + short)
+            for _ in range(6):  # each lasts for a query_timeout: longer than what is in force now needs
+                await (await self.connect(gateway)).closed
+        upstream.connections[0].send(response(b"late"))
+        assert await client.closed == b"late\r\n"
+        await self.operation.stopService()
+        assert '"x"' in Path(self._folder.name, "one.log").read_text()
+
+    async def test_store_of_another_size(self) -> None:
+        """A store's file is closed before another store opens it."""
+        gateway = self.begin(LISTENER + HELLO + '[cache]\nstore = "sqlite:one.db"\n')
+        stores = [gateway.parts.store]
+        for size in (1000, 2000):
+            await self.reload(gateway, LISTENER + HELLO + f'[cache]\nmax_entries = {size}\nstore = "sqlite:one.db"\n')
+            stores.append(gateway.parts.store)
+            await until(lambda: stores[-1] is not None and stores[-1].is_open, "the store")
+            assert [store is not None and store.is_open for store in stores].count(True) == 1
+
+    async def test_access_log(self) -> None:
+        """Another access log is written to from the reload on; one that cannot be opened is refused."""
+        gateway = self.begin(LISTENER + HELLO + '[log]\naccess = "one.log"\n')
+        await self.ask(gateway, b"first\r\n")
+        told = await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "none/two.log"\n')
+        assert "No such file or directory" in told[0]
+        await self.ask(gateway, b"second\r\n")
+        await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "two.log"\nformat = "json"\n')
+        await self.ask(gateway, b"third\r\n")
+        await self.operation.stopService()
+        one, two = (Path(self._folder.name, name).read_text() for name in ("one.log", "two.log"))
+        assert ['"first"' in one, '"second"' in one, '"third"' in one] == [True, True, False]
+        assert two.count("\n") == 1
+        assert '"query": "third"' in two
+
+    async def test_http_connection_is_kept(self) -> None:
+        """A backend that did not change goes on with the connections that it has."""
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream))
+        await self.ask(gateway, b"one\r\n")
+        await self.reload(gateway, self._config(upstream))
+        await self.ask(gateway, b"two\r\n")
+        assert (len(upstream.requests), len(upstream.connections)) == (2, 1)
+
+
+def test_reload_storm(tmp_path: Path) -> None:
+    """Under twenty reloads and more, every one of some thousand queries has one configuration's answer."""
+    told, done = storm(tmp_path, queries=4000, reloads=20)
+    assert done >= 20
+    assert sum(told.values()) == 4000
+    assert {answer for answer in told if not answer.startswith(b"number ")} == set()
+    assert len(told) > 3
+
+
+def test_signal(tmp_path: Path) -> None:
+    """SIGHUP reloads the file that was named, from whatever folder, and the log's level with it."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    log = tmp_path / "log"
+    other = tmp_path / "other"
+    other.mkdir()
+    arguments = ["--config", "fingergw.toml", "--rundir", "other", "--logfile", str(log)]
+    with process(arguments, port=port, cwd=tmp_path) as running:
+        path.write_text(listener(port) + HELLO.replace('"Hello"', '"Changed"') + '[log]\nlevel = "critical"\n')
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: finger(port, b"hello\r\n") == b"Changed\r\n", "the new configuration")
+        path.write_text("nonsense")
+        before = log.read_text()
+        running.send_signal(signal.SIGHUP)
+        path.write_text(listener(port) + HELLO)
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: finger(port, b"hello\r\n") == b"Hello\r\n", "the newest configuration")
+        assert "nonsense" not in log.read_text().removeprefix(before)
+        running.terminate()
+        assert running.wait(20) == 0
+
+
+def test_signals_while_it_stops(tmp_path: Path) -> None:
+    """Signals that ask to reload, or to reopen logs, do not end a gateway that stops in another way."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    with forked(["--config", str(path), "--logfile", str(tmp_path / "log")], port=port) as running:
+        running.terminate()
+        while running.poll() is None:
+            running.send_signal(signal.SIGHUP)
+            running.send_signal(signal.SIGUSR1)
+        assert running.returncode == 0
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    """Return what is closed at the end of a test."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_without_the_rights(stack: contextlib.ExitStack) -> None:
+    """A listener that takes root's rights, which are given up, is a clear error, and nothing has changed."""
+    port, more = privileged_port(), privileged_port()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.chmod(0o755)
+    log = folder / "log"
+    arguments = [*write(folder, 'user = "nobody"', endpoint=f"tcp:{port}"), "--logfile", str(log)]
+    with forked(arguments, port=port) as running:
+        path = folder / "fingergw.toml"
+        path.write_text(listener(more, "new") + path.read_text().replace('"Hello"', '"Changed"'))
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: "stays as it was" in log.read_text(), "the refusal")
+        assert f'listener "new" (tcp:{more}:interface=127.0.0.1) cannot be bound: Permission denied' in log.read_text()
+        assert "a restart can bind" in log.read_text()
+        assert finger(port, b"hello\r\n") == b"Hello\r\n"
+
+
+def test_closed_window(tmp_path: Path) -> None:
+    """Who closes the window in which it runs ends it, although the same signal, sent to it, reloads."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    window, terminal = pty.openpty()
+    running = subprocess.Popen(
+        [*COMMAND, "--config", str(path)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(terminal)
+    try:
+        wait_until(lambda: serves(port), "a listener")
+        path.write_text(listener(port) + HELLO.replace('"Hello"', '"Changed"'))
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: finger(port, b"hello\r\n") == b"Changed\r\n", "the new configuration")
+        os.close(window)
+        assert running.wait(20) == 0
+    finally:
+        running.kill()
+        running.wait()

@@ -1,0 +1,565 @@
+"""``fingergw explain``: what comes of a query, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+import fingergw
+from fingergw.app.gateway import Gateway
+from fingergw.cli import main
+from fingergw.cli.asking import ask
+from fingergw.cli.explain import asked_of
+from fingergw.cli.explaining import Explaining
+from fingergw.cli.explanation import Explanation
+from fingergw.config import model
+from fingergw.core.outcome import Answered, Failed, Missing
+from fingergw.core.query import Query
+from fingergw.finger.factory import FingerFactory
+from tests.support import DEADLINE_SECONDS, GatewayCase, free_port, process, reactor, run, sync, wait_until
+from tests.support.fakes import FakeBackend
+from tests.support.redis_server import RedisServer, needs_redis
+
+CONFIG = """\
+[[listeners]]
+name = "public"
+endpoint = "tcp:1079"
+allow = ["127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"]
+deny = ["10.6.0.0/16"]
+[[listeners]]
+name = "local"
+endpoint = "Unix:finger.sock"
+allow = ["10.0.0.0/8"]
+[[listeners]]
+name = "behind"
+endpoint = "haproxy:tcp:1080:interface=192.0.2.7"
+trusted_proxies = ["192.0.2.1"]
+[[listeners]]
+name = "trap"
+endpoint = "tcp:1081"
+decoy = true
+[[routes]]
+user = "status"
+backends = ["people"]
+[[routes]]
+users = ["moshez", "nail"]
+clients = ["10.1.0.0/16"]
+backends = ["people"]
+[[routes]]
+name = "services"
+pattern = "svc-*"
+listeners = ["local"]
+backends = ["people"]
+[[routes]]
+name = "team"
+regex = '(?P<team>[a-z]+)-oncall'
+backends = ["touch", "people"]
+fallthrough = ["failed"]
+[[routes]]
+index = true
+listeners = ["local"]
+backends = ["people"]
+[backends.people]
+type = "static"
+text = "Hi"
+cache = { ttl = 5 }
+[backends.touch]
+type = "command"
+argv = ["touch", "asked"]
+[forwarding]
+allow = { "Old.example.org" = "tcp:old.example.org:79", "192.0.2.7" = "tcp:192.0.2.7:79" }
+listeners = ["public", "behind"]
+clients = ["127.0.0.0/8"]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a configuration, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "fingergw.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run ``fingergw explain`` here, and return its exit code and what it prints, each run of blanks as one."""
+    code = main(["explain", "--config", str(config), *arguments])
+    return code, "\n".join(" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["status"], 0, 'line 18 "status" matches: user is "status"\nchain line 39 "people" (static, cached)'),
+        (["/W  Status"], 0, 'query for "status", verbose (/W)\n'),
+        (["x"], 1, 'listener line 1 "public": tcp:1079\nclient 127.0.0.1 is let in: in 127.0.0.0/8 of allow\n'),
+        (["x"], 1, 'routes line 18 "status" no: user is not "status"\nline 21'),
+        (["x"], 1, '"moshez, nail" no: user is none of "moshez", "nail"\n'),
+        (["svc-1"], 1, '"services" no: not asked here, only at "local"\n'),
+        (["x"], 1, '"team" no: user does not match the regex "(?P<team>[a-z]+)-oncall"\n'),
+        (["x"], 1, "outcome no_such_user\nanswer No such user"),
+        (["nail"], 1, "user is one of users, but not for 127.0.0.1, only for clients in 10.1.0.0/16\n"),
+        (["--from", "10.1.2.3", "nail"], 0, '"moshez, nail" matches: user is one of users\nchain'),
+        (["web-oncall"], 0, 'line 30 "team" matches: user matches the regex "(?P<team>[a-z]+)-oncall"\nteam = "web"\n'),
+        (["web-oncall"], 0, '(command)\nline 39 "people" (static, cached)\nthe next one is asked after: failed'),
+        ([""], 1, '"team" no: not for the empty query\n'),
+        ([""], 1, "outcome list_denied\nanswer Finger online user list denied"),
+        (["--listener", "local", ""], 0, '"index" matches: the query is empty\n'),
+        (["--listener", "local", "x"], 1, "client unix is let in"),
+        (["--listener", "local", "x"], 1, '"services" no: user does not match the pattern "svc-*"\n'),
+        (["--listener", "local", "x"], 1, '"index" no: only for the empty query\n'),
+        (["--from", "10.6.1.1", "x"], 1, "10.6.1.1 is not let in: in 10.6.0.0/16 of deny\noutcome denied"),
+        (["--from", "192.0.2.1", "x"], 1, "192.0.2.1 is not let in: in no network of allow\noutcome denied"),
+        (["--from", "2001:DB8:0::1", "x"], 1, "client 2001:db8::1 is let in: in 2001:db8::/32 of allow"),
+        (["--from", "::ffff:10.1.2.3", "x"], 1, "client 10.1.2.3 is let in: in 10.0.0.0/8 of allow"),
+        (["--listener", "behind", "x"], 1, "who the PROXY header says, if it comes from 192.0.2.1/32\nclient 127."),
+        (["--listener", "trap", "status"], 1, "it is a decoy: nobody is ever found there\noutcome no_such_user"),
+        (["a@"], 1, 'query "a@" is none: an empty host name\n'),
+        (["\x1b[2J"], 1, 'query "\\x1b[2J" is none: a control or an invisible character\n'),
+        (["\udcfe"], 1, "is none: not UTF-8\n"),
+        (["x" * 513], 1, "is none: longer than 512 bytes\n"),
+        (["@old.example.org."], 0, 'query for no user at "old.example.org."\n'),
+        (["a@x@old.example.ORG"], 0, "forwarding goes to tcp:old.example.org:79: [forwarding] allow has the host\n"),
+        (["a@old.example.org"], 0, 'chain line 47 "old.example.org" (finger)'),
+        (["a@192.0.2.7"], 0, "note it is not passed on where one of the hosts is the very address that the client"),
+        (["--listener", "behind", "a@192.0.2.7"], 1, '"192.0.2.7" is this gateway itself\n'),
+        (["a@other"], 1, 'forwarding is not passed on: "other" is not in [forwarding] allow\noutcome forward_denied'),
+        (["a@b@c@d@old.example.org"], 1, "is not passed on: 4 hosts are more than max_hops, 3\n"),
+        (["a@127.1@old.example.org"], 1, '"127.1" is no plain name or address of a host\n'),
+        (["a@localhost@old.example.org"], 1, '"localhost" is a loopback\n'),
+        (["a@public@old.example.org"], 1, '"public" is this gateway itself\n'),
+        (["--from", "10.1.2.3", "a@old.example.org"], 1, "not for 10.1.2.3, only for clients in 127.0.0.0/8\n"),
+        (["--listener", "local", "a@old.example.org"], 1, 'not from here, only from "public", "behind"\n'),
+    ],
+)
+def test_why(config: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str) -> None:
+    """Each thing that is decided of a query is told with its reason, and the exit code is 0 where it goes anywhere."""
+    found, text = explained(config, capsys, *arguments)
+    assert told in text + "\n"
+    assert found == code
+
+
+def test_case_sensitive_names(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where names are case-sensitive, they are compared as they were sent."""
+    config.write_text(CONFIG + "[answers]\ncase_sensitive = true\n")
+    assert explained(config, capsys, "status")[0] == 0
+    code, told = explained(config, capsys, "Status")
+    assert (code, told.splitlines()[0]) == (1, 'query for "Status"')
+
+
+def test_nothing_after_the_match(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Routes after the one that matches are not told of, as they are not looked at."""
+    assert "moshez" not in explained(config, capsys, "status")[1]
+
+
+def test_nobody_is_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --ask no program is run, nothing is bound, and nothing is made."""
+    assert explained(config, capsys, "web-oncall")[0] == 0
+    assert [path.name for path in config.parent.iterdir()] == ["fingergw.toml"]
+
+
+def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json has all of it under keys that stay."""
+    assert main(["explain", "--config", str(config), "--json", "/W web-oncall"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "query": {"line": "/W web-oncall", "user": "web-oncall", "hosts": [], "verbose": True, "invalid": ""},
+        "listener": {
+            "name": "public",
+            "line": 1,
+            "endpoint": "tcp:1079",
+            "decoy": False,
+            "trusted_proxies": None,
+        },
+        "client": {"address": "127.0.0.1", "let_in": True, "why": "in 127.0.0.0/8 of allow"},
+        "routes": [
+            {"name": name, "line": line, "matches": matches, "why": why, "groups": groups}
+            for name, line, matches, why, groups in [
+                ("status", 18, False, 'user is not "status"', {}),
+                ("moshez, nail", 21, False, 'user is none of "moshez", "nail"', {}),
+                ("services", 25, False, 'not asked here, only at "local"', {}),
+                ("team", 30, True, 'user matches the regex "(?P<team>[a-z]+)-oncall"', {"team": "web"}),
+            ]
+        ],
+        "forwarding": None,
+        "route": "team",
+        "chain": [
+            {"name": "touch", "line": 43, "type": "command", "cached": False},
+            {"name": "people", "line": 39, "type": "static", "cached": True},
+        ],
+        "fallthrough": ["failed"],
+        "steps": None,
+        "outcome": None,
+        "answer": None,
+        "notes": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--listener", "publik", "x"], 'unknown listener "publik"; did you mean "public"?'),
+        (["--listener", "zzz", "x"], "expected one of: behind, local, public, trap"),
+        (["--from", "somewhere", "x"], "expected an IP address"),
+        ([], "expected one QUERY"),
+        (["a", "b"], "expected one QUERY"),
+    ],
+)
+def test_wrong_usage(config: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    """What is asked for wrongly is told with what there is, and exits with 2."""
+    assert main(["explain", "--config", str(config), *arguments]) == 2
+    assert told in capfd.readouterr().err
+
+
+def test_mistakes_in_the_configuration(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """All mistakes are told as check does, in the file and on the machine; the exit code is 78."""
+    config.write_text(CONFIG.replace('"touch", "asked"', '"no-such-program"') + "max_hops = 0\n")
+    assert main(["explain", "--config", str(config), "x"]) == 78
+    told = capfd.readouterr().err
+    assert main(["check", "--config", str(config)]) == 78
+    assert told == capfd.readouterr().err
+    assert told.count("fingergw.toml:") == 2
+
+
+def test_base_dir(config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """--base-dir is where the file's relative paths begin."""
+    config.write_text(CONFIG.replace('text = "Hi"', 'file = "people.toml"'))
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "people.toml").write_text('status = "Hi"')
+    assert explained(config, capsys, "--base-dir", "base", "status")[0] == 0
+    assert explained(config, capsys, "status")[0] == 78
+
+
+# Real routes, clients and lines, at random
+
+NETWORKS = st.none() | st.sampled_from([("10.0.0.0/8",), ("10.1.0.0/16", "192.0.2.0/24"), ("0.0.0.0/0", "::/0")])
+NAMES = ["a", "b", "AB", "ab", "a-b", "svc-a"]
+MATCHES = st.one_of(
+    st.builds(lambda name: {"user": name}, st.sampled_from(NAMES)),
+    st.builds(lambda names: {"users": tuple(names)}, st.lists(st.sampled_from(NAMES), min_size=1, max_size=3)),
+    st.builds(lambda text: {"pattern": text}, st.sampled_from(["*", "a*", "?", "svc-*", "[!a]*"])),
+    st.builds(lambda text: {"regex": text}, st.sampled_from(["a.*", "(?P<x>[a-z])-(?P<y>.)?", ".*"])),
+    st.just({"index": True}),
+)
+LISTENERS = st.none() | st.sampled_from([("first",), ("second",), ("first", "second")])
+LINES = st.one_of(
+    st.sampled_from(["", "/W", " ", "@", "a@", "@h", "A", "a\tb", "a\nb", "\x1b", "a" * 40]),
+    st.builds(
+        lambda verbose, name, hosts: verbose + "@".join((name, *hosts)),
+        st.sampled_from(["", "/W "]),
+        st.sampled_from([*NAMES, "", "c"]),
+        st.lists(st.sampled_from(["h", "H.", "other", "localhost", "192.0.2.9", "first", "1"]), max_size=3),
+    ),
+)
+
+
+def networks(texts: tuple[str, ...] | None) -> tuple[Any, ...] | None:
+    """Return the networks that texts stand for."""
+    return None if texts is None else tuple(map(ip_network, texts))
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> model.Config:
+    """Return a configuration with two listeners, and any routes and forwarding."""
+    routes = [
+        model.Route(
+            backends=(f"b{number}",),
+            name=f"r{number}",
+            listeners=draw(LISTENERS),
+            clients=networks(draw(NETWORKS)),
+            **match,
+        )
+        for number, match in enumerate(draw(st.lists(MATCHES, max_size=6)))
+    ]
+    listeners = [
+        model.Listener(
+            endpoint="tcp:79",
+            name=name,
+            allow=networks(draw(NETWORKS)),
+            deny=networks(draw(st.sampled_from([(), ("10.1.0.0/16",)]))) or (),
+            decoy=draw(st.integers(0, 9)) == 0,
+            limits=model.Limits(max_query_bytes=model.Bytes(30)),
+        )
+        for name in ("first", "second")
+    ]
+    allow = {model.HostName(host): "tcp:192.0.2.80:79" for host in draw(st.sampled_from([(), ("h", "other"), ("h",)]))}
+    return model.Config(
+        listeners=tuple(listeners),
+        routes=tuple(routes),
+        backends={f"b{number}": model.StaticBackend(text=f"told by {number}") for number in range(len(routes))},
+        forwarding=model.Forwarding(
+            allow=allow,
+            listeners=draw(LISTENERS),
+            clients=networks(draw(NETWORKS)),
+            max_hops=model.Count(draw(st.integers(1, 3))),
+        ),
+        answers=model.Answers(case_sensitive=draw(st.booleans())),
+        log=model.Log(access="off"),
+    )
+
+
+def rules_of(configuration: model.Config, name: str, clock: Any = None) -> FingerFactory:
+    """Return the rules of a listener."""
+    gateway = fingergw.make_service(configuration, clock or MemoryReactorClock())
+    assert isinstance(gateway, Gateway)
+    return next(each.factory for each in gateway.listeners if each.factory.listener == name)
+
+
+def told_by_gateway(rules: FingerFactory, line: bytes, client: str) -> bytes:
+    """Return what a connection of the gateway's own gets."""
+    protocol = rules.buildProtocol(IPv4Address("TCP", client, 1024))
+    transport: Any = StringTransport(IPv4Address("TCP", "198.51.100.1", 79))
+    transport.loseWriteConnection = transport.loseConnection
+    protocol.makeConnection(transport)
+    if not transport.disconnecting:
+        protocol.dataReceived(line + b"\r\n")
+        protocol.connectionLost(Failure(ConnectionDone()))
+    return bytes(transport.value())
+
+
+@given(
+    configurations(),
+    LINES,
+    st.sampled_from(["10.0.0.1", "10.1.0.1", "192.0.2.1"]),
+    st.sampled_from(["first", "second"]),
+)
+def test_explain_never_disagrees_with_the_gateway(
+    configuration: model.Config, line: str, client: str, name: str
+) -> None:
+    """Whatever the rules and the query: route, outcome and answer are the gateway's own, and each no has its reason."""
+    rules = rules_of(configuration, name)
+    explained = Explaining(configuration, rules).explain(line.encode(), client)
+    assert [each.matches for each in explained.routes[:-1]] == [False] * len(explained.routes[:-1])
+    if explained.asking is not None and explained.forwarding is None:
+        explained = sync(ask(explained, rules))
+    answer = told_by_gateway(rules, line.encode(), client)
+    if explained.outcome is None:  # passed on, and given up as the client left
+        assert rules.traffic.outcomes == {("forwarding", "gone"): 1}
+    else:
+        assert rules.traffic.outcomes == {(explained.route, explained.outcome): 1}
+        assert (explained.answer or "").replace("\n", "\r\n").encode() == answer
+
+
+@settings(max_examples=30)
+@given(configurations(), LINES, st.sampled_from(["10.0.0.1", "10.1.0.1", "192.0.2.1"]))
+def test_reasons_are_those_of_the_router(configuration: model.Config, line: str, client: str) -> None:
+    """A route has a reason not to match exactly where the router, given that route alone, does not find it."""
+    router = rules_of(configuration, "first").router
+    query = Query(line, client=client)
+    for route in router.routes:
+        assert (route.mismatch(query) is None) == (evolve(router, routes=[route]).find(query) is not None)
+
+
+# Asking
+
+CHAIN = """\
+[[listeners]]
+name = "public"
+endpoint = "tcp:0:interface=127.0.0.1"
+limits = { max_answer_bytes = 12, answer_timeout = 0.3 }
+[[routes]]
+user = "x"
+backends = ["a", "b", "c"]
+[[routes]]
+index = true
+backends = ["a"]
+[backends.a]
+type = "static"
+text = "from a"
+cache = {}
+[backends.b]
+type = "static"
+text = "from b"
+[backends.c]
+type = "static"
+text = "from c"
+"""
+
+
+class AskTests(GatewayCase):
+    """--ask, with backends that say what they are told to."""
+
+    def explain(self, line: bytes = b"x", more: str = "", **says: Any) -> tuple[Explanation, FingerFactory, Gateway]:
+        """Explain a query at a gateway, some of whose backends say something else."""
+        configuration = fingergw.load(self.write("fingergw.toml", CHAIN + more))
+        gateway = fingergw.make_service(configuration, reactor)
+        assert isinstance(gateway, Gateway)
+        rules = gateway.listeners[0].factory
+        explained = Explaining(configuration, rules).explain(line, "127.0.0.1")
+        assert explained.asking is not None
+        chain, query = explained.asking
+        backends = tuple(
+            (name, FakeBackend(says[name]) if name in says else backend) for name, backend in chain.backends
+        )
+        return evolve(explained, asking=(evolve(chain, backends=backends), query)), rules, gateway
+
+    async def asked(self, line: bytes = b"x", **says: Any) -> Explanation:
+        """Ask, and return what is told."""
+        explained, rules, _ = self.explain(line, **says)
+        return await ask(explained, rules)
+
+    async def test_each_backend(self) -> None:
+        """Each backend that is asked is told of with its outcome and reason, up to the one that answers."""
+        told = await self.asked(a=Failed("upstream \x1b is down"), b=Missing())
+        assert told.steps is not None
+        assert [(step.backend, step.outcome, step.why, step.cache) for step in told.steps] == [
+            ("a", "failed", "upstream \x1b is down", ""),
+            ("b", "missing", "", ""),
+            ("c", "answered", "", ""),
+        ]
+        assert (told.outcome, told.answer) == ("answered", "from c\n")
+        assert "upstream \\x1b is down" in told.as_text()
+
+    async def test_backends_after_the_answer(self) -> None:
+        """Who comes after the one that answers is not asked."""
+        told = await self.asked(a=Missing(), c=AssertionError())
+        assert [step.backend for step in told.steps or ()] == ["a", "b"]
+
+    async def test_a_mistake(self) -> None:
+        """A backend that raises has failed, and the error is told."""
+        told = await self.asked(a=ZeroDivisionError("by zero"))
+        assert [step.why for step in told.steps or ()] == ["unforeseen ZeroDivisionError: by zero", ""]
+
+    async def test_refusals(self) -> None:
+        """Where nobody answers, it is told what the client is, of the empty query as of a name."""
+        failed = await self.asked(a=Missing(), b=Failed("down"), c=Missing())
+        assert (failed.outcome, failed.answer) == ("internal_error", "Internal error in server\n")
+        assert (await self.asked(a=Missing(), b=Missing(), c=Missing())).outcome == "no_such_user"
+        assert (await self.asked(b"", a=Missing())).outcome == "list_denied"
+
+    async def test_answer_timeout(self) -> None:
+        """The whole chain has answer_timeout; who is asked then is given up."""
+        told = await self.asked(a=Missing(), b=Deferred())
+        assert [step.outcome for step in told.steps or ()] == ["missing", "given_up"]
+        assert told.outcome == "internal_error"
+        assert told.steps is not None
+        assert 200 < told.steps[1].milliseconds < 5000
+        assert "answer_timeout was over: not done within 0.3 s" in told.notes
+
+    async def test_the_answer_as_a_client_gets_it(self) -> None:
+        """It is clean, and cut to max_answer_bytes; both can be seen."""
+        told = await self.asked(a=Answered("\x1b[2Jsome more than a line"))
+        assert told.answer == "[2Jsome mo\n"
+        assert "the answer is cut to max_answer_bytes, 12" in told.notes
+
+    async def test_cache(self) -> None:
+        """What a cache had is told, and that the gateway's own is not looked into."""
+        explained, rules, gateway = self.explain()
+        first = await ask(explained, rules)
+        second = await asked_of(explained, rules, gateway, reactor)
+        assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
+        assert any("the gateway's own is not looked into" in note for note in second.notes)
+
+    @needs_redis
+    async def test_shared_cache(self) -> None:
+        """A Redis that a fleet shares is looked into, and has what was answered here afterwards."""
+        with RedisServer() as server:
+            more = f'[cache]\nstore = "redis://127.0.0.1:{server.port}/0"\n'
+            first = await self.asked_by_command(more)
+            second = await self.asked_by_command(more)
+        assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
+        assert first.notes == second.notes == ()
+
+    async def asked_by_command(self, more: str) -> Explanation:
+        """Ask as ``--ask`` does."""
+        explained, rules, gateway = self.explain(more=more)
+        return await asked_of(explained, rules, gateway, reactor)
+
+    async def test_shared_cache_that_is_gone(self) -> None:
+        """A Redis that cannot be reached is told of, and the backends answer all the same."""
+        told = await self.asked_by_command(f'[cache]\nstore = "redis://127.0.0.1:{free_port()}/0"\n')
+        assert told.outcome == "answered"
+        assert any("the store could not be asked" in note for note in told.notes)
+
+
+class Web(BaseHTTPRequestHandler):
+    """A web server that knows one name."""
+
+    def do_GET(self) -> None:
+        """Answer, or not."""
+        self.send_response(200 if self.path == "/nail" else 404)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"web\n")
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+REAL = """
+[[listeners]]
+endpoint = "tcp:79"
+[[routes]]
+pattern = "*"
+backends = ["web", "program"]
+[backends.web]
+type = "http"
+url = "http://127.0.0.1:{port}/{{user}}"
+cache = {{}}
+[backends.program]
+type = "command"
+argv = ["sh", "-c", 'echo "$FINGER_USER at $FINGER_LISTENER"']
+[cache]
+store = "sqlite:cache.db"
+[process]
+user = "nobody"
+"""
+
+
+def test_real_backends(tmp_path: Path) -> None:
+    """A process asks the web and a program, says so, and exits; the gateway's own store in a file it does not touch."""
+    config = tmp_path / "fingergw.toml"
+    with HTTPServer(("127.0.0.1", 0), Web) as server:
+        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            config.write_text(REAL.format(port=server.server_port))
+            arguments = ["explain", "--config", str(config), "--ask"]
+            text = run([*arguments, "nail"])
+            machine = run([*arguments, "--json", "Anna"])
+        finally:
+            server.shutdown()
+            serving.join()
+    assert (text.returncode, text.stderr) == (0, "")
+    assert re.search(r'asked       "web" answered in [0-9.]+ ms, cache: absent\noutcome     answered\n', text.stdout)
+    assert "\nanswer      web\nnote        cache: the gateway's own is not looked into" in text.stdout
+    assert "program" not in text.stdout.partition("asked after")[2]
+    assert (machine.returncode, machine.stderr) == (0, "")
+    told = json.loads(machine.stdout)
+    assert [(step["backend"], step["outcome"]) for step in told["steps"]] == [
+        ("web", "missing"),
+        ("program", "answered"),
+    ]
+    assert told["answer"] == "anna at tcp:79\n"
+    assert 'by the gateway with those of "nobody"' in told["notes"][-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["fingergw.toml"]
+
+
+def test_broken_off(tmp_path: Path) -> None:
+    """Asking that is broken off is no answer, ends what it has started, and says nothing."""
+    (tmp_path / "c.toml").write_text(
+        '[[listeners]]\nendpoint = "tcp:0"\n[[routes]]\nuser = "slow"\nbackends = ["slow"]\n'
+        '[backends.slow]\ntype = "command"\nargv = ["sh", "-c", "echo $$ > pid; exec sleep 60"]\ntimeout = 14\n'
+    )
+    pid = tmp_path / "pid"
+    with process(["explain", "--config", "c.toml", "--ask", "slow"], cwd=tmp_path) as running:
+        wait_until(lambda: running.poll() is not None or (pid.exists() and pid.read_text()), "the program's start")
+        running.send_signal(signal.SIGINT)
+        assert (*running.communicate(timeout=DEADLINE_SECONDS), running.returncode) == ("", "", 130)
+    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), "the program's end")

@@ -1,0 +1,59 @@
+"""Client addresses and the networks they are in."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fingergw.core.addresses import Network, Networks
+
+
+@pytest.mark.parametrize(
+    ("client", "networks", "expected"),
+    [
+        ("10.1.2.3", ["10.0.0.0/8"], True),
+        ("11.1.2.3", ["10.0.0.0/8"], False),
+        ("11.1.2.3", ["10.0.0.0/8", "11.0.0.0/8"], True),
+        ("10.1.2.3", ["10.1.2.3"], True),
+        ("10.1.2.3", [], False),
+        ("10.1.2.3", ["::/0"], False),
+        ("2001:db8::1", ["2001:db8::/32"], True),
+        ("2001:db8::1", ["0.0.0.0/0"], False),
+        ("::ffff:10.1.2.3", ["10.0.0.0/8"], True),
+        ("::ffff:10.1.2.3", ["::/0"], False),
+        ("fe80::1%eth0", ["fe80::/10"], True),
+        ("unix", ["0.0.0.0/0", "::/0"], False),
+        ("", ["0.0.0.0/0", "::/0"], False),
+    ],
+)
+def test_is_in(client: str, networks: list[str], *, expected: bool) -> None:
+    """A client is in networks of its own family; one mapped into IPv6 counts as IPv4; what is no address is in none."""
+    assert (client in Networks(ip_network(network) for network in networks)) == expected
+
+
+NETWORKS = st.lists(
+    st.one_of(
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(lambda each: IPv4Network(each, strict=False)),
+        st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 128)).map(lambda each: IPv6Network(each, strict=False)),
+    ),
+    max_size=20,
+)
+
+
+@given(networks=NETWORKS, data=st.data())
+def test_networks_equal_a_plain_loop(networks: list[Network], data: st.DataObject) -> None:
+    """However networks overlap or adjoin, an address is in them when it is in one of them."""
+    edges = [address for each in networks for address in (each.network_address, each.broadcast_address)]
+    near = [type(edge)((int(edge) + step) % 2**edge.max_prefixlen) for edge in edges for step in (-1, 0, 1)]
+    for address in [*near, data.draw(st.ip_addresses())]:
+        if getattr(address, "ipv4_mapped", None) is None:
+            assert (str(address) in Networks(networks)) == any(address in network for network in networks)
+
+
+@given(st.text())
+def test_any_client_text_is_taken(client: str) -> None:
+    """No client text raises."""
+    _ = client in Networks([ip_network("0.0.0.0/0")])

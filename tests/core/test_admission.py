@@ -1,0 +1,110 @@
+"""How many connections a client may have, and how often it may ask."""
+
+from __future__ import annotations
+
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fingergw.core.admission import ConnectionCounts, Rate, RateLimit
+
+STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 20)), max_size=60)
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    """So many are allowed at once, and then one for each interval that has passed."""
+    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    assert [limit.allows("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert [limit.allows("a", now) for now in (100.5, 101.0, 101.5, 102.0)] == [False, True, False, True]
+
+
+def test_a_burst_comes_back() -> None:
+    """Who was silent for long enough may ask as many at once again, and no more than that."""
+    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    for _ in range(3):
+        limit.allows("a", 0.0)
+    assert [limit.allows("a", 1000.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_burst_of_one_keeps_to_the_rate() -> None:
+    """Queries that come just in time are all allowed, whatever floating point makes of the interval."""
+    limit = RateLimit(Rate(queries=3, per=1, burst=1))
+    assert all(limit.allows("a", 1e6 + count / 3) for count in range(1000))
+    assert not limit.allows("a", 1e6 + 999 / 3 + 0.2)
+
+
+def test_what_is_refused_costs_nothing() -> None:
+    """Who goes on asking while refused is allowed as soon as one who waited would be."""
+    limit = RateLimit(Rate(queries=1, per=10, burst=1))
+    assert limit.allows("a", 0.0)
+    assert not any(limit.allows("a", now / 10) for now in range(1, 99))
+    assert limit.allows("a", 10.0)
+
+
+def test_a_clock_that_is_set_back() -> None:
+    """Who has asked before the clock was set back by an hour has to wait no longer than after a full burst."""
+    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    limit.allows("a", 10_000.0)
+    limit.allows("a", 6_400.0)
+    assert limit.allows("a", 6_402.0)
+
+
+def test_clients_do_not_concern_each_other() -> None:
+    """One that asks too often leaves the others what they have."""
+    limit = RateLimit(Rate(queries=1, per=10, burst=1))
+    assert [limit.allows("a", 0.0) for _ in range(3)] == [True, False, False]
+    assert limit.allows("b", 0.0)
+
+
+@given(steps=STEPS, queries=st.integers(1, 5), burst=st.integers(1, 5))
+def test_never_more_than_the_rate_and_a_burst(steps: list[tuple[str, float]], queries: int, burst: int) -> None:
+    """In no window of time is a client allowed more than the burst and what the rate gives in that time."""
+    limit, now = RateLimit(Rate(queries, 10, burst)), 0.0
+    allowed: dict[str, list[float]] = {}
+    for client, pause in steps:
+        now += pause
+        if limit.allows(client, now):
+            allowed.setdefault(client, []).append(now)
+    for times in allowed.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                most = burst + (times[last] - times[first]) * queries / 10
+                assert last - first + 1 <= most + 1e-3
+
+
+def test_the_table_cannot_be_made_to_grow() -> None:
+    """Of a million clients only so many are remembered, and those who asked last are."""
+    limit = RateLimit(Rate(queries=1, per=1e6, burst=1), max_clients=100)
+    for number in range(1_000_000):
+        limit.allows(str(number), 0.0)
+    assert len(limit) == 100
+    assert sys.getsizeof(limit._paid_at) < 20_000
+    assert not any(limit.allows(str(number), 0.0) for number in range(999_900, 1_000_000))
+
+
+def test_asking_again_keeps_a_client_in_the_table() -> None:
+    """Who is refused is not forgotten for those who come after him."""
+    limit = RateLimit(Rate(queries=1, per=1e6, burst=1), max_clients=3)
+    for other in range(100):
+        assert limit.allows("a", 0.0) is (other == 0)
+        limit.allows(str(other), 0.0)
+
+
+def test_connections_are_counted() -> None:
+    """A client may have so many at once, and each that ends makes room for another."""
+    counts = ConnectionCounts()
+    assert [counts.enter("a", 2) for _ in range(3)] == [True, True, False]
+    assert counts.enter("b", 2)
+    counts.leave("a")
+    assert [counts.enter("a", 2), counts.enter("a", 2)] == [True, False]
+
+
+def test_clients_without_connections_are_forgotten() -> None:
+    """Those who have left, or were never let in, take no memory."""
+    counts = ConnectionCounts()
+    for number in range(1000):
+        assert counts.enter(str(number), 1)
+        assert not counts.enter(str(number), 1)
+        counts.leave(str(number))
+    assert len(counts) == 0

@@ -1,0 +1,86 @@
+"""A route's backends in order: who is asked, and what it comes to."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from fingergw.core.chain import Chain, Result
+from fingergw.core.outcome import Answered, Failed, Missing, Outcome
+from fingergw.core.query import Query
+from tests.support import sync
+from tests.support.fakes import FakeBackend
+
+QUERY = Query("moshez")
+HIT, MISS, FAIL, FAIL2 = Answered("here"), Missing(), Failed("down"), Failed("down too")
+BOTH = (Missing, Failed)
+
+
+def ask(says: Sequence[Any], **options: Any) -> tuple[Result, int]:
+    """Ask a chain of backends b0, b1, ... and return the result, and how many were asked."""
+    fakes = [FakeBackend(said) for said in says]
+    chain = Chain(tuple((f"b{place}", fake) for place, fake in enumerate(fakes)), **options)
+    result = sync(chain.answer(QUERY))
+    asked = [fake.queries for fake in fakes]
+    count = sum(map(bool, asked))
+    assert asked == [[QUERY]] * count + [[]] * (len(fakes) - count)
+    return result, count
+
+
+@pytest.mark.parametrize(
+    ("says", "fallthrough", "expected", "asked"),
+    [
+        ([], BOTH, Result(MISS), 0),
+        ([HIT], BOTH, Result(HIT, "b0"), 1),
+        ([HIT, FAIL], BOTH, Result(HIT, "b0"), 1),
+        ([MISS, HIT, HIT], BOTH, Result(HIT, "b1"), 2),
+        ([FAIL, HIT], BOTH, Result(HIT, "b1", (("b0", FAIL),)), 2),
+        ([MISS, MISS], BOTH, Result(MISS), 2),
+        ([FAIL, MISS], BOTH, Result(FAIL, "", (("b0", FAIL),)), 2),
+        ([MISS, FAIL], BOTH, Result(FAIL, "", (("b1", FAIL),)), 2),
+        ([FAIL, FAIL2, MISS], BOTH, Result(FAIL2, "", (("b0", FAIL), ("b1", FAIL2))), 3),
+        ([MISS, HIT], (Missing,), Result(HIT, "b1"), 2),
+        ([FAIL, HIT], (Missing,), Result(FAIL, "", (("b0", FAIL),)), 1),
+        ([MISS, FAIL, HIT], (Missing,), Result(FAIL, "", (("b1", FAIL),)), 2),
+        ([FAIL, HIT], (Failed,), Result(HIT, "b1", (("b0", FAIL),)), 2),
+        ([MISS, HIT], (Failed,), Result(MISS), 1),
+        ([FAIL, MISS, HIT], (Failed,), Result(FAIL, "", (("b0", FAIL),)), 2),
+        ([MISS, HIT], (), Result(MISS), 1),
+        ([FAIL, HIT], (), Result(FAIL, "", (("b0", FAIL),)), 1),
+    ],
+)
+def test_chain(
+    says: list[Outcome], fallthrough: tuple[type[Missing | Failed], ...], expected: Result, asked: int
+) -> None:
+    """Backends are asked in order, up to an answer or an outcome that does not fall through; any failure decides."""
+    assert ask(says, fallthrough=fallthrough) == (expected, asked)
+
+
+def test_what_is_raised_is_a_failure() -> None:
+    """A backend that raises has failed; the exception is kept for the log, and the next backend is asked."""
+    error = RuntimeError("secret")
+    result, _ = ask([error, HIT])
+    failed = Failed("unforeseen RuntimeError", error)
+    assert result == Result(HIT, "b1", (("b0", failed),))
+    assert failed.error is not None
+    assert failed.error.__traceback__ is not None
+
+
+def test_what_is_raised_stops_where_failures_do_not_fall_through() -> None:
+    """What is raised falls through only as other failures do."""
+    result, asked = ask([RuntimeError(), HIT], fallthrough=(Missing,))
+    assert isinstance(result.outcome, Failed)
+    assert asked == 1
+
+
+@pytest.mark.parametrize("error", [CancelledError(), KeyError("x")], ids=lambda error: type(error).__name__)
+def test_cancellation_ends_the_chain(error: BaseException) -> None:
+    """What says that nobody waits any more goes through, and no other backend is asked."""
+    last = FakeBackend(HIT)
+    chain = Chain((("a", FakeBackend(error)), ("b", last)), cancelled=(CancelledError, KeyError))
+    with pytest.raises(type(error)):
+        sync(chain.answer(QUERY))
+    assert not last.queries

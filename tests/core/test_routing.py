@@ -1,0 +1,188 @@
+"""Which route a query takes: a table of cases, and a naive oracle."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fingergw.core.addresses import Networks
+from fingergw.core.query import Query
+from fingergw.core.routing import Matcher, Route, Router, glob, group_names, regex
+
+INSIDE = Networks([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+
+ROUTES: list[Route[str]] = [
+    Route("inside", "", users=("moshez", "svc-in"), clients=INSIDE),
+    Route("svc", "", match=glob("svc-*")),
+    Route("never", "", users=("svc-late", "")),
+    Route("people", "", users=("moshez", "nail", "nail")),
+    Route("team", "", match=regex("(?P<team>[a-z]+)-oncall(-(?P<level>[0-9]))?")),
+    Route("secret", "", match=glob("*"), clients=INSIDE),
+    Route("index-inside", "", index=True, clients=INSIDE),
+    Route("index", "", index=True),
+    Route("late", "", users=("anna",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("user", "client", "name", "groups"),
+    [
+        ("nail", "192.0.2.1", "people", {}),
+        ("moshez", "192.0.2.1", "people", {}),
+        ("moshez", "10.1.2.3", "inside", {}),
+        ("moshez", "fd00::1", "inside", {}),
+        ("moshez", "unix", "people", {}),
+        ("svc-mail", "192.0.2.1", "svc", {}),
+        ("svc-", "192.0.2.1", "svc", {}),
+        ("svc-late", "192.0.2.1", "svc", {}),
+        ("svc-in", "10.0.0.1", "inside", {}),
+        ("a-svc-b", "192.0.2.1", None, {}),
+        ("web-oncall", "192.0.2.1", "team", {"team": "web", "level": ""}),
+        ("web-oncall-2", "192.0.2.1", "team", {"team": "web", "level": "2"}),
+        ("web-oncall-22", "192.0.2.1", None, {}),
+        ("other", "10.0.0.1", "secret", {}),
+        ("anna", "10.0.0.1", "secret", {}),
+        ("anna", "192.0.2.1", "late", {}),
+        ("other", "192.0.2.1", None, {}),
+        ("other", "unix", None, {}),
+        ("", "10.0.0.1", "index-inside", {}),
+    ],
+)
+def test_first_match_wins(user: str, client: str, name: str | None, groups: dict[str, str]) -> None:
+    """The first route in file order that matches both name and client is taken, with its pattern's groups."""
+    router = Router([route for route in ROUTES if route.name != "never"] if not user else ROUTES)
+    found = router.find(Query(user, client=client))
+    assert (found and (found[0].name, found[1])) == (name and (name, groups))
+
+
+def test_patterns_never_take_the_empty_query() -> None:
+    """A pattern that could match nothing at all does not answer {C}, which lists users."""
+    everything: list[Route[str]] = [Route("glob", "", match=glob("*")), Route("regex", "", match=regex(".*"))]
+    assert Router(everything).find(Query("")) is None
+
+
+def test_no_routes() -> None:
+    """A listener without routes knows nobody."""
+    assert Router[str]([]).find(Query("moshez")) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("svc-*", "svc-mail", True),
+        ("SVC-*", "svc-mail", True),
+        ("svc-?", "svc-1", True),
+        ("svc-?", "svc-12", False),
+        ("svc-[a-c]", "svc-b", True),
+        ("svc-[!a-c]", "svc-b", False),
+        ("svc-[z-a]", "svc-b", False),
+        ("[", "[", True),
+        ("a.c", "abc", False),
+        ("*a*b*", "xaxbx", True),
+    ],
+)
+def test_glob(pattern: str, name: str, *, matches: bool) -> None:
+    """A shell-style pattern is compared with the whole name."""
+    assert (glob(pattern)(name) is not None) == matches
+
+
+@pytest.mark.parametrize("matcher", [glob, regex])
+def test_case(matcher: Callable[..., Matcher]) -> None:
+    """A pattern's case counts only where names are case-sensitive."""
+    assert matcher("Moshez")("moshez") == {}
+    assert matcher("Moshez", case_sensitive=True)("moshez") is None
+    assert matcher("Moshez", case_sensitive=True)("Moshez") == {}
+
+
+@pytest.mark.parametrize("pattern", ["(", "a**", "(?<=a)b", r"(a)\1", "[z-a]", "(?P<a b>x)"])
+def test_bad_regex(pattern: str) -> None:
+    """What is not RE2 syntax is refused with a reason."""
+    with pytest.raises(ValueError, match=r"\w"):
+        regex(pattern)
+    with pytest.raises(ValueError, match=r"\w"):
+        group_names(pattern)
+
+
+def test_group_names() -> None:
+    """The named groups of a regex are known without a query."""
+    assert group_names("(?P<team>a)(b)(?P<level>c)?") == {"team", "level"}
+
+
+@pytest.mark.parametrize(
+    ("make", "pattern"), [(regex, "(a+)+b"), (regex, "(a|a)*b"), (glob, "*a" * 20 + "*b")], ids=["plus", "or", "glob"]
+)
+def test_hostile_names_cost_linear_time(make: Callable[[str], Matcher], pattern: str) -> None:
+    """No name makes a pattern backtrack without end."""
+    match = make(pattern)
+    began = time.process_time()
+    assert match("a" * 500) is None
+    assert time.process_time() - began < 1
+
+
+def test_exact_names_are_looked_up() -> None:
+    """An exact name is found in a dictionary: no pattern after it is tried, and no other name is compared."""
+
+    def untouchable(_: str) -> None:
+        raise AssertionError("a pattern was tried")
+
+    routes = [Route(f"r{number}", number, users=(f"u{number}",)) for number in range(100_000)]
+    router = Router([*routes, Route("pattern", -1, match=untouchable)])
+    began = time.process_time()
+    for number in range(0, 100_000, 10):
+        found = router.find(Query(f"u{number}"))
+        assert found is not None
+        assert found[0].target == number
+    assert time.process_time() - began < 1  # comparing would be some 10 ** 9 steps
+
+
+Spec: TypeAlias = tuple[str, str, bool]
+NAMES = ["a", "b", "ab", "ba", "aab", "c", ""]
+SPECS = st.lists(
+    st.tuples(
+        st.sampled_from(["users", "glob", "regex", "index"]),
+        st.sampled_from(["a", "b", "ab", "a*", "*b", "?", "[ab]b", "*"]),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def build(spec: Spec) -> Route[Spec]:
+    """Return a route for a specification: kind, text, whether it is for clients inside only."""
+    kind, text, inside = spec
+    clients = INSIDE if inside else None
+    if kind == "users":
+        return Route("", spec, users=tuple(text), clients=clients)
+    if kind == "index":
+        return Route("", spec, index=True, clients=clients)
+    match = glob(text) if kind == "glob" else regex(fnmatch.translate(text).removesuffix("\\Z"))
+    return Route("", spec, match=match, clients=clients)
+
+
+def takes(spec: Spec, user: str, *, inside: bool) -> bool:
+    """Tell in the simplest way whether a specified route takes a query."""
+    kind, text, only_inside = spec
+    if only_inside and not inside:
+        return False
+    if kind == "users":
+        return user in list(text)
+    if kind == "index":
+        return not user
+    return bool(user and re.fullmatch(fnmatch.translate(text), user))
+
+
+@given(specs=SPECS, user=st.sampled_from(NAMES), inside=st.booleans())
+def test_router_equals_a_plain_loop(specs: list[Spec], user: str, *, inside: bool) -> None:
+    """Whatever the routes, the router finds what a loop over them in file order would."""
+    routes = [build(spec) for spec in specs]
+    found = Router(routes).find(Query(user, client="10.0.0.1" if inside else "192.0.2.1"))
+    expected = [route for spec, route in zip(specs, routes, strict=True) if takes(spec, user, inside=inside)]
+    assert (found and found[0]) is (expected[0] if expected else None)

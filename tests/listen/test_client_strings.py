@@ -1,0 +1,128 @@
+"""Clients' endpoint strings: their arguments, and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+
+from fingergw.core.errors import ListenError
+from fingergw.listen.client_strings import parse_client
+from fingergw.net.exchange import BrokenOff, exchange
+from fingergw.net.resolving import Resolver
+from tests.support import GatewayCase, reactor
+from tests.support.certificates import ACCEPTED, AUTHORITY, OTHER_AUTHORITY, TRUSTED, issue
+from tests.support.finger_server import FingerServer, Served, says
+
+HOST, SERVED = ACCEPTED["a name"]
+CLIENT = issue("gateway", issuer=issue("between", issuer=OTHER_AUTHORITY, is_authority=True))
+
+
+def chain_pem() -> str:
+    """Return the client's certificate, and what leads to its authority."""
+    return CLIENT.pem + "".join(each.pem for each in CLIENT.chain)
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # what Twisted itself does
+class TlsArgumentTests(GatewayCase):
+    """The arguments that Twisted documents for a client's ``tls:``."""
+
+    def setUp(self) -> None:
+        self.folder = self.write("trusted", "").with_name("authorities")
+        self.folder.mkdir()
+        (self.folder / "a.pem").write_text(OTHER_AUTHORITY.pem)
+        (self.folder / "b.PEM").write_text(TRUSTED)
+        (self.folder / "README").write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+
+    async def asked(self, description: str) -> bytes:
+        endpoint = parse_client(description, self.folder.parent, Resolver(reactor))
+        return await exchange(endpoint, "x", max_bytes=99, may_send=lambda _: True)
+
+    def peers(self) -> tuple[FingerServer, list[str]]:
+        """Return a server, and where its clients come from."""
+        seen: list[str] = []
+
+        def script(served: Served) -> None:
+            seen.append(served.wire.getPeer().host)
+            served.answer(b"hi")
+
+        return FingerServer(self, script, context=SERVED.context()), seen
+
+    async def test_trust_roots(self) -> None:
+        """A folder of authorities, relative to the file, takes the place of the system's."""
+        server, _ = self.peers()
+        for description in (
+            f"tls:{HOST}:{server.port}:trustRoots=authorities",
+            f"TLS:host={HOST}:port={server.port}:trustRoots={self.folder}:timeout=5",
+            f"tls:{HOST}:{server.port}:5:127.0.0.1:trustRoots=authorities",
+        ):
+            assert await self.asked(description) == b"hi", description
+        for description in (f"tls:{HOST}:{server.port}", rf"t\lS:{HOST}:{server.port}"):
+            with pytest.raises(BrokenOff, match="comes from an authority that is not trusted"):
+                await self.asked(description)
+
+    async def test_bind_address(self) -> None:
+        """The connection comes from the address that is named."""
+        server, seen = self.peers()
+        assert await self.asked(f"tls:{HOST}:{server.port}:bindAddress=127.0.0.3:trustRoots=authorities") == b"hi"
+        assert seen == ["127.0.0.3"]
+
+    async def test_endpoint(self) -> None:
+        """Another endpoint may lead there, and the host is what the certificate must be for."""
+        server, seen = self.peers()
+        below = rf"tcp\:127.0.0.1\:{server.port}\:bindAddress\=127.0.0.4"
+        assert await self.asked(f"tls:{HOST}:79:trustRoots=authorities:endpoint={below}") == b"hi"
+        assert seen == ["127.0.0.4"]
+        with pytest.raises(BrokenOff, match=r"the certificate is not for elsewhere\.example"):
+            await self.asked(f"tls:elsewhere.example:79:trustRoots=authorities:endpoint={below}")
+        with pytest.raises(ListenError, match="in the place of ssl:"):
+            await self.asked(rf"tls:{HOST}:79:endpoint=ssl\:{HOST}\:79")
+
+    async def test_certificate(self) -> None:
+        """A certificate of the gateway's own is shown with its chain, the key in a file of its own or not."""
+        self.write("own.pem", CLIENT.key_pem + chain_pem())
+        self.write("c.pem", chain_pem())
+        self.write("k.pem", CLIENT.key_pem)
+        roots = trustRootFromCertificates([Certificate.loadPEM(OTHER_AUTHORITY.pem.encode())])
+        server = FingerServer(self, says(b"hi"), context=SERVED.context(trustRoot=roots))
+        start = f"tls:{HOST}:{server.port}:trustRoots=authorities"
+        for more in (":certificate=own.pem", ":certificate=c.pem:privateKey=k.pem"):
+            assert await self.asked(start + more) == b"hi"
+        with pytest.raises(BrokenOff, match="certificate required"):
+            await self.asked(start)
+
+
+MISTAKES = {
+    "tls:h:79:trustRoots=none": "{0}/none: No such file or directory",
+    "tls:h:79:trustRoots=empty": "{0}/empty: expected a folder with authorities' certificates in *.pem files",
+    "tls:h:79:trustRoots=broken": "{0}/broken/a.pem: a certificate in it is broken; issue it anew",
+    "tls:h:79:trustRoots=c.pem": "{0}/c.pem: Not a directory",
+    "tls:h:79:certificate=none.pem": "{0}/none.pem: No such file or directory",
+    "tls:h:79:certificate=c.pem": "{0}/c.pem: expected a private key in PEM form",
+    "tls:h:79:certificate=c.pem:privateKey=k.pem": "{0}/k.pem: this is not the key of the certificate in {0}/c.pem; "
+    "put in those that belong together",
+    "tls:h:79:privateKey=k.pem": "privateKey= is of no use without its certificate=; name both, or neither",
+    "tls:h:79:caFile=c.pem": "not what a tls: endpoint takes: got an unexpected keyword argument 'caFile'",
+    "tls:h": "not what a tls: endpoint takes: missing 1 required positional argument: 'port'",
+    "tls:h:79:timeout=soon": "not what a tls: endpoint takes: invalid literal for int() with base 10: 'soon'",
+    "tls:h:finger": "expected a host, and a port from 1 to 65535, as in tls:old.example.org:79",
+    r"tls:a..b:79": "not what a tls: endpoint takes: ",
+    "SSL:h:79": "expected tls:HOST:PORT in the place of ssl:, which does not verify the server",
+    r"s\sl:h:79": "expected tls:HOST:PORT in the place of ssl:, which does not verify the server",
+}
+
+
+@pytest.mark.parametrize("description", MISTAKES)
+def test_mistakes(tmp_path: Path, description: str) -> None:
+    """What is wrong with an argument or a file is told, and asks nobody."""
+    for folder in ("empty", "broken"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "broken" / "a.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "c.pem").write_text(AUTHORITY.pem)
+    (tmp_path / "k.pem").write_text(CLIENT.key_pem)
+    resolver: Any = Resolver(reactor)
+    with pytest.raises(ListenError) as caught:
+        parse_client(description, tmp_path, resolver)
+    assert str(caught.value).startswith(MISTAKES[description].format(tmp_path))

@@ -1,0 +1,149 @@
+"""What goes to the log: nothing that could do a terminal harm, or pass for another line, whoever wrote it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
+from twisted.python import syslog
+from twisted.python.failure import Failure
+
+from fingergw.app import daemon
+from fingergw.config import model
+from fingergw.telemetry import event_log
+from tests import support
+from tests.support import finger, free_port, process, run, wait_until
+
+# What a static backend raises here: a terminal's title, CSI as C1, an override, DEL, a surrogate, and a forged line.
+HOSTILE = "\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r\n2026-11-22T08:20:00+0000 [-] forged\r"
+SCRIPT = f"""
+import sys
+from fingergw.backends.static import StaticMap
+async def answer(self, query):
+    raise ValueError({HOSTILE!a})
+StaticMap.answer = answer
+from fingergw.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+CONFIG = """
+[[listeners]]
+name = "local"
+endpoint = "tcp:PORT:interface=127.0.0.1"
+[[routes]]
+user = "crash"
+backends = ["map"]
+[[routes]]
+user = "noise"
+backends = ["noise"]
+[backends.map]
+type = "static"
+entries = {}
+[backends.noise]
+type = "command"
+argv = ["sh", "-c", "printf '\\\\033[31m\\\\233\\\\177\\\\r\\\\nforged\\\\n' >&2; exit 1"]
+[log]
+level = "debug"
+"""
+
+
+def gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
+    """Write the configuration of a gateway with a hostile backend; return its arguments and port."""
+    monkeypatch.setattr(support, "COMMAND", [sys.executable, "-c", SCRIPT])
+    port = free_port()
+    path = folder / "fingergw.toml"
+    path.write_text(CONFIG.replace("PORT", str(port)))
+    return ["--config", str(path)], port
+
+
+def provoke(port: int) -> None:
+    """Ask for all that makes it log what others say."""
+    assert finger(port, b"crash\r\n") == b"Internal error in server\r\n"
+    assert finger(port, b"noise\r\n") == b"Internal error in server\r\n"
+    assert finger(port, b"mo\x1b[2Jshez\x9b\r\n") == b"Invalid query\r\n"
+
+
+def check(log: str) -> None:
+    """Check that a log has it all, and no more harm in it than line ends and indents."""
+    assert "Traceback (most recent call last):" in log
+    assert r"\x1b]0;owned\x07\u009b1m\u202e\x7f\ud800\r" in log
+    assert r"\x1b[31m" in log
+    assert r"mo\x1b[2Jshez" in log
+    assert log.replace("\n", "").replace("\t", "").isprintable(), ascii(log)
+    assert all(re.match(r"\t|\d{4}-\d\d-\d\dT\d\d:", line) for line in log.splitlines())
+    assert [line for line in log.splitlines() if "[-] forged" in line and not line.startswith("\t")] == []
+
+
+def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a backend's error, a command or a client says, a terminal is shown it escaped, tracebacks included."""
+    arguments, port = gateway(tmp_path, monkeypatch)
+    with process(arguments, port=port, command=support.COMMAND) as running:
+        provoke(port)
+        running.terminate()
+        out, err = running.communicate(timeout=20)
+    assert err == ""
+    check(out)
+
+
+def test_daemons_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is a daemon's log file, which has the queries too."""
+    arguments, port = gateway(tmp_path, monkeypatch)
+    log, pidfile = tmp_path / "log", tmp_path / "pid"
+    ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)], command=support.COMMAND)
+    assert ended.returncode == 0, ended.stderr
+    try:
+        wait_until(lambda: support.serves(port), "the daemon")
+        provoke(port)
+        wait_until(lambda: "bad_query" in log.read_text(), "the queries in the log")
+    finally:
+        subprocess.run(["kill", pidfile.read_text()], check=True)
+        wait_until(lambda: not pidfile.exists(), "the daemon's end")
+    check(log.read_text())
+
+
+def observed(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Logger, list[str]]:
+    """Return a logger that goes to syslog as a daemon's would, and the lines that come out."""
+    lines: list[str] = []
+    monkeypatch.setattr(syslog.SyslogObserver, "openlog", lambda *_: None)
+    monkeypatch.setattr(syslog.SyslogObserver, "syslog", lambda _self, _priority, line: lines.append(line))
+    defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir"))
+    chosen = {**defaults, "daemonize": True, "syslog": True, "prefix": "fingergw", **options}
+    observer = daemon.settings(chosen, model.Process(), model.Log())["event_log"]
+    observer.open(Clock())
+    return Logger("fingergw.test", observer=LogPublisher(observer)), lines
+
+
+def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syslog is told everything, a line at a time, escaped, tracebacks included."""
+    log, lines = observed(monkeypatch)
+    log.info("{what} \x1b", what=HOSTILE)
+    log.failure("it failed", Failure(ValueError(HOSTILE)), LogLevel.error)
+    log.debug("too little to tell")
+    assert r"\x1b]0;owned\x07\u009b1m\u202e\x7f\ud800\r" in lines[0]
+    assert lines[1].startswith("[-] \t2026-11-22T08:20:00+0000 [-] forged")
+    assert lines[2] == "[-] it failed"
+    assert any("ValueError" in line for line in lines[3:])
+    assert all(line.replace("\t", "").isprintable() for line in lines)
+
+
+@given(st.text(st.characters(exclude_categories=()) | st.sampled_from("\x1b\x7f\x9b\r\n\t\u202e\ud800{}"), max_size=40))
+def test_any_text(text: str) -> None:
+    """Of any text, in an event's format, its fields or its failure, the next observer is handed what is harmless."""
+    events: list[LogEvent] = []
+    observer: Any = events.append
+    log = Logger("fingergw.test", observer=event_log.harmless(observer))
+    log.info("{text}", text=text)
+    log.failure("{text}", Failure(ValueError(text)), text=text)
+    log.emit(LogLevel.warn, text)
+    assert len(events) == 3
+    for event in events:
+        assert event["text"].replace("\n", "").replace("\t", "").isprintable()
+        assert event["log_format"] == "{text}"
+        assert "log_failure" not in event
