@@ -26,9 +26,9 @@ from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.outcome import Backend, Failed, Inputs
-from fingergw.finger.protocol import log_failed
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
+from fingergw.telemetry.failures import log_failed
 
 # Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20

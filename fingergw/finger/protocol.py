@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -19,6 +19,7 @@ from fingergw.core.errors import BadQuery
 from fingergw.core.outcome import Answered, Failed
 from fingergw.core.query import escape, parse, take_line
 from fingergw.net.trust import tls_reason
+from fingergw.telemetry.failures import log_failed
 
 if TYPE_CHECKING:
     from fingergw.finger.factory import FingerFactory, Refusal
@@ -35,20 +36,6 @@ SMALL_ANSWER_BYTES = 4096
 FORWARDING = "forwarding"
 """What the log has as the route of a query that is forwarded."""
 _LINGER_BYTES = 65536
-
-
-def log_failed(text: str, failed: Failed, backend: str, **fields: Any) -> None:
-    """Log that a backend failed, with a traceback where that was not foreseen.
-
-    :param text: the message; ``{backend}`` and ``{why}`` are put in place, and the fields.
-    """
-    why = escape(failed.reason)
-    if failed.error is None:
-        _log.error(text, backend=backend, why=why, **fields)
-    else:
-        failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
-        _log.failure(text, failure, backend=backend, why=why, **fields)
-
 
 # What a connection does: receive the query line; wait for a backend; see the answer on its way.
 _State: TypeAlias = Literal["receiving", "answering", "closing"]

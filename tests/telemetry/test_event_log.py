@@ -22,8 +22,8 @@ from fingergw.app import daemon
 from fingergw.config import model
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Failed
-from fingergw.finger.protocol import log_failed
 from fingergw.telemetry.event_log import EventLog
+from fingergw.telemetry.failures import log_failed
 from tests.support import HELLO, ROOT, GatewayCase, finger, free_port, process, run
 
 REASON = "connection refused"
@@ -106,8 +106,8 @@ class UpstreamTest(GatewayCase):
         self.assertEqual(
             case.lines,
             [
-                f"[fingergw.finger.protocol#error] {failed}",
-                f"[fingergw.finger.protocol#error] 999 times more in the last minute: {failed}",
+                f"[fingergw.telemetry.failures#error] {failed}",
+                f"[fingergw.telemetry.failures#error] 999 times more in the last minute: {failed}",
             ],
         )
 
@@ -206,7 +206,7 @@ def test_what_is_never_summed_up(tmp_path: Path) -> None:
 def test_unforeseen_failures_are_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A traceback is written once, and the sum says what raised."""
     case = Case(tmp_path)
-    monkeypatch.setattr("fingergw.finger.protocol._log", case.log)
+    monkeypatch.setattr("fingergw.telemetry.failures._log", case.log)
     for _ in range(3):
         try:
             raise ValueError("no such thing")
@@ -399,6 +399,7 @@ import sys
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from fingergw.telemetry.event_log import EventLog
+from fingergw.telemetry.failures import log_failed
 with open(sys.argv[1], "w") as file:
     assert file.fileno() == 1
     events = EventLog("-", "-", None)
