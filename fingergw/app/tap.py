@@ -12,11 +12,11 @@ from twisted.python import usage
 
 from fingergw import config
 from fingergw.app import build
+from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.privileges import becoming
 from fingergw.app.reload import Operation
 from fingergw.config import model
 from fingergw.core.errors import ConfigError
-from fingergw.finger.deadlines import never_set_back
 
 
 class Options(usage.Options):
@@ -34,7 +34,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    never_set_back(reactor)
+    use_monotonic_clock(reactor)
     path = Path(options["config"])
     try:
         configuration, problems = config.read(path, hint=True)

@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater, react
 from twisted.python import usage
 
 from fingergw.app import build
+from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts import Parts, closing_of
 from fingergw.cli.asking import ask
@@ -26,7 +27,6 @@ from fingergw.config import model
 from fingergw.config.problems import unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
-from fingergw.finger.deadlines import never_set_back
 from fingergw.finger.factory import FingerFactory
 from fingergw.listen.endpoint_strings import split
 
@@ -89,7 +89,7 @@ class ExplainOptions(Options):
             complain(unknown(name, names, "listener"))
             return _EX_USAGE
         if self["ask"]:
-            never_set_back(reactor)
+            use_monotonic_clock(reactor)
             configuration = _without_files(configuration)
         gateway = build.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)

@@ -109,10 +109,10 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         from twisted.internet import reactor
 
         from fingergw.app import build, daemon
+        from fingergw.app.clock import use_monotonic_clock
         from fingergw.app.reload import Operation
-        from fingergw.finger.deadlines import never_set_back
 
-        never_set_back(reactor)  # first of all, as others keep what tells the time
+        use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
         path = self["config"]
         if self["chroot"] is not None:  # as it is called from here, also where a reload is not here any more
             self["chroot"] = str(Path(self["chroot"]).absolute())

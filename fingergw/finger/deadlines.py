@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-
-def never_set_back(reactor: Any) -> None:
-    """Have a reactor's timers go by a clock that is never set, before it has any.
-
-    Twisted's is the time of day: set back, it would stop all deadlines for as long, and set forward, expire them.
-    """
-    reactor.seconds = time.monotonic
 
 
 class Expiring(Protocol):
