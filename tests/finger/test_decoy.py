@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.outcome import Answered
-from tests.finger.test_protocol import FakeTransport, connect, factory
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.listener import FakeTransport, connect, factory
 
 NOBODY = b"No such user\r\n"
 LINES = [

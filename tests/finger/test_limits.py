@@ -12,9 +12,9 @@ from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered
 from fingergw.core.routing import Route, Router
-from tests.finger.test_protocol import connect, factory
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.listener import connect, factory
 
 BUSY = b"Too many queries, try again later\r\n"
 

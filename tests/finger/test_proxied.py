@@ -15,9 +15,9 @@ from twisted.trial.unittest import TestCase
 from fingergw.core.addresses import Networks
 from fingergw.core.outcome import Answered
 from fingergw.finger.factory import Closed, FingerFactory
-from tests.finger.test_protocol import connect, factory
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.listener import connect, factory
 
 PROXIES = Networks([ip_network("203.0.113.0/24")])
 PROXY = "203.0.113.1"

@@ -16,8 +16,7 @@ import pytest
 from fingergw.cli import main
 from fingergw.cli.finger_client import Target, fetch, parse_target
 from fingergw.net.resolving import Resolver
-from tests.finger.test_protocol import in_thread, port_of
-from tests.support import COMMAND, ROOT, GatewayCase, free_port, reactor, receive_all
+from tests.support import COMMAND, ROOT, GatewayCase, free_port, in_thread, port_of, reactor, receive_all
 from tests.support.finger_server import FingerServer, Served, says, trickles
 
 CLIENT = "127.0.0.2"

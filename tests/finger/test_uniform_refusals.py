@@ -18,9 +18,9 @@ from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.routing import Route, Router, glob, regex
 from fingergw.finger.factory import FingerFactory
-from tests.finger.test_protocol import FakeTransport, connect, factory
 from tests.support import GatewayCase, Upstream, response, until
 from tests.support.fakes import FakeBackend
+from tests.support.listener import FakeTransport, connect, factory
 
 INSIDER, OUTSIDER = "10.0.0.1", "192.0.2.1"
 NO_USER = b"No such user\r\n"

@@ -34,8 +34,7 @@ from fingergw.listen.certificates import KeyPair, PemFolder, creator
 from fingergw.listen.listening import check
 from fingergw.net import watched
 from fingergw.net.watched import Watched
-from tests.finger.test_protocol import port_of
-from tests.support import DEADLINE_SECONDS, HELLO, GatewayCase, reactor, receive_all
+from tests.support import DEADLINE_SECONDS, HELLO, GatewayCase, port_of, reactor, receive_all
 
 AUTHORITY = trustme.CA()
 LOG_OFF = '[log]\naccess = "off"\n'

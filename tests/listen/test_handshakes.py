@@ -17,8 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from fingergw.app.gateway import Gateway
-from tests.finger.test_protocol import port_of
-from tests.support import HELLO, GatewayCase, free_port, receive_all, until
+from tests.support import HELLO, GatewayCase, free_port, port_of, receive_all, until
 from tests.support.certificates import AUTHORITY, OTHER_AUTHORITY, client_hello, issue, names
 
 ENDPOINTS = ("ssl:0:privateKey=own.pem:interface=127.0.0.1", "tls:certificates:0:interface=127.0.0.1")

@@ -23,9 +23,9 @@ from fingergw.core.outcome import Answered
 from fingergw.listen import binding as binding_module
 from fingergw.listen.binding import ListenerService, Plan
 from fingergw.listen.listening import anchor, check, is_reachable, parse
-from tests.finger.test_protocol import factory, in_thread, port_of, put
-from tests.support import GatewayCase, free_port, listens, reactor, receive_all, until
+from tests.support import GatewayCase, free_port, in_thread, listens, port_of, reactor, receive_all, until
 from tests.support.fakes import FakeBackend
+from tests.support.listener import factory, put
 
 ANCHORED = [
     ("tcp:79", "tcp:79"),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -136,6 +137,27 @@ class GatewayCase(TestCase):
         assert client.transport is not None
         client.transport.write(query)
         return await client.closed
+
+
+def in_thread(function: Callable[[], bytes]) -> Deferred[bytes]:
+    """Run a blocking client beside the reactor."""
+    done: Deferred[bytes] = Deferred()
+
+    def work() -> None:
+        try:
+            result: object = function()
+        except BaseException:  # for the test to see
+            result = Failure()
+        reactor.callFromThread(done.callback, result)
+
+    threading.Thread(target=work, daemon=True).start()
+    return done
+
+
+def port_of(gateway: Gateway, listener: int = 0) -> int:
+    """Return the TCP port that a listener has."""
+    port: Any = gateway.listeners[listener].port
+    return int(port.getHost().port)
 
 
 class RawServer(Protocol):

@@ -1,0 +1,148 @@
+"""A listener without a gateway, and connections to it without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from fingergw.app.gateway import Gateway
+from fingergw.core.addresses import Networks
+from fingergw.core.chain import Chain
+from fingergw.core.forwarding import Forwarding
+from fingergw.core.query import to_wire
+from fingergw.core.routing import Route, Router
+from fingergw.finger.factory import FingerFactory, Limits
+from fingergw.finger.protocol import FingerProtocol
+from fingergw.finger.proxied import ProxiedFactory
+from fingergw.finger.traffic import Traffic
+from fingergw.telemetry.access_log import AccessLog
+
+
+def router_to(backend: object, user: str = "x") -> Router[Chain]:
+    """Return routes that send one name to one backend."""
+    chain = Chain((("b", backend),), cancelled=(CancelledError,))  # type: ignore[arg-type]  # any fake
+    return Router([Route("r", chain, users=(user,))])
+
+
+def put(gateway: Gateway, backend: object) -> None:
+    """Have a backend asked for the name "x" on all of a gateway's listeners."""
+    for listener in gateway.listeners:
+        listener.factory.router = router_to(backend)
+
+
+def factory(
+    backend: object = None,
+    *,
+    clock: Clock | None = None,
+    router: Router[Chain] | None = None,
+    log: Path | None = None,
+    refusals: dict[str, str] | None = None,
+    charset: str = "utf-8",
+    case_sensitive: bool = False,
+    decoy_delay: float | None = None,
+    allow: Networks | None = None,
+    trusted_proxies: Networks | None = None,
+    **limits: Any,
+) -> FingerFactory:
+    """Return a listener's factory that has no listener, with the contract's limits and answers.
+
+    :param trusted_proxies: if there are any, it is one that only proxies reach.
+    """
+    texts = {
+        "no_such_user": "No such user",
+        "internal_error": "Internal error in server",
+        "list_denied": "Finger online user list denied",
+        "forward_denied": "Finger forwarding service denied",
+        "busy": "Too many queries, try again later",
+        "bad_query": "Invalid query",
+        **(refusals or {}),
+    }
+    clock = clock or Clock()
+    access_log = AccessLog("off" if log is None else str(log), "json", clock, lambda: 0.0)
+    access_log.open()
+    values: Any = {
+        "max_query_bytes": 512,
+        "query_timeout": 10,
+        "answer_timeout": 15,
+        "max_answer_bytes": 65536,
+        "max_connections": 1000,
+        "max_connections_per_client": 20,
+        "max_waiting": 500,
+        "rate": None,
+        **limits,
+    }
+    settings: dict[str, Any] = {
+        "listener": "l",
+        "router": router or router_to(backend),
+        "limits": Limits(**values),
+        "refusals": {name: to_wire(text, charset) for name, text in texts.items()},
+        "charset": charset,
+        "case_sensitive": case_sensitive,
+        "allow": allow,
+        "deny": None,
+        "forwarding": Forwarding({}, frozenset(), 3),
+        "decoy_delay": decoy_delay,
+        "access_log": access_log,
+        "clock": clock,
+        "traffic": Traffic(clock),
+    }
+    if trusted_proxies is not None:
+        made: FingerFactory = ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
+    else:
+        made = FingerFactory(**settings)
+    made.come_into_force(None)
+    return made
+
+
+class FakeTransport(StringTransport):
+    """A connection without a network.
+
+    :param reads: whether the client takes what it is sent.
+    """
+
+    def __init__(self, protocol: FingerProtocol, *, reads: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.protocol = protocol
+        self.reads = reads
+        self.half_closed = False
+        self.closed = ""
+
+    def sent(self) -> bytes:
+        """Return what was written to it."""
+        return self.io.getvalue()
+
+    def loseConnection(self) -> None:
+        if self.reads:
+            self._close("clean", ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self._close("aborted", ConnectionAborted())
+
+    def loseWriteConnection(self) -> None:
+        if self.reads:
+            self.half_closed = True
+            self.protocol.writeConnectionLost()
+
+    def _close(self, how: str, error: Exception) -> None:
+        if not self.closed:
+            self.closed = how
+            self.protocol.connectionLost(Failure(error))
+
+
+def connect(listener: FingerFactory, *, reads: bool = True, client: str = "unix") -> FakeTransport:
+    """Connect a client to a factory.
+
+    :param client: its address.
+    """
+    protocol = listener.buildProtocol(None if client == "unix" else IPv4Address("TCP", client, 1))
+    assert isinstance(protocol, FingerProtocol)
+    transport = FakeTransport(protocol, reads=reads)
+    protocol.makeConnection(transport)
+    return transport
