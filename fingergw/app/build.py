@@ -31,9 +31,9 @@ from fingergw.core.forwarding import Forwarding
 from fingergw.core.outcome import Backend, Failed, Missing
 from fingergw.core.query import Query, fold_case, to_wire
 from fingergw.core.routing import Route, Router, glob, regex
-from fingergw.finger.factory import FingerFactory, Limits
-from fingergw.finger.proxied import ProxiedFactory
-from fingergw.finger.traffic import Traffic
+from fingergw.core.rules import Limits, Rules
+from fingergw.finger.factory import FingerFactory
+from fingergw.finger.listener import Listener
 from fingergw.listen import listening
 from fingergw.listen.binding import Plan
 from fingergw.listen.certificates import Wrap
@@ -166,9 +166,10 @@ def compile_parts(
             machine.problems.append(Problem(("listeners", place, "endpoint"), why))
         where = bound, places[bound]
         places[bound] += 1
-        traffic = gateway.traffic_at(where)
-        rules = _rules(configuration, listener, router, own_forwarding, parts.access_log, traffic, reactor)
-        parts.plans.append(Plan(f'listener "{listener.name}"', description, where, secured(rules), rules))
+        rules = _rules(configuration, listener, router, own_forwarding)
+        served = Listener(rules, gateway.connections_at(where), parts.access_log)
+        factory = secured(FingerFactory(served))
+        parts.plans.append(Plan(f'listener "{listener.name}"', description, where, factory, served))
     parts.admin = _admin(configuration.admin, machine, gateway)
     if before is None:
         parts.warnings += located(warnings_of(configuration.source, machine.files, becoming), configuration.source)
@@ -205,7 +206,7 @@ def _backend(name: str, parts: Parts, builder: Backends, cache: Caching, before:
     return made.backend
 
 
-def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | None:
+def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan[None] | None:
     if settings.endpoint is None:
         return None
     path = ("admin", "endpoint")
@@ -221,7 +222,8 @@ def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan | 
     except ListenError as error:
         machine.problems.append(Problem(path, str(error)))
         return None
-    return Plan("[admin]", description, (bound, 0), secured(make_site(gateway, gateway.reactor, settings.hosts)))
+    factory = secured(make_site(gateway, gateway.reactor, settings.hosts))
+    return Plan("[admin]", description, (bound, 0), factory, None)
 
 
 def _examined(description: str, machine: Machine, reactor: Any, *where: str | int) -> tuple[str, Wrap]:
@@ -257,36 +259,26 @@ def _forwarding(configuration: model.Config, builder: Backends, machine: Machine
 
 
 def _rules(
-    configuration: model.Config,
-    listener: model.Listener,
-    router: Router[Chain],
-    forwarding: Forwarding[Chain],
-    access_log: AccessLog,
-    traffic: Traffic,
-    reactor: Any,
-) -> FingerFactory:
+    configuration: model.Config, listener: model.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
+) -> Rules:
     answers, rate = configuration.answers, listener.limits.rate
     limits = {attribute.name: getattr(listener.limits, attribute.name) for attribute in attrs.fields(model.Limits)}
     limits["rate"] = rate and Rate(rate.queries, rate.per, rate.burst)
     texts = attrs.asdict(answers, filter=lambda attribute, _: attribute.name not in ("charset", "case_sensitive"))
-    settings: dict[str, Any] = {
-        "listener": listener.name,
-        "router": router,
-        "limits": Limits(**limits),
-        "refusals": {name: to_wire(text, answers.charset) for name, text in texts.items()},
-        "charset": answers.charset,
-        "case_sensitive": answers.case_sensitive,
-        "allow": None if listener.allow is None else Networks(listener.allow),
-        "deny": Networks(listener.deny) if listener.deny else None,
-        "forwarding": forwarding,
-        "decoy_delay": listener.delay if listener.decoy else None,
-        "access_log": access_log,
-        "clock": reactor,
-        "traffic": traffic,
-    }
-    if listening.is_proxied(listener.endpoint):
-        return ProxiedFactory(**settings, trusted_proxies=Networks(listener.trusted_proxies))
-    return FingerFactory(**settings)
+    refusals: dict[Any, bytes] = {name: to_wire(text, answers.charset) for name, text in texts.items()}
+    return Rules(
+        listener=listener.name,
+        router=router,
+        limits=Limits(**limits),
+        refusals=refusals,
+        charset=answers.charset,
+        case_sensitive=answers.case_sensitive,
+        allow=None if listener.allow is None else Networks(listener.allow),
+        deny=Networks(listener.deny) if listener.deny else None,
+        forwarding=forwarding,
+        decoy_delay=listener.delay if listener.decoy else None,
+        trusted_proxies=Networks(listener.trusted_proxies) if listening.is_proxied(listener.endpoint) else None,
+    )
 
 
 def _route(route: model.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:

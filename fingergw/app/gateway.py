@@ -18,9 +18,10 @@ from fingergw.app.privileges import provide_descriptors, refuse_root
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.guarded import GuardedStore
 from fingergw.core.errors import FingergwError, ListenError
-from fingergw.finger.protocol import LINGER_SECONDS
-from fingergw.finger.traffic import Traffic
-from fingergw.listen.binding import BoundService, ListenerService, Plan
+from fingergw.finger.connections import Connections
+from fingergw.finger.listener import LINGER_SECONDS
+from fingergw.finger.service import ListenerService
+from fingergw.listen.binding import BoundService, Plan
 from fingergw.listen.listening import leads_to
 from fingergw.net.worker_pool import WorkerPool
 from fingergw.telemetry.access_log import AccessLog
@@ -54,7 +55,7 @@ class Gateway(MultiService):
         """What converts what may take long."""
         self.reactor, self._now = reactor, now
         self._listeners: dict[tuple[str, int], ListenerService] = {}
-        self._admin: BoundService | None = None
+        self._admin: BoundService[None] | None = None
         self._leaving: set[Deferred[Any]] = set()
         self._retiring: dict[IDelayedCall, list[Callable[[], object]]] = {}
         self._needed_until = 0.0  # by connections that came before the last reload
@@ -66,7 +67,7 @@ class Gateway(MultiService):
         return list(self._listeners.values())
 
     @property
-    def _all(self) -> list[BoundService]:
+    def _all(self) -> list[BoundService[Any]]:
         return [*self.listeners, *([] if self._admin is None else [self._admin])]
 
     def begin_with(self, parts: Parts) -> None:
@@ -78,10 +79,10 @@ class Gateway(MultiService):
         if parts.admin is not None:
             self._admin = BoundService(parts.admin, self.reactor)
 
-    def traffic_at(self, place: tuple[str, int]) -> Traffic:
-        """Return the traffic of the listener at a place; a new one where there is none yet."""
+    def connections_at(self, place: tuple[str, int]) -> Connections:
+        """Return the connections of the listener at a place; new ones where there is none yet."""
         listener = self._listeners.get(place)
-        return Traffic(self.reactor) if listener is None else listener.factory.traffic
+        return Connections(self.reactor) if listener is None else listener.connections
 
     def is_self(self, transport: ITransport) -> bool:
         """Tell whether a connection has one of the gateway's own listeners at its other end."""
@@ -118,7 +119,7 @@ class Gateway(MultiService):
             # a parent that was running before has not had it called
             self.privilegedStartService()
             refuse_root(self._all, self.parts.configuration.process.user)
-            provide_descriptors(listener.factory.limits for listener in self.listeners)
+            provide_descriptors(listener.rules.limits for listener in self.listeners)
             _open(self.parts.access_log)
         except FingergwError:
             self.stopService()
@@ -172,7 +173,7 @@ class Gateway(MultiService):
         admin = self._admin if _is_same(before.admin, parts.admin) else None
         if parts.admin is not None and admin is None:
             admin = BoundService(parts.admin, self.reactor)
-        bound: list[BoundService] = [*fresh.values(), *([admin] if admin not in (None, self._admin) else [])]
+        bound: list[BoundService[Any]] = [*fresh.values(), *([admin] if admin not in (None, self._admin) else [])]
         try:
             for service in bound:
                 service.privilegedStartService()
@@ -186,10 +187,10 @@ class Gateway(MultiService):
             for service in bound:
                 await service.stopService()
             raise
-        self._put_in_force(parts, fresh, admin)
+        self._activate(parts, fresh, admin)
 
-    def _put_in_force(
-        self, parts: Parts, fresh: dict[tuple[str, int], ListenerService], admin: BoundService | None
+    def _activate(
+        self, parts: Parts, fresh: dict[tuple[str, int], ListenerService], admin: BoundService[None] | None
     ) -> None:
         """Change over, in one turn of the reactor."""
         before, self.parts = self.parts, parts
@@ -203,7 +204,7 @@ class Gateway(MultiService):
         if admin is not self._admin and self._admin is not None:
             self._leave(self._admin.stopService())
         elif admin is not None and parts.admin is not None:
-            admin.put_in_force(parts.admin)
+            admin.activate(parts.admin)
         self._admin = admin
         self._listeners = {plan.place: listeners[plan.place] for plan in parts.plans}
         for plan in parts.plans:
@@ -211,8 +212,8 @@ class Gateway(MultiService):
             if plan.place in fresh:
                 listener.setServiceParent(self)
             else:
-                listener.put_in_force(plan)
-        provide_descriptors(listener.factory.limits for listener in self.listeners)
+                listener.activate(plan)
+        provide_descriptors(listener.rules.limits for listener in self.listeners)
         self.configured_at = self._now()
         self._retire(before, parts)
 
@@ -222,10 +223,8 @@ class Gateway(MultiService):
 
     def _retire(self, before: Parts, parts: Parts) -> None:
         """Close what is not in force any more, once no connection that came before can need it."""
-        longest = max(
-            (plan.rules.limits.query_timeout + plan.rules.limits.answer_timeout for plan in before.plans if plan.rules),
-            default=0.0,
-        )
+        limits = [plan.listener.rules.limits for plan in before.plans]
+        longest = max((each.query_timeout + each.answer_timeout for each in limits), default=0.0)
         now = self.reactor.seconds()
         # a connection may have come under other rules yet, which let it last for longer
         self._needed_until = max(self._needed_until, now + longest + 2 * LINGER_SECONDS)
@@ -264,7 +263,7 @@ class Gateway(MultiService):
         return DeferredList([maybeDeferred(each) for each in closing]).addCallback(lambda _: result)
 
 
-def _is_same(one: Plan | None, other: Plan | None) -> bool:
+def _is_same(one: Plan[None] | None, other: Plan[None] | None) -> bool:
     return one is not None and other is not None and one.place == other.place
 
 

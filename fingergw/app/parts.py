@@ -12,6 +12,7 @@ from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.config import model
 from fingergw.core.outcome import Backend
+from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Plan
 from fingergw.net.resolving import Resolver
 from fingergw.telemetry.access_log import AccessLog
@@ -47,8 +48,8 @@ class Parts:
     memory: Memory
     store: GuardedStore | None
     store_made_of: object
-    plans: list[Plan] = Factory(list)
-    admin: Plan | None = None
+    plans: list[Plan[Listener]] = Factory(list)
+    admin: Plan[None] | None = None
     backends: dict[str, Made] = Factory(dict)
     meters: dict[str, BackendMeter] = Factory(dict)
     warnings: list[str] = Factory(list)

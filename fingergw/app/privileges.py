@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from fingergw.config import model
 from fingergw.core.errors import PrivilegeError
-from fingergw.finger.factory import Limits
+from fingergw.core.rules import Limits
 from fingergw.listen.binding import BoundService
 from fingergw.listen.listening import is_reachable
 
@@ -36,7 +36,7 @@ def becoming(process: model.Process, options: Mapping[str, Any]) -> model.Proces
     )
 
 
-def refuse_root(bound: Collection[BoundService], user: str | None) -> None:
+def refuse_root(bound: Collection[BoundService[Any]], user: str | None) -> None:
     """Refuse to serve other hosts as root, and warn where only this one is served.
 
     :param bound: what is about to be served.

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorTime
 
 from fingergw.cli.explaining import text_of, when_missing
 from fingergw.cli.explanation import Came, Explanation, Step
 from fingergw.core.outcome import Answered, Backend, Failed, Inputs, Missing, Outcome, outcome_of
-from fingergw.core.query import Query, to_wire
-from fingergw.finger.factory import FingerFactory
+from fingergw.core.query import Query, to_wire, truncate
+from fingergw.core.rules import Rules
 from fingergw.net.upstream import within
 
 _WORDS: dict[type[Outcome], Literal["answered", "missing", "failed"]] = {
@@ -21,7 +22,7 @@ _WORDS: dict[type[Outcome], Literal["answered", "missing", "failed"]] = {
 }
 
 
-async def ask(explained: Explanation, rules: FingerFactory) -> Explanation:
+async def ask(explained: Explanation, rules: Rules, clock: IReactorTime) -> Explanation:
     """Ask the chain that a query goes to, as the gateway does, and tell what came of it.
 
     :param explained: what :class:`fingergw.cli.explaining.Explaining` said; as it is where nobody is to be asked.
@@ -32,20 +33,21 @@ async def ask(explained: Explanation, rules: FingerFactory) -> Explanation:
     chain, query = explained.asking
     steps: list[Step] = []
     recorded = tuple(
-        (name, _Recorded(name, backend, chain.cancelled, rules.seconds, steps.append))
+        (name, _Recorded(name, backend, chain.cancelled, clock.seconds, steps.append))
         for name, backend in chain.backends
     )
     asking = evolve(chain, backends=recorded).answer(query)
-    result = await within(rules.limits.answer_timeout, rules.clock, asking)
+    result = await within(rules.limits.answer_timeout, clock, asking)
     outcome = result if isinstance(result, Failed) else result.outcome
     notes = explained.notes
     told: Came
     if isinstance(result, Failed):
         notes += (f"answer_timeout was over: {result.reason}",)
     if isinstance(outcome, Answered):
-        told, answer = "answered", rules.to_wire(outcome.text)
-        if len(to_wire(outcome.text, rules.charset)) > len(answer):
-            notes += (f"the answer is cut to max_answer_bytes, {rules.limits.max_answer_bytes}",)
+        wire, limit = to_wire(outcome.text, rules.charset), rules.limits.max_answer_bytes
+        told, answer = "answered", truncate(wire, limit)
+        if len(wire) > len(answer):
+            notes += (f"the answer is cut to max_answer_bytes, {limit}",)
     else:
         told = refusal = "internal_error" if isinstance(outcome, Failed) else when_missing(query)
         answer = rules.refusals[refusal]

@@ -27,7 +27,7 @@ from fingergw.config import model
 from fingergw.config.problems import unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
-from fingergw.finger.factory import FingerFactory
+from fingergw.core.rules import Rules
 from fingergw.listen.endpoint_strings import split
 
 _EX_USAGE = 2
@@ -93,7 +93,7 @@ class ExplainOptions(Options):
             configuration = _without_files(configuration)
         gateway = build.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)
-        rules = next(each.factory for each in gateway.listeners if each.factory.listener == name)
+        rules = next(each.rules for each in gateway.listeners if each.rules.listener == name)
         listener = next(each for each in configuration.listeners if each.name == name)
         client = self["from"] or ("unix" if split(listener.endpoint)[0] == "unix" else "127.0.0.1")
         explained = Explaining(configuration, rules).explain(self.line, client)
@@ -128,7 +128,7 @@ def _without_files(configuration: model.Config) -> model.Config:
     return evolve(configuration, cache=evolve(configuration.cache, store=model.Store("memory")))
 
 
-async def asked_of(explained: Explanation, rules: FingerFactory, gateway: Gateway, reactor: Any) -> Explanation:
+async def asked_of(explained: Explanation, rules: Rules, gateway: Gateway, reactor: Any) -> Explanation:
     """Ask the chain that a query goes to, and close all that this has opened.
 
     :param rules: the listener's.
@@ -140,7 +140,7 @@ async def asked_of(explained: Explanation, rules: FingerFactory, gateway: Gatewa
     if parts.store is not None:
         parts.store.start()
     try:
-        explained = await ask(explained, rules)
+        explained = await ask(explained, rules, reactor)
         await deferLater(reactor, 0)  # the cache tells first, and keeps then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:

@@ -16,9 +16,8 @@ from fingergw.core.errors import BadQuery
 from fingergw.core.forwarding import Denied, normal_host
 from fingergw.core.query import Query, printable
 from fingergw.core.routing import Mismatch
-from fingergw.finger.factory import FingerFactory, Refusal
+from fingergw.core.rules import Refusal, Rules
 from fingergw.finger.protocol import FORWARDING
-from fingergw.finger.proxied import ProxiedFactory
 
 _MAX_SHOWN = 5  # items of a list
 
@@ -30,7 +29,7 @@ class Explaining:
     :param rules: a listener's.
     """
 
-    def __init__(self, configuration: model.Config, rules: FingerFactory) -> None:
+    def __init__(self, configuration: model.Config, rules: Rules) -> None:
         self._configuration, self._rules = configuration, rules
         self._lines = line_numbers(configuration.source.text) if configuration.source else {}
         listeners = configuration.numbered_listeners()
@@ -57,7 +56,7 @@ class Explaining:
         return self._forwarded(explained, query) if query.hosts else self._routed(explained, query)
 
     def _at(self) -> At:
-        is_proxied = isinstance(self._rules, ProxiedFactory)
+        is_proxied = self._rules.trusted_proxies is not None
         return At(
             name=self._rules.listener,
             line=self._line("listeners", self._place),
@@ -71,7 +70,7 @@ class Explaining:
 
     def _admission(self, client: str) -> Client:
         rules, settings = self._rules, self._listener
-        if client == "unix" and not isinstance(rules, ProxiedFactory):
+        if client == "unix" and rules.trusted_proxies is None:
             return Client(client, let_in=True, why="it is on this machine, and in no network")
         if rules.deny is not None and client in rules.deny:
             why = f"in {_network_of(client, settings.deny)} of deny"

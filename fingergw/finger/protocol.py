@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -18,21 +18,14 @@ from fingergw.core.chain import Result
 from fingergw.core.errors import BadQuery
 from fingergw.core.outcome import Answered, Failed
 from fingergw.core.query import escape, parse, take_line
+from fingergw.core.rules import Refusal
+from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
 from fingergw.net.trust import tls_reason
 from fingergw.telemetry.failures import log_failed
-
-if TYPE_CHECKING:
-    from fingergw.finger.factory import FingerFactory, Refusal
-    from fingergw.finger.traffic import Turned
+from fingergw.telemetry.meters import RejectReason
 
 _log = Logger()
 
-DRAIN_SECONDS = 1.0
-"""How long a client has to send the rest of its query where the listener stops, or the gateway."""
-LINGER_SECONDS = 2.0
-"""How long a client that goes on sending is read after its answer."""
-SMALL_ANSWER_BYTES = 4096
-"""An answer of this size is on its way whole before anything else can arrive: it fits TCP's first window (RFC 6928)."""
 FORWARDING = "forwarding"
 """What the log has as the route of a query that is forwarded."""
 _LINGER_BYTES = 65536
@@ -51,7 +44,6 @@ class FingerProtocol(Protocol):
     :param client: the client's address as text.
     """
 
-    factory: FingerFactory
     due = 0.0
     _state: _State = _RECEIVING
     _received = b""
@@ -68,8 +60,8 @@ class FingerProtocol(Protocol):
     _handed_over = False  # the answer, to the kernel
     _is_handshake_done = False  # under TLS
 
-    def __init__(self, factory: FingerFactory, client: str) -> None:
-        self.factory = factory
+    def __init__(self, listener: Listener, client: str) -> None:
+        self.listener, self.rules, self.connections = listener, listener.rules, listener.connections
         self.client = client
 
     @property
@@ -78,15 +70,15 @@ class FingerProtocol(Protocol):
         return self._state is _CLOSING
 
     def connectionMade(self) -> None:
-        factory, traffic = self.factory, self.factory.traffic
-        traffic.protocols.add(self)
-        traffic.accepted += 1
-        self._asked_at = now = factory.seconds()
-        self.due = now + factory.limits.query_timeout
-        traffic.deadlines.watch()
-        if len(traffic.protocols) - traffic.turned_away > factory.limits.max_connections:
+        connections, limits = self.connections, self.rules.limits
+        connections.open.add(self)
+        connections.meter.accepted += 1
+        self._asked_at = now = connections.seconds()
+        self.due = now + limits.query_timeout
+        connections.deadlines.watch()
+        if len(connections.open) - connections.turned_away > limits.max_connections:
             self._turn_away("connections")
-            if traffic.turned_away > factory.limits.max_connections:
+            if connections.turned_away > limits.max_connections:
                 self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
         else:
             self.admit()
@@ -97,17 +89,17 @@ class FingerProtocol(Protocol):
 
     def admit(self) -> None:
         """Count the connection as one of its client's, unless that has too many."""
-        client, factory = client_of(self.client), self.factory
-        if client is None or factory.traffic.connections.enter(client, factory.limits.max_connections_per_client):
+        client = client_of(self.client)
+        if client is None or self.connections.per_client.enter(client, self.rules.limits.max_connections_per_client):
             self._counted_as = client
             return
         self._turn_away("client_connections")
         if ISSLTransport.providedBy(self.transport):
             self._abort()  # while it waits for a handshake it would take another client's place
 
-    def _turn_away(self, reason: Turned) -> None:
+    def _turn_away(self, reason: RejectReason) -> None:
         self._is_turned_away = True  # and takes nobody's place until it is gone
-        self.factory.traffic.turned_away += 1
+        self.connections.turned_away += 1
         self._refuse_busy(reason)
         self._linger()
 
@@ -119,24 +111,24 @@ class FingerProtocol(Protocol):
                 self._abort()
             return
         received = self._received + data if self._received else data
-        factory = self.factory
-        self._asked_at = now = factory.seconds()
+        rules = self.rules
+        self._asked_at = now = self.connections.seconds()
         invalid: BadQuery | None = None
         try:
-            line = take_line(received, factory.limits.max_query_bytes)
+            line = take_line(received, rules.limits.max_query_bytes)
         except BadQuery as error:
-            line, invalid = received[: factory.limits.max_query_bytes], error
+            line, invalid = received[: rules.limits.max_query_bytes], error
         if line is None:
             self._received = received
             return
         self._line = line
         # A client that sends in pieces, or has sent more than a line, may have something yet to come.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
-        self.due = now + factory.limits.answer_timeout
-        if self._counted_as is not None and not factory.may_ask_now(self._counted_as, now):
+        self.due = now + rules.limits.answer_timeout
+        if self._counted_as is not None and not self.listener.may_ask_now(self._counted_as, now):
             self._refuse_busy("rate")
-        elif factory.decoy_delay is not None:
-            self._deceive(now + factory.decoy_delay)
+        elif rules.decoy_delay is not None:
+            self._deceive(now + rules.decoy_delay)
         elif invalid is not None:
             self._refuse_invalid(invalid)
         else:
@@ -156,15 +148,15 @@ class FingerProtocol(Protocol):
 
     def _asked(self, line: bytes) -> None:
         """Send a query to the chain that it is for, or refuse it."""
-        factory = self.factory
+        rules = self.rules
         try:
-            query = parse(line, factory.case_sensitive, factory.listener, self.client)
+            query = parse(line, rules.case_sensitive, rules.listener, self.client)
         except BadQuery as error:
             self._refuse_invalid(error)
             return
         if query.hosts:
             assert self.transport is not None
-            chain = factory.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
+            chain = rules.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
             if chain is None:
                 self._refuse("forward_denied")
             else:
@@ -173,7 +165,7 @@ class FingerProtocol(Protocol):
             return
         if not query.user:
             self._missing = "list_denied"
-        found = factory.router.find(query)
+        found = rules.router.find(query)
         if found is None:
             self._refuse(self._missing)
             return
@@ -193,8 +185,7 @@ class FingerProtocol(Protocol):
         else:
             self._work = Deferred.fromCoroutine(_go_on(asking, waiting))
             self._work.addCallback(self._resulted).addErrback(self._crashed)
-            factory = self.factory
-            may_wait = factory.traffic.may_wait(self._work, factory.limits.max_waiting)
+            may_wait = self.connections.may_wait(self._work, self.rules.limits.max_waiting)
             if not may_wait and self._state is _ANSWERING:
                 self._refuse_busy("waiting")
                 self._work.cancel()
@@ -206,7 +197,7 @@ class FingerProtocol(Protocol):
         for backend, failed in result.failures:
             log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
         if isinstance(result.outcome, Answered):
-            answer = self.factory.to_wire(result.outcome.text)
+            answer = self.listener.to_wire(result.outcome.text)
             self._send(answer, "answered", result.backend, result.outcome.cache)
         else:
             self._refuse(
@@ -219,10 +210,10 @@ class FingerProtocol(Protocol):
             self._refuse("internal_error")
 
     def _refuse(self, refusal: Refusal, cache: str = "") -> None:
-        self._send(self.factory.refusals[refusal], refusal, "", cache)
+        self._send(self.rules.refusals[refusal], refusal, "", cache)
 
-    def _refuse_busy(self, reason: Turned) -> None:
-        self.factory.traffic.refusals[reason] += 1
+    def _refuse_busy(self, reason: RejectReason) -> None:
+        self.connections.meter.rejections[reason] += 1
         self._refuse("busy")
 
     def _send(self, answer: bytes, outcome: str, backend: str, cache: str) -> None:
@@ -244,7 +235,7 @@ class FingerProtocol(Protocol):
             transport.loseConnection()
         took = self._log_access(outcome, len(answer), backend, cache)
         if not self._is_turned_away:
-            self.factory.traffic.took(self._route, took)
+            self.connections.meter.took(self._route, took)
 
     def close(self, outcome: str) -> None:
         """Close without a word.
@@ -257,9 +248,8 @@ class FingerProtocol(Protocol):
         self._log_access(outcome)
 
     def _log_access(self, outcome: str, size: int = 0, backend: str = "", cache: str = "") -> float:
-        factory = self.factory
-        took = factory.seconds() - self._asked_at
-        factory.note(outcome, self.client, self._line, self._route, backend, size, took, cache)
+        took = self.connections.seconds() - self._asked_at
+        self.listener.note(outcome, self.client, self._line, self._route, backend, size, took, cache)
         return took
 
     def readConnectionLost(self) -> None:
@@ -274,11 +264,11 @@ class FingerProtocol(Protocol):
         self._linger()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        traffic = self.factory.traffic
-        traffic.protocols.discard(self)
-        traffic.turned_away -= self._is_turned_away
+        connections = self.connections
+        connections.open.discard(self)
+        connections.turned_away -= self._is_turned_away
         if self._counted_as is not None:
-            traffic.connections.leave(self._counted_as)
+            connections.per_client.leave(self._counted_as)
         if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
             self._state = _CLOSING
             self._line = self._line or self._received
@@ -289,10 +279,10 @@ class FingerProtocol(Protocol):
             self._state = _CLOSING
             why = tls_reason(reason.value) or "the client broke it off"
             _log.debug("{client}: no TLS handshake: {why}", client=self.client, why=escape(why))
-            traffic.refusals["bad_handshake"] += 1
+            connections.meter.rejections["bad_handshake"] += 1
             self._log_access("bad_handshake")
-        if traffic.draining:
-            traffic.drained()
+        if connections.draining:
+            connections.drained()
 
     @property
     def _is_in_handshake(self) -> bool:
@@ -310,12 +300,12 @@ class FingerProtocol(Protocol):
         elif self._state is _RECEIVING:
             self._line = self._received
             self.close("timeout")
-        elif self.factory.decoy_delay is not None:
+        elif self.rules.decoy_delay is not None:
             self._refuse("no_such_user")
         else:
             _log.error(
                 "no answer within {seconds:g} s, asked by route {route}",
-                seconds=self.factory.limits.answer_timeout,
+                seconds=self.rules.limits.answer_timeout,
                 route=self._route,
             )
             self._refuse("internal_error")
@@ -324,13 +314,13 @@ class FingerProtocol(Protocol):
 
     def _linger(self) -> None:
         """Give the client a moment yet to take its answer, and to close."""
-        self.due = self.factory.seconds() + LINGER_SECONDS
+        self.due = self.connections.seconds() + LINGER_SECONDS
 
     def drain(self) -> None:
         """Close soon, unless an answer is awaited or on its way; a decoy's waits no longer."""
         if self._state is _RECEIVING:
-            self.due = min(self.due, self.factory.seconds() + DRAIN_SECONDS)  # the query may be on its way
-        elif self._state is _ANSWERING and self.factory.decoy_delay is not None:
+            self.due = min(self.due, self.connections.seconds() + DRAIN_SECONDS)  # the query may be on its way
+        elif self._state is _ANSWERING and self.rules.decoy_delay is not None:
             self._linger()
             self._refuse("no_such_user")
 

@@ -1,16 +1,11 @@
-"""Listeners behind a proxy, which says who the client is."""
+"""Connections from a proxy, which says who the client is."""
 
 from __future__ import annotations
 
-from attrs import define, field
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
-from fingergw.core.addresses import Networks
 from fingergw.core.errors import BadProxyHeader
 from fingergw.core.proxy_header import take_header
-from fingergw.finger.factory import Closed, FingerFactory, client_text
 from fingergw.finger.protocol import FingerProtocol
 
 _log = Logger()
@@ -28,7 +23,7 @@ class ProxiedProtocol(FingerProtocol):
                 taken = take_header(self._header)
             except BadProxyHeader as error:
                 _log.warn("{client}: closed on: {why}", client=self.client, why=str(error))
-                self.factory.traffic.refusals["bad_proxy_header"] += 1
+                self.connections.meter.rejections["bad_proxy_header"] += 1
                 self.close("bad_proxy_header")
                 return
             if taken is None:
@@ -36,8 +31,8 @@ class ProxiedProtocol(FingerProtocol):
             self._header = None
             source, data = taken
             self.client = source or self.client
-            if not self.factory.lets_in(self.client):
-                self.factory.traffic.refusals["denied"] += 1
+            if not self.rules.lets_in(self.client):
+                self.connections.meter.rejections["denied"] += 1
                 self.close("denied")
                 return
             super().admit()
@@ -46,22 +41,3 @@ class ProxiedProtocol(FingerProtocol):
 
     def admit(self) -> None:
         """Wait for the header: until then nobody knows whose connection it is."""
-
-
-@define(eq=False)
-class ProxiedFactory(FingerFactory):
-    """A listener that only proxies reach.
-
-    :param trusted_proxies: who is believed; everyone else is closed on.
-    """
-
-    trusted_proxies: Networks = field(kw_only=True)
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """Return a protocol for a proxy's connection."""
-        proxy = client_text(addr)
-        if proxy not in self.trusted_proxies:
-            self.traffic.refusals["untrusted_proxy"] += 1
-            self.note("untrusted_proxy", proxy)
-            return Closed()
-        return ProxiedProtocol(self, proxy)

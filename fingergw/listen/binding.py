@@ -1,9 +1,10 @@
-"""Sockets that listen, and what is in force there."""
+"""Sockets that listen, and what is active there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from select import POLLIN, poll
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 from twisted.application.service import Service
@@ -15,39 +16,40 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
-from fingergw.finger.factory import FingerFactory
 from fingergw.listen.listening import parse
+
+L = TypeVar("L")
 
 _log = Logger()
 _MAX_QUEUED = 10_000  # connections in a socket's queue that are taken before it is closed
 
 
 @frozen(eq=False)
-class Plan:
-    """What is to be in force at a socket.
+class Plan(Generic[L]):
+    """What is to be active at a socket.
 
     :param name: what to call it in messages, such as ``listener "public"``.
     :param description: its endpoint string.
     :param place: the part of that which says where it listens, and how many before it do so at the same place, as any
         number can at port 0. As long as it is the same, so is the socket.
     :param factory: what makes its connections, TLS and all.
-    :param rules: a listener's rules; None for what is no listener.
+    :param listener: the listener that these are of; None for what is no listener.
     """
 
     name: str
     description: str
     place: tuple[str, int]
     factory: IProtocolFactory
-    rules: FingerFactory | None = None
+    listener: L
 
 
 @implementer(ILoggingContext)
-class _InForce(ServerFactory):
-    """Hand each new connection to the factory that is in force."""
+class _Active(ServerFactory):
+    """Hand each new connection to the factory that is active."""
 
     noisy = False
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan[Any]) -> None:
         self.plan = plan
 
     def logPrefix(self) -> str:
@@ -64,24 +66,24 @@ class _InForce(ServerFactory):
         return self.plan.factory.buildProtocol(addr)  # type: ignore[arg-type, return-value]  # a unix client has no address
 
 
-class BoundService(Service):
-    """One socket: binds when privileged, and hands its connections to what is in force."""
+class BoundService(Service, Generic[L]):
+    """One socket: binds when privileged, and hands its connections to what is active."""
 
-    def __init__(self, plan: Plan, reactor: IReactorCore) -> None:
+    def __init__(self, plan: Plan[L], reactor: IReactorCore) -> None:
         self.port: IListeningPort | None = None
-        self._in_force = _InForce(plan)
+        self._active = _Active(plan)
         self._reactor = reactor
         self._error: ListenError | None = None
         self._binding: Deferred[None] | None = None
 
     @property
-    def plan(self) -> Plan:
-        """What is in force."""
-        return self._in_force.plan
+    def plan(self) -> Plan[L]:
+        """What is active."""
+        return self._active.plan
 
-    def put_in_force(self, plan: Plan) -> None:
+    def activate(self, plan: Plan[L]) -> None:
         """Hand new connections to another factory from now on."""
-        self._in_force.plan = plan
+        self._active.plan = plan
 
     def privilegedStartService(self) -> None:
         """Bind, unless that is done.
@@ -95,7 +97,7 @@ class BoundService(Service):
             endpoint = parse(self.plan.place[0], self._reactor)
         except ListenError as error:
             raise self._failed(str(error)) from None
-        binding = maybeDeferred(endpoint.listen, self._in_force)
+        binding = maybeDeferred(endpoint.listen, self._active)
         self._binding = binding.addCallbacks(self._bound, self._not_bound)
         if self._error is not None:
             raise self._error
@@ -143,38 +145,6 @@ class BoundService(Service):
         # The process that could make a unix socket has given up what it takes to remove it. The next start does that.
         why = getattr(failure.value, "strerror", None) or str(failure.value)
         _log.info("{name}: its socket is left behind: {why}", name=self.plan.name, why=why)
-
-
-class ListenerService(BoundService):
-    """One listener: drains when stopped."""
-
-    @property
-    def factory(self) -> FingerFactory:
-        """The rules in force."""
-        assert self.plan.rules is not None
-        return self.plan.rules
-
-    def privilegedStartService(self) -> None:
-        """Bind, unless that is done.
-
-        :raises ListenError: the endpoint cannot be bound; the message says which and why.
-        """
-        self.factory.traffic.draining = False
-        self.factory.come_into_force(None)
-        super().privilegedStartService()
-
-    def put_in_force(self, plan: Plan) -> None:
-        """Have other rules for new connections from now on."""
-        before = self.factory
-        super().put_in_force(plan)
-        self.factory.come_into_force(before)
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, and let the answers that are under way finish.
-
-        :return: fires when the last connection is closed.
-        """
-        return super().stopService().addCallback(lambda _: self.factory.traffic.drain())
 
 
 def _take_queued(port: IListeningPort) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from typing import Literal, TypeAlias
 
 from attrs import Factory, define
 
@@ -26,6 +27,44 @@ class Times:
         """Note that it took so long."""
         self.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
+
+
+RejectReason: TypeAlias = Literal[
+    "denied",
+    "untrusted_proxy",
+    "bad_proxy_header",
+    "bad_handshake",
+    "connections",
+    "client_connections",
+    "rate",
+    "waiting",
+]
+"""Why a connection or query was turned away: its client may not ask here, or its proxy may not say who that is; TLS did
+not come about with it; there are too many connections, or too many of this client; it asks too often; too many queries
+wait for a backend."""
+
+
+@define(eq=False)
+class ListenerMeter:
+    """What came of a listener's connections and queries. It outlives the rules that a reload puts in place of others.
+
+    :param accepted: how many connections there have been.
+    :param outcomes: how many lines of the access log there were, by route and outcome.
+    :param times: how long queries took from their line to the answer, by route.
+    :param rejections: how many connections and queries were turned away.
+    """
+
+    accepted: int = 0
+    outcomes: Counter[tuple[str, str]] = Factory(Counter)
+    times: dict[str, Times] = Factory(dict)
+    rejections: Counter[RejectReason] = Factory(Counter)
+
+    def took(self, route: str, seconds: float) -> None:
+        """Note how long a query took from its line to the answer."""
+        times = self.times.get(route)
+        if times is None:
+            times = self.times[route] = Times()
+        times.add(seconds)
 
 
 @define(eq=False)

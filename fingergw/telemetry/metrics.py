@@ -17,15 +17,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from fingergw.app.gateway import Gateway
-from fingergw.finger.traffic import Turned
-from fingergw.telemetry.meters import BUCKETS_SECONDS, Times
+from fingergw.telemetry.meters import BUCKETS_SECONDS, RejectReason, Times
 
 M = TypeVar("M", bound=Metric)
 V = TypeVar("V")
 
 _BOUNDS = (*map(str, BUCKETS_SECONDS), "+Inf")
 # a series that begins with its first event hides this one from whoever looks at what changes
-_REFUSALS: tuple[Turned, ...] = get_args(Turned)
+_REASONS: tuple[RejectReason, ...] = get_args(RejectReason)
 _RELOADS = ("applied", "refused")
 _OUTCOMES = ("answered", "missing", "failed", "given_up")
 _CACHE_STATES = ("fresh", "stale", "expired", "absent")
@@ -128,58 +127,58 @@ class _GatewayCollector(Collector):
         )
 
     def _queries(self) -> Iterator[Metric]:
-        listeners = [(each.factory.listener, each.factory.traffic) for each in self._gateway.listeners]
+        listeners = [(each.rules.listener, each.connections.meter) for each in self._gateway.listeners]
         yield from _counter(
             "fingergw_queries",
             "Lines of the access log, by what came of the query.",
             ["listener", "route", "outcome"],
-            [([name, *key], count) for name, traffic in listeners for key, count in traffic.outcomes.items()],
+            [([name, *key], count) for name, meter in listeners for key, count in meter.outcomes.items()],
         )
         yield from _histogram(
             "fingergw_query_duration_seconds",
             "From the query's line to its answer or refusal.",
             ["listener", "route"],
-            [([name, route], times) for name, traffic in listeners for route, times in traffic.times.items()],
+            [([name, route], times) for name, meter in listeners for route, times in meter.times.items()],
         )
         yield from _counter(
             "fingergw_refusals",
             "Connections and queries that were turned away, by reason.",
             ["listener", "reason"],
-            [([name, reason], traffic.refusals[reason]) for name, traffic in listeners for reason in _REFUSALS],
+            [([name, reason], meter.rejections[reason]) for name, meter in listeners for reason in _REASONS],
         )
 
     def _connections(self) -> Iterator[Metric]:
-        rules = [each.factory for each in self._gateway.listeners]
+        listeners = self._gateway.listeners
         yield from _counter(
             # fingergw_connections_total would, to OpenMetrics, be of the same name as the gauge
             "fingergw_connections_accepted",
             "Connections that there have been.",
             ["listener"],
-            [([each.listener], each.traffic.accepted) for each in rules],
+            [([each.rules.listener], each.connections.meter.accepted) for each in listeners],
         )
         yield from _gauge(
             "fingergw_connections",
             "Connections that are open.",
             ["listener"],
-            [([each.listener], len(each.traffic.protocols)) for each in rules],
+            [([each.rules.listener], len(each.connections.open)) for each in listeners],
         )
         yield from _gauge(
             "fingergw_connections_limit",
             "How many may be open: max_connections.",
             ["listener"],
-            [([each.listener], each.limits.max_connections) for each in rules],
+            [([each.rules.listener], each.rules.limits.max_connections) for each in listeners],
         )
         yield from _gauge(
             "fingergw_waiting_queries",
             "Queries that wait for a backend.",
             ["listener"],
-            [([each.listener], each.traffic.waiting) for each in rules],
+            [([each.rules.listener], each.connections.waiting) for each in listeners],
         )
         yield from _gauge(
             "fingergw_waiting_queries_limit",
             "How many may wait: max_waiting.",
             ["listener"],
-            [([each.listener], each.limits.max_waiting) for each in rules],
+            [([each.rules.listener], each.rules.limits.max_waiting) for each in listeners],
         )
 
     def _backends(self) -> Iterator[Metric]:

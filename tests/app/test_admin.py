@@ -227,7 +227,7 @@ class HostileTest(WatchedCase):
     async def test_a_request_has_a_deadline(self) -> None:
         """A client that is slow to ask, to send a body or to read is cut off after 10 seconds, however busy it is."""
         gateway = self.start(HERE + ADMIN + HELLO)
-        outcomes = gateway.listeners[0].factory.traffic.outcomes
+        outcomes = gateway.listeners[0].connections.meter.outcomes
         outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
         clock, port = self.site(gateway)
         asking = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n")
@@ -277,7 +277,7 @@ class HostileTest(WatchedCase):
     async def test_who_does_not_read_gives_way(self) -> None:
         """Of those who have asked, and do not take their answer, the oldest go."""
         gateway = self.start(HERE + ADMIN + HELLO)
-        outcomes = gateway.listeners[0].factory.traffic.outcomes
+        outcomes = gateway.listeners[0].connections.meter.outcomes
         outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
         _, port = self.site(gateway)
         stuck = []
@@ -355,9 +355,9 @@ class HostileTest(WatchedCase):
     async def test_a_long_scrape_comes_in_pieces(self) -> None:
         """Metrics of many routes are made and sent piece by piece, so that queries can be answered between."""
         gateway = self.start(HERE + ADMIN + HELLO)
-        traffic = gateway.listeners[0].factory.traffic
+        meter = gateway.listeners[0].connections.meter
         for number in range(500):
-            traffic.took(f"route {number}", 0.01)
+            meter.took(f"route {number}", 0.01)
         assert gateway._admin is not None
         scrape = await self.ask_at(gateway._admin.port, b"GET /metrics HTTP/1.1\r\n\r\n")
         self.assertEqual(await self.ask(gateway, b"hello\r\n"), b"Hello\r\n")

@@ -124,7 +124,7 @@ class RefusedTests(ForwardingCase):
             assert await self.ask(gateway, query) == BROKEN
         (event,) = [event for event in events if "why" in event]
         assert event["why"] == "it is this gateway itself, which would go round in circles"
-        ((_, outcome),) = gateway.listeners[0].factory.traffic.outcomes
+        ((_, outcome),) = gateway.listeners[0].connections.meter.outcomes
         assert outcome == "internal_error"
 
     async def test_leads_back(self) -> None:
@@ -152,7 +152,7 @@ class RefusedTests(ForwardingCase):
                 assert await self.ask(gateway, name.encode() + b"\r\n") == BROKEN, host
             (event,) = [event for event in events if "why" in event]
             assert event["why"] == "it is this gateway itself, which would go round in circles", host
-        assert sum(sum(each.factory.traffic.outcomes.values()) for each in gateway.listeners) == len(named)
+        assert sum(sum(each.connections.meter.outcomes.values()) for each in gateway.listeners) == len(named)
 
     async def test_another_at_an_address_of_its_own(self) -> None:
         """Another server at the same port of another address of this machine is asked."""

@@ -109,7 +109,7 @@ class RulesTests(ReloadCase):
         """A connection that came before a reload is answered by the rules of then, also when it asks after it."""
         gateway = self.begin(LISTENER + says_text("old"))
         client = await self.connect(gateway)
-        await until(lambda: gateway.listeners[0].factory.traffic.protocols, "the connection")
+        await until(lambda: gateway.listeners[0].connections.open, "the connection")
         await self.reload(gateway, LISTENER + says_text("new"))
         assert client.transport is not None
         client.transport.write(b"x\r\n")
@@ -176,7 +176,7 @@ class RulesTests(ReloadCase):
         assert await self.ask(gateway, b"x\r\n") == b"Too many queries, try again later\r\n"
         await self.connect(gateway)
         await self.reload(gateway, LISTENER + limits + says_text("newer"))
-        refusals = gateway.listeners[0].factory.traffic.refusals
+        refusals = gateway.listeners[0].connections.meter.rejections
         assert refusals == {"rate": 1}
         await self.ask(gateway, b"")
         assert refusals == {"rate": 1, "client_connections": 1}
@@ -208,7 +208,7 @@ class ListenerTests(ReloadCase):
         gateway = self.begin(listener(first, "a") + listener(second, "b") + HELLO)
         kept = gateway.listeners[1].port
         await self.reload(gateway, listener(third, "c") + listener(second, "b") + HELLO)
-        assert [each.factory.listener for each in gateway.listeners] == ["c", "b"]
+        assert [each.rules.listener for each in gateway.listeners] == ["c", "b"]
         assert gateway.listeners[1].port is kept
         assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
         assert await self.ask(gateway, b"hello\r\n", listener=1) == b"Hello\r\n"

@@ -464,6 +464,6 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     assert isinstance(gateway, Gateway)
     assert gateway.parts.store is not None
     views = [gateway, gateway.parts.store, gateway.parts.store.store, *gateway.parts.caches]
-    views += [gateway.listeners[0].factory, gateway.listeners[0].factory.router]
+    views += [gateway.listeners[0].plan.listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

@@ -72,7 +72,7 @@ class CommandCacheCase(GatewayCase):
 
     async def client(self, gateway: Gateway, listener: str = "one", address: str = "127.0.0.1") -> Client:
         """Connect from an address."""
-        (port,) = (service.port for service in gateway.listeners if service.factory.listener == listener)
+        (port,) = (service.port for service in gateway.listeners if service.rules.listener == listener)
         assert port is not None
         host: Any = port.getHost()
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", host.port, bindAddress=(address, 0))
@@ -198,7 +198,7 @@ class ToldTests(CommandCacheCase):
     @staticmethod
     def has_clients(gateway: Gateway, number: int) -> bool:
         """Tell whether so many clients are connected to the first listener."""
-        return len(gateway.listeners[0].factory.traffic.protocols) == number
+        return len(gateway.listeners[0].connections.open) == number
 
     @staticmethod
     def is_gone(pid: int) -> bool:

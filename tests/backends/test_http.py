@@ -95,7 +95,7 @@ class HttpCase(GatewayCase):
     async def outcome(self, gateway: Gateway, user: str = "x") -> Outcome:
         """Ask the backend; it cannot raise."""
         query = Query(user)
-        found = gateway.listeners[0].factory.router.find(query)
+        found = gateway.listeners[0].rules.router.find(query)
         assert found is not None
         route, groups = found
         result = await Deferred.fromCoroutine(route.target.answer(query._replace(groups=groups)))
@@ -887,4 +887,4 @@ class SecretTests(HttpCase):
         path: Path = self.write("fingergw.toml", self.configuration("http://x/", bearer_token_file="a.token"))
         gateway = fingergw.make_service(fingergw.load(path), reactor)
         assert isinstance(gateway, Gateway)
-        assert "s3cret" not in repr(gateway.listeners[0].factory.router)
+        assert "s3cret" not in repr(gateway.listeners[0].rules.router)

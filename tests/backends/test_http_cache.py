@@ -223,7 +223,7 @@ class FreshTests(CacheCase):
         upstream = self.upstream(in_turn(numbered(), says()))
         gateway = self.cached(upstream.url, ttl=SHORT)
         await self.asked(gateway, upstream, 2)
-        await until(lambda: not gateway.listeners[0].factory.traffic.protocols, "the end of all clients")
+        await until(lambda: not gateway.listeners[0].connections.open, "the end of all clients")
         upstream.connections[0].send(response(b"refreshed", extra="Cache-Control: max-age=3600\r\n"))
         await until(lambda: self.cache(gateway).state(Query("x"))[0] == "fresh", "the refresh")
         assert await self.ask(gateway, b"x\r\n") == b"refreshed\r\n"
@@ -991,12 +991,12 @@ class LeavingTests(CacheCase):
 
     async def leave(self, gateway: Gateway, *clients: Client) -> None:
         """Have clients leave, and the gateway see it."""
-        left = len(gateway.listeners[0].factory.traffic.protocols) - len(clients)
+        left = len(gateway.listeners[0].connections.open) - len(clients)
         for client in clients:
             assert client.transport is not None
             client.transport.abortConnection()  # type: ignore[attr-defined]
             await client.closed
-        await until(lambda: len(gateway.listeners[0].factory.traffic.protocols) == left, "that the gateway sees it")
+        await until(lambda: len(gateway.listeners[0].connections.open) == left, "that the gateway sees it")
 
     async def test_one_of_three(self) -> None:
         """Of three one leaves, be it the first, whose query began it all; the others are answered."""

@@ -31,7 +31,9 @@ from fingergw.cli.explanation import Explanation
 from fingergw.config import model
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
+from fingergw.core.rules import Rules
 from fingergw.finger.factory import FingerFactory
+from fingergw.finger.listener import Listener
 from tests.support import DEADLINE_SECONDS, GatewayCase, free_port, process, reactor, run, sync, wait_until
 from tests.support.fakes import FakeBackend
 from tests.support.redis_server import RedisServer, needs_redis
@@ -314,16 +316,16 @@ def configurations(draw: st.DrawFn) -> model.Config:
     )
 
 
-def rules_of(configuration: model.Config, name: str, clock: Any = None) -> FingerFactory:
-    """Return the rules of a listener."""
+def listener_of(configuration: model.Config, name: str, clock: Any = None) -> Listener:
+    """Return a listener of a gateway's."""
     gateway = fingergw.make_service(configuration, clock or MemoryReactorClock())
     assert isinstance(gateway, Gateway)
-    return next(each.factory for each in gateway.listeners if each.factory.listener == name)
+    return next(each.plan.listener for each in gateway.listeners if each.rules.listener == name)
 
 
-def told_by_gateway(rules: FingerFactory, line: bytes, client: str) -> bytes:
+def told_by_gateway(listener: Listener, line: bytes, client: str) -> bytes:
     """Return what a connection of the gateway's own gets."""
-    protocol = rules.buildProtocol(IPv4Address("TCP", client, 1024))
+    protocol = FingerFactory(listener).buildProtocol(IPv4Address("TCP", client, 1024))
     transport: Any = StringTransport(IPv4Address("TCP", "198.51.100.1", 79))
     transport.loseWriteConnection = transport.loseConnection
     protocol.makeConnection(transport)
@@ -343,16 +345,16 @@ def test_explain_never_disagrees_with_the_gateway(
     configuration: model.Config, line: str, client: str, name: str
 ) -> None:
     """Whatever the rules and the query: route, outcome and answer are the gateway's own, and each no has its reason."""
-    rules = rules_of(configuration, name)
-    explained = Explaining(configuration, rules).explain(line.encode(), client)
+    listener = listener_of(configuration, name)
+    explained = Explaining(configuration, listener.rules).explain(line.encode(), client)
     assert [each.matches for each in explained.routes[:-1]] == [False] * len(explained.routes[:-1])
     if explained.asking is not None and explained.forwarding is None:
-        explained = sync(ask(explained, rules))
-    answer = told_by_gateway(rules, line.encode(), client)
+        explained = sync(ask(explained, listener.rules, listener.connections.clock))
+    answer = told_by_gateway(listener, line.encode(), client)
     if explained.outcome is None:  # passed on, and given up as the client left
-        assert rules.traffic.outcomes == {("forwarding", "gone"): 1}
+        assert listener.connections.meter.outcomes == {("forwarding", "gone"): 1}
     else:
-        assert rules.traffic.outcomes == {(explained.route, explained.outcome): 1}
+        assert listener.connections.meter.outcomes == {(explained.route, explained.outcome): 1}
         assert (explained.answer or "").replace("\n", "\r\n").encode() == answer
 
 
@@ -360,7 +362,7 @@ def test_explain_never_disagrees_with_the_gateway(
 @given(configurations(), LINES, st.sampled_from(["10.0.0.1", "10.1.0.1", "192.0.2.1"]))
 def test_reasons_are_those_of_the_router(configuration: model.Config, line: str, client: str) -> None:
     """A route has a reason not to match exactly where the router, given that route alone, does not find it."""
-    router = rules_of(configuration, "first").router
+    router = listener_of(configuration, "first").rules.router
     query = Query(line, client=client)
     for route in router.routes:
         assert (route.mismatch(query) is None) == (evolve(router, routes=[route]).find(query) is not None)
@@ -395,12 +397,12 @@ text = "from c"
 class AskTests(GatewayCase):
     """--ask, with backends that say what they are told to."""
 
-    def explain(self, line: bytes = b"x", more: str = "", **says: Any) -> tuple[Explanation, FingerFactory, Gateway]:
+    def explain(self, line: bytes = b"x", more: str = "", **says: Any) -> tuple[Explanation, Rules, Gateway]:
         """Explain a query at a gateway, some of whose backends say something else."""
         configuration = fingergw.load(self.write("fingergw.toml", CHAIN + more))
         gateway = fingergw.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)
-        rules = gateway.listeners[0].factory
+        rules = gateway.listeners[0].rules
         explained = Explaining(configuration, rules).explain(line, "127.0.0.1")
         assert explained.asking is not None
         chain, query = explained.asking
@@ -412,7 +414,7 @@ class AskTests(GatewayCase):
     async def asked(self, line: bytes = b"x", **says: Any) -> Explanation:
         """Ask, and return what is told."""
         explained, rules, _ = self.explain(line, **says)
-        return await ask(explained, rules)
+        return await ask(explained, rules, reactor)
 
     async def test_each_backend(self) -> None:
         """Each backend that is asked is told of with its outcome and reason, up to the one that answers."""
@@ -461,7 +463,7 @@ class AskTests(GatewayCase):
     async def test_cache(self) -> None:
         """What a cache had is told, and that the gateway's own is not looked into."""
         explained, rules, gateway = self.explain()
-        first = await ask(explained, rules)
+        first = await ask(explained, rules, reactor)
         second = await asked_of(explained, rules, gateway, reactor)
         assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
         assert any("the gateway's own is not looked into" in note for note in second.notes)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from fingergw.core.outcome import Answered
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
-from tests.support.listener import FakeTransport, connect, factory
+from tests.support.listener import FakeTransport, connect, make_listener
 
 NOBODY = b"No such user\r\n"
 LINES = [
@@ -31,9 +31,9 @@ LINES = [
 
 
 def decoy(delay: float = 0.0, clock: Clock | None = None, **settings: Any) -> tuple[Any, FakeBackend]:
-    """Return a decoy's factory, and the backend that its routes have."""
+    """Return a decoy, and the backend that its routes have."""
     backend = FakeBackend(Answered("hi"))
-    return factory(backend, clock=clock, decoy_delay=delay, **settings), backend
+    return make_listener(backend, clock=clock, decoy_delay=delay, **settings), backend
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -83,7 +83,7 @@ class DelayTests(TestCase):
         listener, _ = decoy(60.0, clock)
         transport = connect(listener, reads=False)
         transport.protocol.dataReceived(b"x\r\n")
-        drained = listener.traffic.drain()
+        drained = listener.connections.drain()
         clock.pump([0.5] * 9)
         assert transport.closed == "aborted"
         assert drained.called
@@ -99,7 +99,7 @@ class DelayTests(TestCase):
     def test_stop(self) -> None:
         """A stop waits for nobody: those who wait are answered."""
         transport, _ = self._asked(60)
-        drained = transport.protocol.factory.traffic.drain()
+        drained = transport.protocol.connections.drain()
         assert (transport.sent(), transport.closed) == (NOBODY, "clean")
         assert drained.called
 

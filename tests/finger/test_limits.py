@@ -14,7 +14,7 @@ from fingergw.core.outcome import Answered
 from fingergw.core.routing import Route, Router
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
-from tests.support.listener import connect, factory
+from tests.support.listener import connect, make_listener
 
 BUSY = b"Too many queries, try again later\r\n"
 
@@ -44,7 +44,7 @@ class ConnectionTests(TestCase):
 
     def test_one_too_many(self) -> None:
         """A client with all the connections that it may have is busy; another is served."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections_per_client=2)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections_per_client=2)
         mine = [connect(listener, client="192.0.2.1") for _ in range(3)]
         other = connect(listener, client="192.0.2.2")
         assert [transport.sent() for transport in mine] == [b"", b"", BUSY]
@@ -54,33 +54,33 @@ class ConnectionTests(TestCase):
 
     def test_the_addresses_of_a_network_are_one_client(self) -> None:
         """The addresses of an IPv6 /64 share its connections, and so do the two spellings of an IPv4 address."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections_per_client=1)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections_per_client=1)
         clients = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.1", "::ffff:192.0.2.1"]
         assert [connect(listener, client=client).sent() for client in clients] == [b"", BUSY, b"", b"", BUSY]
 
     def test_on_a_unix_socket(self) -> None:
         """Clients of a unix socket cannot be told apart, and have no limit but that of the listener."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections_per_client=1)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections_per_client=1)
         assert [connect(listener).sent() for _ in range(3)] == [b"", b"", b""]
 
     def test_freed(self) -> None:
         """A connection that ends, in whatever way, makes room for one more, and one that was refused for none."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections_per_client=1)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections_per_client=1)
         for _ in range(3):
             first = connect(listener, client="192.0.2.1")
             assert [connect(listener, client="192.0.2.1").sent() for _ in range(2)] == [BUSY, BUSY]
             first.abortConnection()
-        assert len(listener.traffic.connections) == 0
+        assert len(listener.connections.per_client) == 0
 
     def test_refused_clients_that_stay(self) -> None:
         """Those who are refused for the listener's sake count for no client, and leave in order."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections=1, max_connections_per_client=1)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections=1, max_connections_per_client=1)
         first = connect(listener, client="192.0.2.1")
         second = connect(listener, client="192.0.2.2", reads=False)
-        assert len(listener.traffic.connections) == 1
+        assert len(listener.connections.per_client) == 1
         second.abortConnection()
         first.abortConnection()
-        assert (len(listener.traffic.connections), listener.traffic.protocols) == (0, set())
+        assert (len(listener.connections.per_client), listener.connections.open) == (0, set())
 
 
 class RateTests(TestCase):
@@ -89,7 +89,7 @@ class RateTests(TestCase):
     def test_too_often(self) -> None:
         """Beyond the burst a client is busy until its time has come; another is served."""
         clock, backend = Clock(), FakeBackend(Answered("hi"))
-        listener = factory(backend, clock=clock, rate=Rate(queries=1, per=10, burst=2))
+        listener = make_listener(backend, clock=clock, rate=Rate(queries=1, per=10, burst=2))
 
         def ask(client: str, line: bytes = b"x\r\n") -> bytes:
             transport = connect(listener, client=client)
@@ -105,7 +105,7 @@ class RateTests(TestCase):
     def test_what_counts(self) -> None:
         """Every line counts, whether it is a query or not; a connection without one does not."""
         for line in (b"\x1b\r\n", b"z" * 1000, b"\r\n", b"@h\r\n"):
-            listener = factory(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
+            listener = make_listener(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
             connect(listener, client="192.0.2.1").abortConnection()
             first, second = (connect(listener, client="192.0.2.1") for _ in range(2))
             first.protocol.dataReceived(line)
@@ -115,7 +115,7 @@ class RateTests(TestCase):
 
     def test_on_a_unix_socket(self) -> None:
         """Clients of a unix socket cannot be told apart, and have no rate."""
-        listener = factory(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
+        listener = make_listener(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
         for _ in range(3):
             transport = connect(listener)
             transport.protocol.dataReceived(b"x\r\n")
@@ -131,7 +131,7 @@ class WaitingTests(TestCase):
         third = FakeBackend(Deferred(gone.append))
         names = {"a": slow[0], "b": slow[1], "c": third, "static": FakeBackend(Answered("hi"))}
         routes = [Route(name, Chain(((name, backend),)), users=(name,)) for name, backend in names.items()]
-        listener = factory(router=Router(routes), max_waiting=2)
+        listener = make_listener(router=Router(routes), max_waiting=2)
         transports = {name: connect(listener) for name in names}
         for name, transport in transports.items():
             transport.protocol.dataReceived(name.encode() + b"\r\n")
@@ -142,23 +142,23 @@ class WaitingTests(TestCase):
             "static": b"hi\r\n",
         }
         assert gone == [third.says]
-        assert listener.traffic.waiting == 2
+        assert listener.connections.waiting == 2
         slow[0].says.callback(Answered("late"))
-        assert (transports["a"].sent(), listener.traffic.waiting) == (b"late\r\n", 1)
+        assert (transports["a"].sent(), listener.connections.waiting) == (b"late\r\n", 1)
 
     def test_freed_by_those_who_go(self) -> None:
         """A client that leaves, or waits too long, waits no more."""
         clock = Clock()
-        listener = factory(FakeBackend(Deferred()), clock=clock, max_waiting=1)
+        listener = make_listener(FakeBackend(Deferred()), clock=clock, max_waiting=1)
         leaves = connect(listener)
         leaves.protocol.dataReceived(b"x\r\n")
         leaves.abortConnection()
-        assert listener.traffic.waiting == 0
-        late = factory(FakeBackend(Deferred()), clock=clock, max_waiting=1)
+        assert listener.connections.waiting == 0
+        late = make_listener(FakeBackend(Deferred()), clock=clock, max_waiting=1)
         connect(late).protocol.dataReceived(b"x\r\n")
-        assert late.traffic.waiting == 1
+        assert late.connections.waiting == 1
         clock.pump([1.0] * 16)
-        assert late.traffic.waiting == 0
+        assert late.connections.waiting == 0
 
 
 class RealTests(GatewayCase):
@@ -178,4 +178,4 @@ class RealTests(GatewayCase):
         first.transport.write(b"x\r\n")
         assert await first.closed == b"No such user\r\n"
         assert await self.ask(gateway, b"x\r\n") == BUSY
-        assert gateway.listeners[0].factory.traffic.outcomes == {("", "no_such_user"): 1, ("", "busy"): 2}
+        assert gateway.listeners[0].connections.meter.outcomes == {("", "no_such_user"): 1, ("", "busy"): 2}

@@ -27,10 +27,11 @@ from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.routing import Route, Router
 from fingergw.finger.factory import FingerFactory
+from fingergw.finger.listener import LINGER_SECONDS, Listener
 from fingergw.finger.protocol import FingerProtocol
 from tests.support import GatewayCase, in_thread, port_of, reactor, receive_all, until
 from tests.support.fakes import FakeBackend
-from tests.support.listener import FakeTransport, connect, factory, put
+from tests.support.listener import FakeTransport, connect, make_listener, put
 
 LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 UNIX_LISTENER = '[[listeners]]\nendpoint = "unix:s"\n'
@@ -259,8 +260,8 @@ REFUSALS = [
 ]
 
 
-def answer(listener: FingerFactory, query: bytes) -> bytes:
-    """Ask a factory whose backend knows at once."""
+def answer(listener: Listener, query: bytes) -> bytes:
+    """Ask a listener whose backend knows at once."""
     transport = connect(listener)
     transport.protocol.dataReceived(query)
     assert transport.closed or transport.half_closed, "it is answered without a turn of the reactor"
@@ -272,14 +273,14 @@ def test_refusals(query: bytes, refusal: bytes) -> None:
     """Each reason to refuse has its own text, and ends the connection."""
     chains = {"missing": Missing(), "broken": Failed("why")}
     routes = [Route(name, Chain(((name, FakeBackend(outcome)),)), users=(name,)) for name, outcome in chains.items()]
-    assert answer(factory(router=Router(routes)), query) == refusal + b"\r\n"
+    assert answer(make_listener(router=Router(routes)), query) == refusal + b"\r\n"
 
 
 def test_list_of_nobody() -> None:
     """The empty query is refused as a list, also where a route has it and knows nothing to say."""
     routes = [Route("index", Chain((("b", FakeBackend(Missing())),)), index=True)]
     for query in (b"\r\n", b"/W\r\n"):
-        assert answer(factory(router=Router(routes)), query) == b"Finger online user list denied\r\n"
+        assert answer(make_listener(router=Router(routes)), query) == b"Finger online user list denied\r\n"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def test_list_of_nobody() -> None:
 )
 def test_refusals_in_the_operators_words(refusal: str, query: bytes) -> None:
     """Texts from [answers] are what clients see, in the listener's charset and with CRLF line ends."""
-    listener = factory(FakeBackend(Failed("why")), refusals={refusal: "Schön\nlassen"}, charset="ascii")
+    listener = make_listener(FakeBackend(Failed("why")), refusals={refusal: "Schön\nlassen"}, charset="ascii")
     assert answer(listener, query) == b"Sch?n\r\nlassen\r\n"
 
 
@@ -312,31 +313,31 @@ ANSWERS: list[Any] = [
 @pytest.mark.parametrize(("text", "settings", "wire"), ANSWERS)
 def test_answers_are_cleaned(text: str, settings: dict[str, Any], wire: bytes) -> None:
     """Whatever a backend says, only text in the listener's charset leaves, with CRLF line ends and of bounded size."""
-    assert answer(factory(FakeBackend(Answered(text)), **settings), b"x\r\n") == wire
+    assert answer(make_listener(FakeBackend(Answered(text)), **settings), b"x\r\n") == wire
 
 
 @pytest.mark.parametrize(("case_sensitive", "wire"), [(False, b"hi\r\n"), (True, b"No such user\r\n")])
 def test_case(case_sensitive: bool, wire: bytes) -> None:
     """Names are found whatever their case, unless told otherwise."""
-    assert answer(factory(FakeBackend(Answered("hi")), case_sensitive=case_sensitive), b"X\r\n") == wire
+    assert answer(make_listener(FakeBackend(Answered("hi")), case_sensitive=case_sensitive), b"X\r\n") == wire
 
 
 def test_backend_sees_lower_case() -> None:
     """A backend is given the name in lower case, so that case cannot get round a cache."""
     backend = FakeBackend(Answered("hi"))
-    answer(factory(backend), b"X\r\n")
+    answer(make_listener(backend), b"X\r\n")
     assert [query.user for query in backend.queries] == ["x"]
 
 
 @pytest.mark.parametrize(("size", "wire"), [(512, b"No such user\r\n"), (513, b"Invalid query\r\n")])
 def test_max_query_bytes(size: int, wire: bytes) -> None:
     """A line may be as long as max_query_bytes, its end not counted."""
-    assert answer(factory(), b"n" * size + b"\r\n") == wire
+    assert answer(make_listener(), b"n" * size + b"\r\n") == wire
 
 
 def test_half_closeable() -> None:
     """The protocol provides what makes Twisted leave a half-closed connection open."""
-    assert verifyObject(IHalfCloseableProtocol, FingerProtocol(factory(), "unix"))
+    assert verifyObject(IHalfCloseableProtocol, FingerProtocol(make_listener(), "unix"))
 
 
 class StaticAnswerTests(TestCase):
@@ -345,7 +346,7 @@ class StaticAnswerTests(TestCase):
     def test_no_deferred_and_no_timer_of_its_own(self) -> None:
         """An answer that needs no waiting makes no Deferred; all connections share one timer."""
         clock = Clock()
-        listener = factory(FakeBackend(Answered("hi")), clock=clock)
+        listener = make_listener(FakeBackend(Answered("hi")), clock=clock)
         made: list[object] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Deferred, "__init__", made.append)
@@ -357,7 +358,7 @@ class StaticAnswerTests(TestCase):
     def test_no_timer_without_clients(self) -> None:
         """Some time after the last client has gone no timer is left."""
         clock = Clock()
-        answer(factory(FakeBackend(Answered("hi")), clock=clock), b"x\r\n")
+        answer(make_listener(FakeBackend(Answered("hi")), clock=clock), b"x\r\n")
         clock.pump([1.0] * 5)
         assert clock.getDelayedCalls() == []
 
@@ -370,7 +371,7 @@ class DeadlineTests(TestCase):
 
     def test_query_timeout(self) -> None:
         """A client that asks nothing is closed on after query_timeout, and no sooner."""
-        transport = connect(factory(clock=self.clock, query_timeout=10))
+        transport = connect(make_listener(clock=self.clock, query_timeout=10))
         self.clock.pump([0.5] * 19)
         assert transport.closed == ""
         self.clock.pump([0.5] * 2)
@@ -378,7 +379,7 @@ class DeadlineTests(TestCase):
 
     def test_slow_loris(self) -> None:
         """A byte every second does not prolong query_timeout."""
-        transport = connect(factory(clock=self.clock, query_timeout=10))
+        transport = connect(make_listener(clock=self.clock, query_timeout=10))
         for _ in range(10):
             transport.protocol.dataReceived(b"z")
             self.clock.advance(1)
@@ -388,7 +389,7 @@ class DeadlineTests(TestCase):
         """When answer_timeout is up the client is told, and the backend's work cancelled."""
         cancelled: list[object] = []
         backend = FakeBackend(Deferred(cancelled.append))
-        transport = connect(factory(backend, clock=self.clock, answer_timeout=5))
+        transport = connect(make_listener(backend, clock=self.clock, answer_timeout=5))
         transport.protocol.dataReceived(b"x\r\n")
         self.clock.pump([0.5] * 9)
         assert (transport.sent(), cancelled) == (b"", [])
@@ -398,7 +399,8 @@ class DeadlineTests(TestCase):
 
     def test_answer_timeout_counts_from_the_line(self) -> None:
         """The time that the line took to arrive is not taken from the answer's."""
-        transport = connect(factory(FakeBackend(Deferred()), clock=self.clock, query_timeout=10, answer_timeout=5))
+        backend = FakeBackend(Deferred())
+        transport = connect(make_listener(backend, clock=self.clock, query_timeout=10, answer_timeout=5))
         self.clock.pump([1.0] * 9)
         transport.protocol.dataReceived(b"x\r\n")
         self.clock.pump([1.0] * 4)
@@ -409,25 +411,25 @@ class DeadlineTests(TestCase):
     def test_client_that_never_reads(self) -> None:
         """A client that does not take its answer by the deadline is cut off."""
         for size in (10, 60000):
-            listener = factory(FakeBackend(Answered("y" * size)), clock=self.clock, answer_timeout=5)
+            listener = make_listener(FakeBackend(Answered("y" * size)), clock=self.clock, answer_timeout=5)
             transport = connect(listener, reads=False)
             transport.protocol.dataReceived(b"x\r\n")
             self.clock.pump([0.5] * 9)
             assert transport.closed == ""
             self.clock.pump([0.5] * 2)
             assert transport.closed == "aborted"
-            assert listener.traffic.protocols == set()
+            assert listener.connections.open == set()
 
     def test_client_that_neither_reads_nor_is_answered(self) -> None:
         """A client that does not even take the message of a timeout is cut off two seconds later."""
-        transport = connect(factory(FakeBackend(Deferred()), clock=self.clock, answer_timeout=5), reads=False)
+        transport = connect(make_listener(FakeBackend(Deferred()), clock=self.clock, answer_timeout=5), reads=False)
         transport.protocol.dataReceived(b"x\r\n")
         self.clock.pump([0.5] * 15)
         assert transport.closed == "aborted"
 
     def test_linger(self) -> None:
         """A client that may send more is read for two seconds after its answer, and no longer."""
-        transport = connect(factory(FakeBackend(Answered("hi")), clock=self.clock))
+        transport = connect(make_listener(FakeBackend(Answered("hi")), clock=self.clock))
         transport.protocol.dataReceived(b"x\r\nmore")
         assert (transport.sent(), transport.half_closed, transport.closed) == (b"hi\r\n", True, "")
         self.clock.pump([0.5] * 3)
@@ -437,29 +439,30 @@ class DeadlineTests(TestCase):
 
     def test_linger_ends_with_the_client(self) -> None:
         """A client that closes its side after its answer is closed on at once."""
-        transport = connect(factory(FakeBackend(Answered("hi")), clock=self.clock))
+        transport = connect(make_listener(FakeBackend(Answered("hi")), clock=self.clock))
         transport.protocol.dataReceived(b"x\r\nmore")
         transport.protocol.readConnectionLost()
         assert transport.closed == "clean"
 
     async def test_slow_reader(self) -> None:
         """A client that begins to read long after its answer was handed to the kernel still gets it whole."""
-        listener = factory(FakeBackend(Answered("z" * 60_000)), clock=self.clock)
-        port = reactor.listenTCP(0, listener, interface="127.0.0.1")
+        listener = make_listener(FakeBackend(Answered("z" * 60_000)), clock=self.clock)
+        port = reactor.listenTCP(0, FingerFactory(listener), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", port.getHost().port))
             client.sendall(b"x\r\n")
-            await until(lambda: any(each._handed_over for each in listener.traffic.protocols), "the handing over")
+            connections = listener.connections.open
+            await until(lambda: any(each.due == LINGER_SECONDS for each in connections), "the handing over")
             self.clock.pump([0.5] * 6)
-            await until(lambda: not listener.traffic.protocols, "the connection's end")
+            await until(lambda: not connections, "the connection's end")
             assert await in_thread(lambda: receive_all(client)) == b"z" * 60_000 + b"\r\n"
 
     def test_client_that_has_closed_its_side(self) -> None:
         """A long answer to a client that has closed its side already is closed on at once."""
         backend = FakeBackend(Deferred())
-        transport = connect(factory(backend, clock=self.clock))
+        transport = connect(make_listener(backend, clock=self.clock))
         transport.protocol.dataReceived(b"x\r\n")
         transport.protocol.readConnectionLost()
         backend.says.callback(Answered("z" * 60_000))
@@ -468,7 +471,7 @@ class DeadlineTests(TestCase):
     def test_flood(self) -> None:
         """After 64 KiB beyond its line a client is cut off, an answer under way or not."""
         for backend in (FakeBackend(Answered("hi")), FakeBackend(Deferred())):
-            transport = connect(factory(backend, clock=self.clock))
+            transport = connect(make_listener(backend, clock=self.clock))
             transport.protocol.dataReceived(b"x\r\nmore")
             transport.protocol.dataReceived(b"z" * 65536)
             assert transport.closed == ""
@@ -481,13 +484,13 @@ class ConnectionCountTests(TestCase):
 
     def test_more_than_twice_too_many(self) -> None:
         """Clients that do not even take their refusal, as under TLS they can, are bounded too."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections=2)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections=2)
         clients = [connect(listener, reads=False) for _ in range(5)]
         assert [client.closed for client in clients] == ["", "", "", "", "aborted"]
 
     def test_counted_and_freed(self) -> None:
         """So many clients at once are served and one more is busy, again and again as they come and go."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections=5)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections=5)
         for _ in range(3):
             clients = [connect(listener) for _ in range(5)]
             over = connect(listener)
@@ -497,20 +500,20 @@ class ConnectionCountTests(TestCase):
                 assert client.sent() == b""
                 client.protocol.dataReceived(b"x\r\n")
                 assert client.sent() == b"hi\r\n"
-            assert listener.traffic.protocols == set()
+            assert listener.connections.open == set()
 
     def test_freed_by_clients_that_vanish(self) -> None:
         """Clients that ask nothing and go free their places."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections=5)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections=5)
         for _ in range(15):
             connect(listener).abortConnection()
         assert answer(listener, b"x\r\n") == b"hi\r\n"
 
     def test_refused_clients_do_not_pile_up(self) -> None:
         """Clients that are refused are closed on at once."""
-        listener = factory(FakeBackend(Answered("hi")), max_connections=5)
+        listener = make_listener(FakeBackend(Answered("hi")), max_connections=5)
         transports = [connect(listener) for _ in range(50)]
-        assert len(listener.traffic.protocols) == 5
+        assert len(listener.connections.open) == 5
         assert {transport.closed for transport in transports[5:]} == {"clean"}
 
 
@@ -523,14 +526,14 @@ class FailureTests(TestCase):
     def test_unforeseen_exception(self) -> None:
         """What a backend raises is logged with its traceback, and the client sees nothing of it."""
         backend = FakeBackend(ZeroDivisionError("secret"))
-        assert answer(factory(backend), b"x\r\n") == b"Internal error in server\r\n"
+        assert answer(make_listener(backend), b"x\r\n") == b"Internal error in server\r\n"
         (logged,) = self._errors(ZeroDivisionError)
         assert "fakes.py" in logged.getTraceback()
 
     def test_unforeseen_exception_later(self) -> None:
         """Likewise where it is raised after a wait."""
         backend = FakeBackend(Deferred())
-        transport = connect(factory(backend))
+        transport = connect(make_listener(backend))
         transport.protocol.dataReceived(b"x\r\n")
         backend.says.errback(ZeroDivisionError("secret"))
         assert transport.sent() == b"Internal error in server\r\n"
@@ -545,20 +548,21 @@ class FailureTests(TestCase):
                 raise ZeroDivisionError
 
         router: Any = Router([Route("r", Broken(), users=("x",))])
-        assert answer(factory(router=router), b"x\r\n") == b"Internal error in server\r\n"
+        assert answer(make_listener(router=router), b"x\r\n") == b"Internal error in server\r\n"
         assert len(self._errors(ZeroDivisionError)) == 1
 
     def test_reason_is_logged(self) -> None:
         """The reason of a failure is logged, escaped, and the client sees nothing of it."""
         with capturedLogs() as events:
-            assert answer(factory(FakeBackend(Failed("10.0.0.1 \x1b"))), b"x\r\n") == b"Internal error in server\r\n"
+            listener = make_listener(FakeBackend(Failed("10.0.0.1 \x1b")))
+            assert answer(listener, b"x\r\n") == b"Internal error in server\r\n"
         assert [event["why"] for event in events] == ["10.0.0.1 \\x1b"]
 
     def test_client_gone(self) -> None:
         """When the client goes the work for it is cancelled."""
         cancelled: list[object] = []
         backend = FakeBackend(Deferred(cancelled.append))
-        transport = connect(factory(backend))
+        transport = connect(make_listener(backend))
         transport.protocol.dataReceived(b"x\r\n")
         transport.abortConnection()
         assert cancelled == [backend.says]
@@ -567,7 +571,7 @@ class FailureTests(TestCase):
     def test_exception_where_nobody_waits(self) -> None:
         """What a backend raises as its work is cancelled reaches no client."""
         backend = FakeBackend(Deferred(lambda deferred: deferred.errback(ZeroDivisionError())))
-        transport = connect(factory(backend))
+        transport = connect(make_listener(backend))
         transport.protocol.dataReceived(b"x\r\n")
         transport.abortConnection()
         assert transport.sent() == b""
@@ -580,7 +584,7 @@ class AccessLogTests(TestCase):
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "log")
-            listener = factory(backend, clock=clock, log=path, **settings)
+            listener = make_listener(backend, clock=clock, log=path, **settings)
             act(connect(listener), clock)
             listener.access_log.close()
             (line,) = path.read_text().splitlines()
@@ -607,7 +611,7 @@ class AccessLogTests(TestCase):
         def act(transport: FakeTransport, _: Clock) -> None:
             transport.protocol.dataReceived(b"hal")
             transport.abortConnection()
-            connect(transport.protocol.factory).abortConnection()
+            connect(transport.protocol.listener).abortConnection()
 
         entry = self._entry(None, act)
         assert (entry["query"], entry["outcome"], entry["bytes"]) == ("hal", "gone", 0)

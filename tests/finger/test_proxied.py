@@ -15,9 +15,10 @@ from twisted.trial.unittest import TestCase
 from fingergw.core.addresses import Networks
 from fingergw.core.outcome import Answered
 from fingergw.finger.factory import Closed, FingerFactory
+from fingergw.finger.listener import Listener
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
-from tests.support.listener import connect, factory
+from tests.support.listener import connect, make_listener
 
 PROXIES = Networks([ip_network("203.0.113.0/24")])
 PROXY = "203.0.113.1"
@@ -25,10 +26,10 @@ V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 79\r\n"
 V2_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 
 
-def proxied(**settings: Any) -> tuple[FingerFactory, FakeBackend]:
-    """Return the factory of a listener that only proxies reach, and its backend."""
+def proxied(**settings: Any) -> tuple[Listener, FakeBackend]:
+    """Return a listener that only proxies reach, and its backend."""
     backend = FakeBackend(Answered("hi"))
-    return factory(backend, trusted_proxies=PROXIES, **settings), backend
+    return make_listener(backend, trusted_proxies=PROXIES, **settings), backend
 
 
 class HeaderTests(TestCase):
@@ -76,7 +77,7 @@ class HeaderTests(TestCase):
             transport.protocol.dataReceived(data)
             transport.protocol.dataReceived(b"x\r\n")
         assert (transport.sent(), transport.closed) == (b"", "clean")
-        assert listener.traffic.outcomes == {("", outcome): 1}
+        assert listener.connections.meter.outcomes == {("", outcome): 1}
         assert backend.queries == []
 
     def test_malformed(self) -> None:
@@ -98,7 +99,7 @@ class HeaderTests(TestCase):
             transport.protocol.dataReceived(begun)
             clock.pump([1.0] * 13)
             assert (transport.sent(), transport.closed) == (b"", "clean")
-            assert listener.traffic.outcomes == {("", "timeout"): 1}
+            assert listener.connections.meter.outcomes == {("", "timeout"): 1}
 
     def test_header_and_query_share_the_time(self) -> None:
         """A query that comes too late after a timely header ends the connection too."""
@@ -114,8 +115,8 @@ class HeaderTests(TestCase):
         """Anyone else is closed on before a byte is read, and counted."""
         listener, _ = proxied()
         for address in (IPv4Address("TCP", "192.0.2.1", 1), None):
-            assert isinstance(listener.buildProtocol(address), Closed)
-        assert listener.traffic.outcomes == {("", "untrusted_proxy"): 2}
+            assert isinstance(FingerFactory(listener).buildProtocol(address), Closed)
+        assert listener.connections.meter.outcomes == {("", "untrusted_proxy"): 2}
 
 
 class LimitTests(TestCase):
@@ -131,14 +132,14 @@ class LimitTests(TestCase):
         assert [transport.sent() for transport in transports] == [b"", b"Too many queries, try again later\r\n", b""]
         for transport in transports:
             transport.abortConnection()
-        assert len(listener.traffic.connections) == 0
+        assert len(listener.connections.per_client) == 0
 
     def test_before_the_header(self) -> None:
         """Connections whose header has not come count for the listener, and for no client."""
         listener, _ = proxied(max_connections=3, max_connections_per_client=1)
         transports = [connect(listener, client=PROXY) for _ in range(4)]
         assert [transport.sent()[:8] for transport in transports] == [b"", b"", b"", b"Too many"]
-        assert len(listener.traffic.connections) == 0
+        assert len(listener.connections.per_client) == 0
 
 
 class RealTests(GatewayCase):
@@ -187,4 +188,4 @@ class RealTests(GatewayCase):
         """From an address that is not trusted no header is believed."""
         gateway = self._start("10.0.0.0/8", self.write("log", ""))
         assert await self.ask(gateway, V1 + b"x\r\n") == b""
-        assert gateway.listeners[0].factory.traffic.outcomes == {("", "untrusted_proxy"): 1}
+        assert gateway.listeners[0].connections.meter.outcomes == {("", "untrusted_proxy"): 1}

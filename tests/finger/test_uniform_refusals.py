@@ -17,10 +17,10 @@ from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.routing import Route, Router, glob, regex
-from fingergw.finger.factory import FingerFactory
+from fingergw.finger.listener import Listener
 from tests.support import GatewayCase, Upstream, response, until
 from tests.support.fakes import FakeBackend
-from tests.support.listener import FakeTransport, connect, factory
+from tests.support.listener import FakeTransport, connect, make_listener
 
 INSIDER, OUTSIDER = "10.0.0.1", "192.0.2.1"
 NO_USER = b"No such user\r\n"
@@ -120,16 +120,16 @@ class Still(MemoryReactorClock):
         raise AssertionError("a connection is made")
 
 
-def compiled(folder: Path, text: str) -> list[FingerFactory]:
-    """Return the factories of a gateway's listeners, on a reactor that lets nothing be started."""
+def compiled(folder: Path, text: str) -> list[Listener]:
+    """Return a gateway's listeners, on a reactor that lets nothing be started."""
     path = folder / "fingergw.toml"
     path.write_text(LISTENERS + text)
     gateway = fingergw.make_service(fingergw.load(path), Still())
     assert isinstance(gateway, Gateway)
-    return [listener.factory for listener in gateway.listeners]
+    return [service.plan.listener for service in gateway.listeners]
 
 
-def seen(listener: FingerFactory, line: bytes, client: str = OUTSIDER, before: bytes = b"") -> tuple[bytes, str, bool]:
+def seen(listener: Listener, line: bytes, client: str = OUTSIDER, before: bytes = b"") -> tuple[bytes, str, bool]:
     """Return all that a client sees of its answer, which has come before anything else can happen.
 
     :param before: what the client sends before its line.
@@ -146,8 +146,8 @@ def seen(listener: FingerFactory, line: bytes, client: str = OUTSIDER, before: b
     return result
 
 
-def _calls(listener: FingerFactory) -> set[object]:
-    clock: Any = listener.clock
+def _calls(listener: Listener) -> set[object]:
+    clock: Any = listener.connections.clock
     return set(clock.getDelayedCalls())
 
 
@@ -201,7 +201,7 @@ def test_where_others_are_asked(says: Outcome, first: bool) -> None:
         Route("regex", Chain((("own", own),)), match=regex("[a-z]ecret"), clients=networks),
     ]
     open_to_all = [Route("all", Chain((("other", other),)), match=glob("*"))]
-    listener = factory(router=Router([*restricted, *open_to_all] if first else [*open_to_all, *restricted]))
+    listener = make_listener(router=Router([*restricted, *open_to_all] if first else [*open_to_all, *restricted]))
     assert seen(listener, b"secret\r\n") == seen(listener, b"nobody\r\n")
     assert [query.user for query in other.queries] == ["secret", "nobody"]
     assert own.queries == []
@@ -213,7 +213,7 @@ def test_a_proxy_lends_nobody_its_address(proxied: str) -> None:
     own = FakeBackend(Answered("secret"))
     networks = Networks([ip_network("10.0.0.0/8")])
     router = Router([Route("exact", Chain((("own", own),)), users=("secret",), clients=networks)])
-    listener = factory(router=router, trusted_proxies=networks)
+    listener = make_listener(router=router, trusted_proxies=networks)
     header = f"PROXY TCP4 {OUTSIDER} 192.0.2.9 40000 79\r\n".encode()
     assert seen(listener, f"{proxied}\r\n".encode(), INSIDER, header) == seen(listener, b"nobody\r\n", INSIDER, header)
     assert own.queries == []
@@ -300,10 +300,10 @@ class AskedTests(GatewayCase):
     """Backends that are at work for those who may use them."""
 
     def _seen(self, gateway: Gateway, line: bytes) -> tuple[bytes, str, bool]:
-        return seen(gateway.listeners[PUBLIC].factory, line)
+        return seen(gateway.listeners[PUBLIC].plan.listener, line)
 
     async def _insider(self, gateway: Gateway, line: bytes = b"secret\r\n") -> bytes:
-        transport: FakeTransport = connect(gateway.listeners[PUBLIC].factory, client=INSIDER)
+        transport: FakeTransport = connect(gateway.listeners[PUBLIC].plan.listener, client=INSIDER)
         transport.protocol.dataReceived(line)
         await until(lambda: transport.closed, "the answer")
         return transport.sent()
@@ -380,7 +380,7 @@ def test_work() -> None:
     def work(line: bytes) -> int:
         Counting.looked = 0
         route = Route("r", Chain((("b", FakeBackend(Answered("x"))),)), users=("secret",), clients=Counting([]))
-        seen(factory(router=Router([route])), line)
+        seen(make_listener(router=Router([route])), line)
         return Counting.looked
 
     assert work(b"secret\r\n") == work(b"nobody\r\n") == 1

@@ -125,7 +125,7 @@ class HandshakeCase(GatewayCase):
                 act(client)
 
         await deferToThread(work)
-        await until(lambda: not gateway.listeners[0].factory.traffic.protocols, "the connection's end")
+        await until(lambda: not gateway.listeners[0].connections.open, "the connection's end")
 
     async def logged(self, gateway: Gateway) -> list[list[str]]:
         """Stop the gateway, and return client, query and outcome of each line of its access log."""
@@ -142,7 +142,7 @@ class FailingTests(HandshakeCase):
         for endpoint in ENDPOINTS:
             for name, (act, why) in FAILING.items():
                 gateway = self.begin(endpoint)
-                refusals = gateway.listeners[0].factory.traffic.refusals
+                refusals = gateway.listeners[0].connections.meter.rejections
                 with capturedLogs() as events:
                     await self.act(gateway, act)
                     await until(partial(refusals.get, "bad_handshake"), name)
@@ -158,7 +158,7 @@ class FailingTests(HandshakeCase):
         for data in (b"", HELLO_BYTES[:9], HELLO_BYTES):
             await self.act(gateway, sends(data))
         assert await self.logged(gateway) == [["127.0.0.1", '""', "timeout"]] * 3
-        assert gateway.listeners[0].factory.traffic.refusals == {}
+        assert gateway.listeners[0].connections.meter.rejections == {}
 
     async def test_denied(self) -> None:
         """Who is denied has the line for that alone."""
@@ -189,7 +189,7 @@ class FailingTests(HandshakeCase):
         for act in (breaks_off(b""), breaks_off(b"", reset=True)):
             await self.act(gateway, act)
         assert await self.logged(gateway) == []
-        assert gateway.listeners[0].factory.traffic.refusals == {}
+        assert gateway.listeners[0].connections.meter.rejections == {}
 
     async def test_done(self) -> None:
         """One that is closed after its handshake is as one without TLS: gone in the middle of its query, or nothing."""

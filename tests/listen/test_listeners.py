@@ -20,12 +20,14 @@ from fingergw.app.build import problems
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ListenError
 from fingergw.core.outcome import Answered
+from fingergw.finger.factory import FingerFactory
+from fingergw.finger.service import ListenerService
 from fingergw.listen import binding as binding_module
-from fingergw.listen.binding import ListenerService, Plan
+from fingergw.listen.binding import Plan
 from fingergw.listen.listening import anchor, check, is_reachable, parse
 from tests.support import GatewayCase, free_port, in_thread, listens, port_of, reactor, receive_all, until
 from tests.support.fakes import FakeBackend
-from tests.support.listener import factory, put
+from tests.support.listener import make_listener, put
 
 ANCHORED = [
     ("tcp:79", "tcp:79"),
@@ -271,7 +273,7 @@ class BindingTests(GatewayCase):
     """Listeners that cannot be bound."""
 
     def _taken(self) -> int:
-        port = reactor.listenTCP(0, factory(), interface="127.0.0.1")
+        port = reactor.listenTCP(0, FingerFactory(make_listener()), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return int(port.getHost().port)
 
@@ -297,7 +299,7 @@ class BindingTests(GatewayCase):
 
     async def test_can_be_started_again(self) -> None:
         """Once the address is free the same service can be started."""
-        blocker = reactor.listenTCP(0, factory(), interface="127.0.0.1")
+        blocker = reactor.listenTCP(0, FingerFactory(make_listener()), interface="127.0.0.1")
         gateway = self._make(listener(f"tcp:{blocker.getHost().port}:interface=127.0.0.1") + HELLO)
         with pytest.raises(ListenError):
             gateway.privilegedStartService()
@@ -314,7 +316,7 @@ class BindingTests(GatewayCase):
         await gateway.stopService()
         gateway.privilegedStartService()
         gateway.startService()
-        assert not gateway.listeners[0].factory.traffic.draining
+        assert not gateway.listeners[0].connections.draining
         assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
 
     async def test_missing_folder(self) -> None:
@@ -358,9 +360,9 @@ class BindingTests(GatewayCase):
         """An endpoint whose binding outlasts the start reports a failure when it comes, and none when it is stopped."""
         for stopped, expected in ((False, ['listener "l" (slow:) cannot be bound: no']), (True, [])):
             binding: Deferred[Any] = Deferred()
-            rules = factory()
+            own = make_listener()
             errors: list[str] = []
-            service = ListenerService(Plan('listener "l"', "slow:", ("slow:", 0), rules, rules), reactor)
+            service = ListenerService(Plan('listener "l"', "slow:", ("slow:", 0), FingerFactory(own), own), reactor)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(binding_module, "parse", lambda *_, binding=binding: SlowEndpoint(binding))
                 service.privilegedStartService()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -18,10 +19,11 @@ from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.query import to_wire
 from fingergw.core.routing import Route, Router
-from fingergw.finger.factory import FingerFactory, Limits
+from fingergw.core.rules import Limits, Rules
+from fingergw.finger.connections import Connections
+from fingergw.finger.factory import FingerFactory
+from fingergw.finger.listener import Listener
 from fingergw.finger.protocol import FingerProtocol
-from fingergw.finger.proxied import ProxiedFactory
-from fingergw.finger.traffic import Traffic
 from fingergw.telemetry.access_log import AccessLog
 
 
@@ -33,11 +35,13 @@ def router_to(backend: object, user: str = "x") -> Router[Chain]:
 
 def put(gateway: Gateway, backend: object) -> None:
     """Have a backend asked for the name "x" on all of a gateway's listeners."""
-    for listener in gateway.listeners:
-        listener.factory.router = router_to(backend)
+    for service in gateway.listeners:
+        plan, before = service.plan, service.plan.listener
+        listener = evolve(before, rules=evolve(before.rules, router=router_to(backend)))
+        service.activate(evolve(plan, factory=FingerFactory(listener), listener=listener))
 
 
-def factory(
+def make_listener(
     backend: object = None,
     *,
     clock: Clock | None = None,
@@ -50,12 +54,12 @@ def factory(
     allow: Networks | None = None,
     trusted_proxies: Networks | None = None,
     **limits: Any,
-) -> FingerFactory:
-    """Return a listener's factory that has no listener, with the contract's limits and answers.
+) -> Listener:
+    """Return a listener without a socket, with the contract's limits and answers.
 
-    :param trusted_proxies: if there are any, it is one that only proxies reach.
+    :param trusted_proxies: if there are any, it is one that only these reach.
     """
-    texts = {
+    texts: dict[Any, str] = {
         "no_such_user": "No such user",
         "internal_error": "Internal error in server",
         "list_denied": "Finger online user list denied",
@@ -78,26 +82,21 @@ def factory(
         "rate": None,
         **limits,
     }
-    settings: dict[str, Any] = {
-        "listener": "l",
-        "router": router or router_to(backend),
-        "limits": Limits(**values),
-        "refusals": {name: to_wire(text, charset) for name, text in texts.items()},
-        "charset": charset,
-        "case_sensitive": case_sensitive,
-        "allow": allow,
-        "deny": None,
-        "forwarding": Forwarding({}, frozenset(), 3),
-        "decoy_delay": decoy_delay,
-        "access_log": access_log,
-        "clock": clock,
-        "traffic": Traffic(clock),
-    }
-    if trusted_proxies is not None:
-        made: FingerFactory = ProxiedFactory(**settings, trusted_proxies=trusted_proxies)
-    else:
-        made = FingerFactory(**settings)
-    made.come_into_force(None)
+    rules = Rules(
+        listener="l",
+        router=router or router_to(backend),
+        limits=Limits(**values),
+        refusals={name: to_wire(text, charset) for name, text in texts.items()},
+        charset=charset,
+        case_sensitive=case_sensitive,
+        allow=allow,
+        deny=None,
+        forwarding=Forwarding({}, frozenset(), 3),
+        decoy_delay=decoy_delay,
+        trusted_proxies=trusted_proxies,
+    )
+    made = Listener(rules, Connections(clock), access_log)
+    made.activate(None)
     return made
 
 
@@ -136,12 +135,12 @@ class FakeTransport(StringTransport):
             self.protocol.connectionLost(Failure(error))
 
 
-def connect(listener: FingerFactory, *, reads: bool = True, client: str = "unix") -> FakeTransport:
-    """Connect a client to a factory.
+def connect(listener: Listener, *, reads: bool = True, client: str = "unix") -> FakeTransport:
+    """Connect a client to a listener.
 
     :param client: its address.
     """
-    protocol = listener.buildProtocol(None if client == "unix" else IPv4Address("TCP", client, 1))
+    protocol = FingerFactory(listener).buildProtocol(None if client == "unix" else IPv4Address("TCP", client, 1))
     assert isinstance(protocol, FingerProtocol)
     transport = FakeTransport(protocol, reads=reads)
     protocol.makeConnection(transport)

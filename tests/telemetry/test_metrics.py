@@ -196,7 +196,7 @@ class MetricsTest(WatchedCase):
         """A histogram has a query in each bucket that it took no longer than, and all of them in the last."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for seconds in (0.0005, 0.0025, 0.003, 700.0):
-            gateway.listeners[0].factory.traffic.took("hello", seconds)
+            gateway.listeners[0].connections.meter.took("hello", seconds)
         text = await self.scrape(gateway)
         for bound, count in (("0.001", 1), ("0.0025", 2), ("0.005", 3), ("10.0", 3), ("+Inf", 4)):
             self.assertEqual(value(text, "fingergw_query_duration_seconds_bucket", route="hello", le=bound), count)
@@ -207,9 +207,9 @@ class MetricsTest(WatchedCase):
         """Open connections are shown beside how many there may be."""
         gateway = self.start(HERE + "limits = { max_connections = 7, max_waiting = 5 }\n" + ADMIN + HELLO)
         await self.connect(gateway)
-        await until(lambda: gateway.listeners[0].factory.traffic.protocols, "the connection")
+        await until(lambda: gateway.listeners[0].connections.open, "the connection")
         await self.ask(gateway, b"hello\r\n")
-        await until(lambda: len(gateway.listeners[0].factory.traffic.protocols) == 1, "the end of the other")
+        await until(lambda: len(gateway.listeners[0].connections.open) == 1, "the end of the other")
         text = await self.scrape(gateway)
         self.assertEqual(value(text, "fingergw_connections", listener="here"), 1)
         self.assertEqual(value(text, "fingergw_connections_accepted_total", listener="here"), 2)

@@ -62,7 +62,7 @@ def addresses(gateway: Gateway) -> dict[str, str | list[Any]]:
     for listener in gateway.listeners:
         assert listener.port is not None
         address: Any = listener.port.getHost()
-        bound[listener.factory.listener] = (
+        bound[listener.rules.listener] = (
             [address.host, address.port] if hasattr(address, "port") else address.name.decode()
         )
     return bound
@@ -81,16 +81,16 @@ def held(gateway: Gateway) -> dict[str, Any]:
     outcomes: dict[str, dict[str, int]] = {}
     chains: list[Chain] = []
     for listener in gateway.listeners:
-        factory = listener.factory
-        name = factory.listener
-        counters[f"connections at {name}"] = len(factory.traffic.protocols)
-        counters[f"queries that wait at {name}"] = factory.traffic.waiting
-        counters[f"clients at {name}"] = len(factory.traffic.connections)
+        rules, connections = listener.rules, listener.connections
+        name = rules.listener
+        counters[f"connections at {name}"] = len(connections.open)
+        counters[f"queries that wait at {name}"] = connections.waiting
+        counters[f"clients at {name}"] = len(connections.per_client)
         noted = outcomes[name] = Counter()
-        for (_, outcome), count in factory.traffic.outcomes.items():
+        for (_, outcome), count in connections.meter.outcomes.items():
             noted[outcome] += count
-        chains += [route.target for route in factory.router.routes]
-        chains += factory.forwarding.targets.values()
+        chains += [route.target for route in rules.router.routes]
+        chains += rules.forwarding.targets.values()
     for name, backend in dict(each for chain in chains for each in chain.backends).items():
         asked = backend.backend if isinstance(backend, CachedBackend) else backend
         if isinstance(asked, CommandBackend | FingerBackend | HttpBackend):
