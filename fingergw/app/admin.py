@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import partial
 from io import BytesIO
 from ipaddress import IPv4Address
 from typing import Any
@@ -20,6 +21,7 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.addresses import parse_address
 from fingergw.core.forwarding import normal_host
 from fingergw.telemetry.metrics import Exposition
+from fingergw.telemetry.readings import ListenerReading, Readings, StoreReading
 
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST_SECONDS = 10.0
@@ -40,10 +42,36 @@ def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Si
     :param hosts: the names that it may be asked for by, beside ``localhost`` and addresses.
     """
     root = _Nothing()
-    root.putChild(b"metrics", _Metrics(Exposition(gateway)))
+    root.putChild(b"metrics", _Metrics(Exposition(partial(_read, gateway))))
     root.putChild(b"healthz", _Health())
     root.putChild(b"readyz", _Readiness(gateway))
     return _AdminSite(root, reactor, frozenset({"localhost", *map(normal_host, hosts)}))
+
+
+def _read(gateway: Gateway) -> Readings:
+    """Return what the metrics show of a gateway, as it is now."""
+    parts, store = gateway.parts, gateway.parts.store
+    return Readings(
+        is_ready=not gateway.unready(),
+        reloads=gateway.reloads,
+        last_reload_applied=gateway.last_reload_applied,
+        configured_at=gateway.configured_at,
+        lost_lines=parts.access_log.lost,
+        listeners=[
+            ListenerReading(
+                name=each.rules.listener,
+                limits=each.rules.limits,
+                meter=each.connections.meter,
+                open_connections=len(each.connections.open),
+                waiting=each.connections.waiting,
+            )
+            for each in gateway.listeners
+        ],
+        backends=parts.meters,
+        cache_entries=parts.memory.entries,
+        cache_bytes=parts.memory.bytes,
+        store=None if store is None else StoreReading(store.is_open, store.failures),
+    )
 
 
 def _is_known(authority: bytes, names: Collection[str]) -> bool:

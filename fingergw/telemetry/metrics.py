@@ -16,8 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fingergw.app.gateway import Gateway
 from fingergw.telemetry.meters import BUCKETS_SECONDS, RejectReason, Times
+from fingergw.telemetry.readings import Readings
 
 M = TypeVar("M", bound=Metric)
 V = TypeVar("V")
@@ -33,11 +33,14 @@ _ROWS_AT_ONCE = 25
 
 
 class Exposition:
-    """A gateway's metrics, to be made into text."""
+    """A gateway's metrics, to be made into text.
 
-    def __init__(self, gateway: Gateway) -> None:
+    :param read: reads what there is to show, each time that somebody asks for it.
+    """
+
+    def __init__(self, read: Callable[[], Readings]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_GatewayCollector(gateway))
+        self._registry.register(_GatewayCollector(read))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
@@ -75,13 +78,13 @@ class _Family(Collector):
 
 
 class _GatewayCollector(Collector):
-    """Reads a gateway's counters. A family can come in parts, one after the other.
+    """What was read of a gateway, as families of metrics. One can come in parts, one after the other.
 
     Labels are names from the configuration and words of our own alone, never anything that a client sent.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, read: Callable[[], Readings]) -> None:
+        self._read = read
         versions = {
             "version": version("fingergw"),
             "python": platform.python_version(),
@@ -92,132 +95,135 @@ class _GatewayCollector(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
+        readings = self._read()
         yield self._build
-        yield from self._state()
-        yield from self._queries()
-        yield from self._connections()
-        yield from self._backends()
-        yield from self._cache()
+        yield from _state(readings)
+        yield from _queries(readings)
+        yield from _connections(readings)
+        yield from _backends(readings)
+        yield from _cache(readings)
 
-    def _state(self) -> Iterator[Metric]:
-        gateway = self._gateway
-        yield GaugeMetricFamily(
-            "fingergw_ready", "Whether all listeners are bound, and it does not drain.", not gateway.unready()
-        )
-        yield from _counter(
-            "fingergw_reloads",
-            "Reloads, by what came of them.",
-            ["result"],
-            [([result], gateway.reloads[result]) for result in _RELOADS],
-        )
-        yield GaugeMetricFamily(
-            "fingergw_config_last_reload_successful",
-            "Whether the file as it was last read is in force.",
-            gateway.last_reload_applied,
-        )
-        yield GaugeMetricFamily(
-            "fingergw_config_loaded_timestamp_seconds",
-            "When the configuration in force was loaded, in seconds since 1970.",
-            gateway.configured_at,
-        )
+
+def _state(readings: Readings) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "fingergw_ready", "Whether all listeners are bound, and it does not drain.", readings.is_ready
+    )
+    yield from _counter(
+        "fingergw_reloads",
+        "Reloads, by what came of them.",
+        ["result"],
+        [([result], readings.reloads[result]) for result in _RELOADS],
+    )
+    yield GaugeMetricFamily(
+        "fingergw_config_last_reload_successful",
+        "Whether the file as it was last read is in force.",
+        readings.last_reload_applied,
+    )
+    yield GaugeMetricFamily(
+        "fingergw_config_loaded_timestamp_seconds",
+        "When the configuration in force was loaded, in seconds since 1970.",
+        readings.configured_at,
+    )
+    yield CounterMetricFamily(
+        "fingergw_access_log_lost",
+        "Lines of the access log that could not be written.",
+        readings.lost_lines,
+    )
+
+
+def _queries(readings: Readings) -> Iterator[Metric]:
+    meters = [(each.name, each.meter) for each in readings.listeners]
+    yield from _counter(
+        "fingergw_queries",
+        "Lines of the access log, by what came of the query.",
+        ["listener", "route", "outcome"],
+        [([name, *key], count) for name, meter in meters for key, count in meter.outcomes.items()],
+    )
+    yield from _histogram(
+        "fingergw_query_duration_seconds",
+        "From the query's line to its answer or refusal.",
+        ["listener", "route"],
+        [([name, route], times) for name, meter in meters for route, times in meter.times.items()],
+    )
+    yield from _counter(
+        "fingergw_refusals",
+        "Connections and queries that were turned away, by reason.",
+        ["listener", "reason"],
+        [([name, reason], meter.rejections[reason]) for name, meter in meters for reason in _REASONS],
+    )
+
+
+def _connections(readings: Readings) -> Iterator[Metric]:
+    yield from _counter(
+        # fingergw_connections_total would, to OpenMetrics, be of the same name as the gauge
+        "fingergw_connections_accepted",
+        "Connections that there have been.",
+        ["listener"],
+        [([each.name], each.meter.accepted) for each in readings.listeners],
+    )
+    yield from _gauge(
+        "fingergw_connections",
+        "Connections that are open.",
+        ["listener"],
+        [([each.name], each.open_connections) for each in readings.listeners],
+    )
+    yield from _gauge(
+        "fingergw_connections_limit",
+        "How many may be open: max_connections.",
+        ["listener"],
+        [([each.name], each.limits.max_connections) for each in readings.listeners],
+    )
+    yield from _gauge(
+        "fingergw_waiting_queries",
+        "Queries that wait for a backend.",
+        ["listener"],
+        [([each.name], each.waiting) for each in readings.listeners],
+    )
+    yield from _gauge(
+        "fingergw_waiting_queries_limit",
+        "How many may wait: max_waiting.",
+        ["listener"],
+        [([each.name], each.limits.max_waiting) for each in readings.listeners],
+    )
+
+
+def _backends(readings: Readings) -> Iterator[Metric]:
+    meters = list(readings.backends.items())
+    cached = [(name, meter) for name, meter in meters if meter.cache]
+    yield from _counter(
+        "fingergw_backend_requests",
+        "How often a backend was asked, by what it said. What its cache has answered is not among it.",
+        ["backend", "outcome"],
+        [([name, outcome], meter.outcomes[outcome]) for name, meter in meters for outcome in _OUTCOMES],
+    )
+    yield from _histogram(
+        "fingergw_backend_request_duration_seconds",
+        "How long a backend took.",
+        ["backend"],
+        [([name], meter.times) for name, meter in meters],
+    )
+    yield from _counter(
+        "fingergw_cache_lookups",
+        "Queries to a backend's cache, by what there was for them.",
+        ["backend", "state"],
+        [([name, state], meter.cache[state]) for name, meter in cached for state in _CACHE_STATES],
+    )
+    yield from _counter(
+        "fingergw_cache_rescues",
+        "Queries that a backend's cache has answered because the backend had failed.",
+        ["backend"],
+        [([name], meter.cache["rescued"]) for name, meter in cached],
+    )
+
+
+def _cache(readings: Readings) -> Iterator[Metric]:
+    yield GaugeMetricFamily("fingergw_cache_entries", "Answers that are kept in memory.", readings.cache_entries)
+    yield GaugeMetricFamily("fingergw_cache_bytes", "Memory that they take, about.", readings.cache_bytes)
+    if (store := readings.store) is not None:
+        yield GaugeMetricFamily("fingergw_cache_store_up", "Whether the cache's store is in use.", store.is_open)
         yield CounterMetricFamily(
-            "fingergw_access_log_lost",
-            "Lines of the access log that could not be written.",
-            gateway.parts.access_log.lost,
+            "fingergw_cache_store_failures", "How often the cache's store has failed.", store.failures
         )
-
-    def _queries(self) -> Iterator[Metric]:
-        listeners = [(each.rules.listener, each.connections.meter) for each in self._gateway.listeners]
-        yield from _counter(
-            "fingergw_queries",
-            "Lines of the access log, by what came of the query.",
-            ["listener", "route", "outcome"],
-            [([name, *key], count) for name, meter in listeners for key, count in meter.outcomes.items()],
-        )
-        yield from _histogram(
-            "fingergw_query_duration_seconds",
-            "From the query's line to its answer or refusal.",
-            ["listener", "route"],
-            [([name, route], times) for name, meter in listeners for route, times in meter.times.items()],
-        )
-        yield from _counter(
-            "fingergw_refusals",
-            "Connections and queries that were turned away, by reason.",
-            ["listener", "reason"],
-            [([name, reason], meter.rejections[reason]) for name, meter in listeners for reason in _REASONS],
-        )
-
-    def _connections(self) -> Iterator[Metric]:
-        listeners = self._gateway.listeners
-        yield from _counter(
-            # fingergw_connections_total would, to OpenMetrics, be of the same name as the gauge
-            "fingergw_connections_accepted",
-            "Connections that there have been.",
-            ["listener"],
-            [([each.rules.listener], each.connections.meter.accepted) for each in listeners],
-        )
-        yield from _gauge(
-            "fingergw_connections",
-            "Connections that are open.",
-            ["listener"],
-            [([each.rules.listener], len(each.connections.open)) for each in listeners],
-        )
-        yield from _gauge(
-            "fingergw_connections_limit",
-            "How many may be open: max_connections.",
-            ["listener"],
-            [([each.rules.listener], each.rules.limits.max_connections) for each in listeners],
-        )
-        yield from _gauge(
-            "fingergw_waiting_queries",
-            "Queries that wait for a backend.",
-            ["listener"],
-            [([each.rules.listener], each.connections.waiting) for each in listeners],
-        )
-        yield from _gauge(
-            "fingergw_waiting_queries_limit",
-            "How many may wait: max_waiting.",
-            ["listener"],
-            [([each.rules.listener], each.rules.limits.max_waiting) for each in listeners],
-        )
-
-    def _backends(self) -> Iterator[Metric]:
-        meters = list(self._gateway.parts.meters.items())
-        cached = [(name, meter) for name, meter in meters if meter.cache]
-        yield from _counter(
-            "fingergw_backend_requests",
-            "How often a backend was asked, by what it said. What its cache has answered is not among it.",
-            ["backend", "outcome"],
-            [([name, outcome], meter.outcomes[outcome]) for name, meter in meters for outcome in _OUTCOMES],
-        )
-        yield from _histogram(
-            "fingergw_backend_request_duration_seconds",
-            "How long a backend took.",
-            ["backend"],
-            [([name], meter.times) for name, meter in meters],
-        )
-        yield from _counter(
-            "fingergw_cache_lookups",
-            "Queries to a backend's cache, by what there was for them.",
-            ["backend", "state"],
-            [([name, state], meter.cache[state]) for name, meter in cached for state in _CACHE_STATES],
-        )
-        yield from _counter(
-            "fingergw_cache_rescues",
-            "Queries that a backend's cache has answered because the backend had failed.",
-            ["backend"],
-            [([name], meter.cache["rescued"]) for name, meter in cached],
-        )
-
-    def _cache(self) -> Iterator[Metric]:
-        memory, store = self._gateway.parts.memory, self._gateway.parts.store
-        yield GaugeMetricFamily("fingergw_cache_entries", "Answers that are kept in memory.", memory.entries)
-        yield GaugeMetricFamily("fingergw_cache_bytes", "Memory that they take, about.", memory.bytes)
-        if store is not None:
-            yield GaugeMetricFamily("fingergw_cache_store_up", "Whether the cache's store is in use.", store.is_open)
-            yield CounterMetricFamily(
-                "fingergw_cache_store_failures", "How often the cache's store has failed.", store.failures
-            )
 
 
 _Rows = Sequence[tuple[list[str], V]]

@@ -15,6 +15,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from fingergw.app.gateway import Gateway
+from fingergw.telemetry.metrics import Exposition
+from fingergw.telemetry.readings import Readings
 from tests.support import HELLO, ROOT, RawServer, Upstream, response, until
 from tests.support.watched import ADMIN, WatchedCase, samples, value
 
@@ -269,6 +271,24 @@ class MetricsTest(WatchedCase):
                 self.assertLessEqual(set(re.findall(r"{{(\w+)}}", legend)), labels[name], text)
         for name, label in re.findall(r"label_values\((\w+).*, (\w+)\)", "\n".join(VARIABLES)):
             self.assertIn(label, labels[name])
+
+
+def test_what_is_shown_is_read_when_it_is_asked_for() -> None:
+    """Nothing is read before the first piece is wanted, and all is read anew for the next scrape."""
+    reloads = Counter[str]()
+    reads: list[int] = []
+
+    def read() -> Readings:
+        reads.append(1)
+        return Readings(True, reloads, True, 0.0, 0, (), {}, 0, 0, None)
+
+    exposition = Exposition(read)
+    for applied in (0, 1):
+        reloads["applied"] = applied
+        _, pieces = exposition.texts("")
+        assert len(reads) == applied
+        assert value(b"".join(pieces), "fingergw_reloads_total", result="applied") == applied
+    assert len(reads) == 2
 
 
 def test_alert_rules() -> None:
