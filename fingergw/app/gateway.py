@@ -37,7 +37,7 @@ class Gateway(MultiService):
     """
 
     parts: Parts
-    """What is in force."""
+    """What is active."""
 
     def __init__(
         self, reactor: Any, manager: ServiceManager | None = None, now: Callable[[], float] = time.time
@@ -49,7 +49,7 @@ class Gateway(MultiService):
         """How many configurations after the first were ``applied``, or ``refused``."""
         self.last_reload_applied = True
         self.configured_at = 0.0
-        """Since when what is in force is, in seconds since 1970."""
+        """Since when what is active is, in seconds since 1970."""
         self.manager = manager or ServiceManager()
         self.workers = WorkerPool(reactor)
         """What converts what may take long."""
@@ -159,10 +159,10 @@ class Gateway(MultiService):
         self.reactor.stop()
 
     async def change_to(self, parts: Parts) -> None:
-        """Put another configuration in force, or leave all as it is.
+        """Activate another configuration, or leave all as it is.
 
         New sockets are bound before any is closed, and those that stay are not touched. Connections have the rules that
-        were in force when they came, to their end.
+        were active when they came, to their end.
 
         :raises FingergwError: it cannot be done, and nothing has changed.
         """
@@ -222,7 +222,7 @@ class Gateway(MultiService):
         leaving.addBoth(lambda _: self._leaving.discard(leaving))
 
     def _retire(self, before: Parts, parts: Parts) -> None:
-        """Close what is not in force any more, once no connection that came before can need it."""
+        """Close what is not active any more, once no connection that came before can need it."""
         limits = [plan.listener.rules.limits for plan in before.plans]
         longest = max((each.query_timeout + each.answer_timeout for each in limits), default=0.0)
         now = self.reactor.seconds()

@@ -34,7 +34,7 @@ class Made:
 
 @define(eq=False)
 class Parts:
-    """All of it; the gateway has those in force.
+    """All of it; the gateway has those that are active.
 
     :param store_made_of: all that the store depends on.
     :param backends: by name.

@@ -32,7 +32,7 @@ class Operation(MultiService):
     """A gateway that reloads its configuration on SIGHUP, and reopens its logs on SIGUSR1.
 
     :param read: reads the configuration, likewise :func:`fingergw.config.read`.
-    :param on_applied: called with a configuration that has come into force.
+    :param on_applied: called with a configuration once it is active.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Operation(MultiService):
             self.reload()
 
     def reload(self) -> None:
-        """Begin to put the configuration in force as its file is now; once more if that is under way already."""
+        """Begin to activate the configuration as its file is now; once more if that is under way already."""
         if self._is_reloading:
             self._is_asked_again = True
         elif self.running:
@@ -143,7 +143,7 @@ class Operation(MultiService):
             await gateway.tell_ready()
 
     async def _change(self) -> model.Config:
-        """Put the configuration in force.
+        """Activate the configuration.
 
         :raises FingergwError: it cannot be; nothing has changed.
         """
