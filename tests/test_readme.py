@@ -7,13 +7,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import fingergw
 from fingergw.app.build import problems
 from fingergw.cli.main import RunOptions
-from fingergw.config import model
+from fingergw.config import tables
+from fingergw.config.backend_types import backend_type
+from fingergw.core.settings import keys_of
 from tests.support import ROOT, GatewayCase, Upstream, reactor, response
 
 README = (ROOT / "README.md").read_text()
@@ -45,26 +46,26 @@ def test_shipped_file_is_the_embedded_default() -> None:
 @pytest.mark.parametrize(
     ("heading", "cls"),
     [
-        ("`[[listeners]]`", model.Listener),
-        ("`[[routes]]`", model.Route),
-        ('`[backends.NAME]` with `type = "static"`', model.StaticBackend),
-        ('`[backends.NAME]` with `type = "command"`', model.CommandBackend),
-        ('`[backends.NAME]` with `type = "http"`', model.HttpBackend),
-        ("`[backends.NAME.cache]`", model.BackendCache),
-        ("`[cache]`", model.Cache),
-        ('`[backends.NAME]` with `type = "finger"`', model.FingerBackend),
-        ("`[limits]`", model.Limits),
-        ("`[forwarding]`", model.Forwarding),
-        ("`[answers]`", model.Answers),
-        ("`[process]`", model.Process),
-        ("`[log]`", model.Log),
-        ("`[admin]`", model.Admin),
+        ("`[[listeners]]`", tables.Listener),
+        ("`[[routes]]`", tables.Route),
+        ('`[backends.NAME]` with `type = "static"`', backend_type("static").table),
+        ('`[backends.NAME]` with `type = "command"`', backend_type("command").table),
+        ('`[backends.NAME]` with `type = "http"`', backend_type("http").table),
+        ("`[backends.NAME.cache]`", tables.BackendCache),
+        ("`[cache]`", tables.Cache),
+        ('`[backends.NAME]` with `type = "finger"`', backend_type("finger").table),
+        ("`[limits]`", tables.Limits),
+        ("`[forwarding]`", tables.Forwarding),
+        ("`[answers]`", tables.Answers),
+        ("`[process]`", tables.Process),
+        ("`[log]`", tables.Log),
+        ("`[admin]`", tables.Admin),
     ],
 )
 def test_reference_is_complete(heading: str, cls: Any) -> None:
     """Each table's section names every key that the table takes."""
     section = README.partition(f"### {heading}\n")[2].partition("\n### ")[0]
-    names = {attribute.name for attribute in attrs.fields(cls)} - {"cache"}
+    names = {key.name for key in keys_of(cls)} - {"cache"}
     assert {name for name in names if f"`{name}`" not in section} == set()
 
 
@@ -76,34 +77,39 @@ def test_every_subcommand_is_listed() -> None:
 
 
 def test_every_module_is_listed() -> None:
-    """The table of the house has each module in its room, and no other."""
-    table = README.partition("| room | module | has |\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
-    room, listed = "", set()
-    for row in table.splitlines():
-        _, rooms, modules, *_ = row.split("|")
-        room = rooms.strip(" `/") or room
-        listed |= {(room, module) for module in re.findall(r"`(\w+)`", modules)}
-    there = {(path.parent.name, path.stem) for path in (ROOT / "fingergw").glob("*/*.py")}
-    assert listed == {(room, module) for room, module in there if module != "__init__"}
+    """The table of rooms has each module of each room, once, and none that is not there."""
+    house = README.partition("\n### The house\n")[2].partition("\n#")[0]
+    listed: dict[str, list[str]] = {}
+    room = ""
+    for named, modules in re.findall(r"^\| (?:`([a-z]+)/` )?\| (`[^|]+`) \|", house, re.MULTILINE):
+        room = named or room
+        listed.setdefault(room, []).extend(re.findall(r"`(\w+)`", modules))
+    package = ROOT / "fingergw"
+    there = {
+        folder.name: sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
+        for folder in (package, *(path.parent for path in package.glob("*/__init__.py")))
+    }
+    assert {room: sorted(modules) for room, modules in listed.items()} == there
 
 
 @pytest.mark.parametrize(
-    ("heading", "table", "count"),
+    ("heading", "cls", "count"),
     [
-        ("`[limits]`", model.Limits(), 7),
-        ("`[forwarding]`", model.Forwarding(), 4),
-        ('`[backends.NAME]` with `type = "command"`', model.CommandBackend((model.Argument("a"),)), 7),
-        ('`[backends.NAME]` with `type = "http"`', model.HttpBackend(model.Url("http://h/")), 3),
-        ('`[backends.NAME]` with `type = "finger"`', model.FingerBackend(model.HostName("h")), 4),
-        ("`[backends.NAME.cache]`", model.BackendCache(), 3),
-        ("`[cache]`", model.Cache(), 2),
+        ("`[limits]`", tables.Limits, 7),
+        ("`[forwarding]`", tables.Forwarding, 4),
+        ('`[backends.NAME]` with `type = "command"`', backend_type("command").table, 7),
+        ('`[backends.NAME]` with `type = "http"`', backend_type("http").table, 3),
+        ('`[backends.NAME]` with `type = "finger"`', backend_type("finger").table, 4),
+        ("`[backends.NAME.cache]`", tables.BackendCache, 3),
+        ("`[cache]`", tables.Cache, 2),
     ],
 )
-def test_defaults_are_those_of_the_code(heading: str, table: Any, count: int) -> None:
+def test_defaults_are_those_of_the_code(heading: str, cls: Any, count: int) -> None:
     """The numbers that a table of keys has as defaults are the code's."""
     section = README.partition(f"### {heading}\n")[2].partition("\n### ")[0]
     stated = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", section, re.MULTILINE))
-    assert {name: float(value) for name, value in stated.items()} == {name: getattr(table, name) for name in stated}
+    defaults = {key.name: key.default for key in keys_of(cls)}
+    assert {name: float(value) for name, value in stated.items()} == {name: defaults[name] for name in stated}
     assert len(stated) == count
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from twisted.python.util import gidFromString, uidFromString
 
-from fingergw.config import model
-from fingergw.config.lines import KeyPath
+from fingergw.config import model, tables
 from fingergw.config.problems import Problem
+from fingergw.core.settings import KeyPath
 from fingergw.net import limited
 from fingergw.net.identity import Identity
 from fingergw.net.root import later, outside
@@ -42,7 +42,7 @@ def unfit(chroot: Path) -> str | None:
 
 
 def warnings_of(
-    source: model.Source | None, files: Iterable[tuple[Path, KeyPath]], becoming: model.Process
+    source: model.Source | None, files: Iterable[tuple[Path, KeyPath]], becoming: tables.Process
 ) -> list[Problem]:
     """Return what will fail, beside what is wrong already; what a user may read, root alone can know.
 
@@ -56,7 +56,7 @@ def warnings_of(
     return _unreadable(files, becoming)
 
 
-def _unreadable(files: Iterable[tuple[Path, KeyPath]], becoming: model.Process) -> list[Problem]:
+def _unreadable(files: Iterable[tuple[Path, KeyPath]], becoming: tables.Process) -> list[Problem]:
     found = []
     within_reach: list[tuple[Path, KeyPath]] = []
     for path, where in dict.fromkeys(files):
@@ -81,7 +81,7 @@ def _again(path: Path, why: str) -> str:
     return f"{path} cannot be read again when it changes, or at a reload: {why}"
 
 
-def _identity(becoming: model.Process) -> Identity | None:
+def _identity(becoming: tables.Process) -> Identity | None:
     """Return whom the process becomes; None if nobody knows them."""
     try:
         uid = None if becoming.user is None else uidFromString(becoming.user)

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import CancelledError
 from twisted.python.util import gidFromString, uidFromString
 
+from fingergw.app.backends import Backends, Examined
 from fingergw.app.becoming import unfit, warnings_of
-from fingergw.app.build_backends import Backends
 from fingergw.app.build_cache import Caching
+from fingergw.app.forwarding import forwarding_of
 from fingergw.app.gateway import Gateway
 from fingergw.app.machine import Machine
-from fingergw.app.parts import Made, Parts
+from fingergw.app.parts import Made, Parts, closing_of
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
-from fingergw.config import model
+from fingergw.config import model, tables
 from fingergw.config.problems import Problem, located, to_error
 from fingergw.core.addresses import Networks
 from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding
-from fingergw.core.outcome import Backend, Failed, Missing
-from fingergw.core.query import Query, fold_case, to_wire
+from fingergw.core.outcome import Failed, Missing
+from fingergw.core.query import fold_case, to_wire
 from fingergw.core.routing import Route, Router, glob, regex
 from fingergw.core.rules import Limits, Rules
+from fingergw.core.settings import keys_of
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
 from fingergw.listen import listening
@@ -41,16 +41,14 @@ from fingergw.net import root
 from fingergw.net.resolving import Resolver
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.log_file import own_descriptor
-from fingergw.telemetry.measured import measured
 from fingergw.telemetry.meters import BackendMeter
 
-_NOTHING_ELSE = model.Process()
+_NOTHING_ELSE = tables.Process()
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
-_MADE_ANEW = (model.StaticBackend, model.MenuBackend)  # have nothing under way, and depend on more than their tables
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
-def make_service(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> Gateway:
+def make_service(configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE) -> Gateway:
     """Compile a configuration into a service, for ``twistd`` or any other Twisted application.
 
     Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
@@ -61,34 +59,45 @@ def make_service(configuration: model.Config, reactor: Any, becoming: model.Proc
         than a wish.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
-    gateway = Gateway(reactor, ServiceManager.from_environment())
-    parts, found = compile_parts(configuration, gateway, becoming=becoming)
-    if found:
-        raise to_error(found, configuration.source)
-    gateway.begin_with(parts)
+    gateway = make_gateway(configuration, reactor, becoming)
     preload()
     return gateway
 
 
+def make_gateway(
+    configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE, *, opens: bool = True
+) -> Gateway:
+    """Compile a configuration into a service; for the parameters and what is raised see :func:`make_service`.
+
+    :param opens: whether backends are opened; they cannot be asked otherwise.
+    """
+    gateway = Gateway(reactor, ServiceManager.from_environment())
+    parts, found = compile_parts(configuration, gateway, becoming=becoming, opens=opens)
+    if found:
+        raise to_error(found, configuration.source)
+    gateway.begin_with(parts)
+    return gateway
+
+
 def examine(
-    configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE
+    configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE
 ) -> tuple[list[Problem], list[str]]:
     """Look at the files, programs and endpoints that a configuration names; nothing is bound.
 
     :param becoming: what the process would become.
     :return: what is wrong with them; and warnings, a line each.
     """
-    parts, found = compile_parts(configuration, Gateway(reactor), becoming=becoming)
+    parts, found = compile_parts(configuration, Gateway(reactor), becoming=becoming, opens=False)
     return found, parts.warnings
 
 
-def problems(configuration: model.Config, reactor: Any, becoming: model.Process = _NOTHING_ELSE) -> list[Problem]:
+def problems(configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE) -> list[Problem]:
     """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
     return examine(configuration, reactor, becoming)[0]
 
 
 def refuse(
-    configuration: model.Config, found: Sequence[Problem], reactor: Any, becoming: model.Process = _NOTHING_ELSE
+    configuration: model.Config, found: Sequence[Problem], reactor: Any, becoming: tables.Process = _NOTHING_ELSE
 ) -> None:
     """Refuse a configuration in whose file something was found wrong.
 
@@ -103,13 +112,16 @@ def compile_parts(
     configuration: model.Config,
     gateway: Gateway,
     before: Parts | None = None,
-    becoming: model.Process = _NOTHING_ELSE,
+    becoming: tables.Process = _NOTHING_ELSE,
+    *,
+    opens: bool,
 ) -> tuple[Parts, list[Problem]]:
     """Compile a configuration.
 
     :param gateway: what it is for.
     :param before: what the gateway has in force, and of which is kept what is the same.
     :param becoming: what the process becomes after its first configuration is compiled.
+    :param opens: whether backends are opened, unless something is wrong; otherwise nobody can be asked.
     :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
         anything wrong, what it is compiled to is of no use.
     """
@@ -123,7 +135,7 @@ def compile_parts(
         machine.check("process", "user", text=process.user, lookup=uidFromString)
         machine.check("process", "group", text=process.group, lookup=gidFromString)
     resolver = Resolver(reactor) if before is None else before.resolver
-    builder = Backends(configuration, machine, resolver, gateway.workers, gateway.is_self)
+    builder = Backends(configuration, machine, resolver, gateway.workers.convert, gateway.is_self)
     cache = Caching(configuration, machine, resolver, before)
     parts = Parts(
         configuration=configuration,
@@ -133,50 +145,58 @@ def compile_parts(
         store=cache.store,
         store_made_of=cache.store_made_of,
     )
-    backends = {name: _backend(name, parts, builder, cache, before) for name in configuration.backends}
-    chains = [
-        Chain(
-            tuple((name, backend) for name in route.backends if (backend := backends.get(name)) is not None),
-            tuple(_FALLTHROUGH[kind] for kind in route.fallthrough),
-            (CancelledError,),
+    examined = [builder.examine(name) for name in configuration.backends]
+    forwarding = forwarding_of(configuration, machine, resolver, gateway.is_self)
+    sockets = _sockets(configuration, machine, reactor)
+    parts.admin = _admin(configuration.admin, machine, gateway)
+    if opens and not machine.problems:
+        for each in examined:
+            _keep_or_open(each, parts, builder, cache, before)
+        if machine.problems:
+            for close in closing_of(parts, before):
+                close()
+    chains = [_chain(route, parts) for route in configuration.routes]
+    for listener, description, place, secured in sockets:
+        router = Router(
+            [
+                _route(route, chain, configuration.answers.case_sensitive)
+                for route, chain in zip(configuration.routes, chains, strict=True)
+                if route.listeners is None or listener.name in route.listeners
+            ]
         )
-        for route in configuration.routes
-    ]
-    forwarding = _forwarding(configuration, builder, machine)
-    case_sensitive = configuration.answers.case_sensitive
-    places = Counter[str]()
-    for place, listener in configuration.numbered_listeners():
-        own = [
-            (route, _route(route, chain, case_sensitive))
-            for route, chain in zip(configuration.routes, chains, strict=True)
-            if route.listeners is None or listener.name in route.listeners
-        ]
-        builder.menus[listener.name] = own
-        router = Router([compiled for _, compiled in own])
         listeners = configuration.forwarding.listeners
         own_forwarding = forwarding if listeners is None or listener.name in listeners else _NO_FORWARDING
-        description = listening.anchor(listener.endpoint, machine.base)
-        try:
-            bound, secured = _examined(description, machine, reactor, "listeners", place, "endpoint")
-        except ListenError as error:
-            machine.problems.append(Problem(("listeners", place, "endpoint"), str(error)))
-            continue
-        if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
-            why = "another listener has this socket; one of them is enough"
-            machine.problems.append(Problem(("listeners", place, "endpoint"), why))
-        where = bound, places[bound]
-        places[bound] += 1
-        rules = _rules(configuration, listener, router, own_forwarding)
-        served = Listener(rules, gateway.connections_at(where), parts.access_log)
+        served = Listener(
+            _rules(configuration, listener, router, own_forwarding), gateway.connections_at(place), parts.access_log
+        )
         factory = secured(FingerFactory(served))
-        parts.plans.append(Plan(f'listener "{listener.name}"', description, where, factory, served))
-    parts.admin = _admin(configuration.admin, machine, gateway)
+        parts.plans.append(Plan(f'listener "{listener.name}"', description, place, factory, served))
     if before is None:
         parts.warnings += located(warnings_of(configuration.source, machine.files, becoming), configuration.source)
     return parts, machine.problems
 
 
-def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
+def _sockets(
+    configuration: model.Config, machine: Machine, reactor: Any
+) -> list[tuple[tables.Listener, str, tuple[str, int], Wrap]]:
+    """Return each listener with its endpoint string, its place (see Plan), and what puts TLS before it."""
+    sockets, places = [], Counter[str]()
+    for number, listener in configuration.numbered_listeners():
+        description = listening.anchor(listener.endpoint, machine.base)
+        try:
+            bound, secured = _examined(description, machine, reactor, "listeners", number, "endpoint")
+        except ListenError as error:
+            machine.problems.append(Problem(("listeners", number, "endpoint"), str(error)))
+            continue
+        if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
+            why = "another listener has this socket; one of them is enough"
+            machine.problems.append(Problem(("listeners", number, "endpoint"), why))
+        sockets.append((listener, description, (bound, places[bound]), secured))
+        places[bound] += 1
+    return sockets
+
+
+def _access_log(settings: tables.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
     path = settings.access
     if path not in ("-", "off") and own_descriptor(path) is None:
         found = machine.later(machine.base / path, "log", "access")
@@ -186,27 +206,32 @@ def _access_log(settings: model.Log, machine: Machine, reactor: Any, before: Par
     return AccessLog(path, settings.format, reactor, time.time)
 
 
-def _backend(name: str, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> Backend | None:
-    """Return a backend, measured, and cached if its table says so: the one that is in force, if it is the same.
+def _keep_or_open(examined: Examined, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> None:
+    """Have a backend in the parts: the one that is in force, if it is the same, or else a new one.
 
     That has requests under way, which a new one would have to make again, and beyond what may run at once.
     """
-    settings = parts.configuration.backends[name]
-    read = len(builder.machine.texts)
-    backend = builder.build(name, settings)
-    if backend is None:
-        return None
+    name, made = examined.name, None if before is None else before.backends.get(examined.name)
     meter = parts.meters[name] = (before and before.meters.get(name)) or BackendMeter()
-    made_of = (settings, tuple(builder.machine.texts[read:]), getattr(backend, "executable", None), cache.store)
-    made = None if before is None else before.backends.get(name)
-    if made is None or made.made_of != made_of or isinstance(settings, _MADE_ANEW):
-        asked = measured(backend, meter, builder.reactor.seconds, (CancelledError,))
-        made = Made(made_of, cache.wrap(name, settings, backend, asked, meter.cache), builder.pools.get(name))
+    if made is None or not made.is_same(examined, builder.given, cache.store):
+        opened = builder.open(examined, meter)
+        if opened is None:
+            return
+        made = Made(opened, cache.of(opened, meter.cache))
+    else:
+        made.opened.catch_up(examined)
     parts.backends[name] = made
-    return made.backend
 
 
-def _admin(settings: model.Admin, machine: Machine, gateway: Gateway) -> Plan[None] | None:
+def _chain(route: tables.Route, parts: Parts) -> Chain:
+    return Chain(
+        tuple((name, made.backend) for name in route.backends if (made := parts.backends.get(name)) is not None),
+        tuple(_FALLTHROUGH[kind] for kind in route.fallthrough),
+        (CancelledError,),
+    )
+
+
+def _admin(settings: tables.Admin, machine: Machine, gateway: Gateway) -> Plan[None] | None:
     if settings.endpoint is None:
         return None
     path = ("admin", "endpoint")
@@ -237,35 +262,14 @@ def _examined(description: str, machine: Machine, reactor: Any, *where: str | in
     return listening.socket_of(listening.in_later_root(description)), secured
 
 
-def _forwarding(configuration: model.Config, builder: Backends, machine: Machine) -> Forwarding[Chain]:
-    own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
-    settings = configuration.forwarding
-    forwarding = Forwarding(
-        targets={
-            host: Chain(((host, backend),), cancelled=(CancelledError,))
-            for host, backend in builder.forwarding(settings).items()
-        },
-        own_names=frozenset(own_names),
-        max_hops=settings.max_hops,
-        clients=None if settings.clients is None else Networks(settings.clients),
-    )
-    # that a host is this very machine is no mistake in a file for many
-    anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)
-    for host in forwarding.targets:
-        if anywhere.find(Query("", (host,)), "") is None:
-            why = "expected another host: this is a loopback, or no plain name or address"
-            machine.problems.append(Problem(("forwarding", "allow", host), why))
-    return forwarding
-
-
 def _rules(
-    configuration: model.Config, listener: model.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
+    configuration: model.Config, listener: tables.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
 ) -> Rules:
     answers, rate = configuration.answers, listener.limits.rate
-    limits = {attribute.name: getattr(listener.limits, attribute.name) for attribute in attrs.fields(model.Limits)}
+    limits = {key.name: getattr(listener.limits, key.name) for key in keys_of(tables.Limits)}
     limits["rate"] = rate and Rate(rate.queries, rate.per, rate.burst)
-    texts = attrs.asdict(answers, filter=lambda attribute, _: attribute.name not in ("charset", "case_sensitive"))
-    refusals: dict[Any, bytes] = {name: to_wire(text, answers.charset) for name, text in texts.items()}
+    names = [key.name for key in keys_of(tables.Answers) if key.name not in ("charset", "case_sensitive")]
+    refusals: dict[Any, bytes] = {name: to_wire(getattr(answers, name), answers.charset) for name in names}
     return Rules(
         listener=listener.name,
         router=router,
@@ -281,7 +285,7 @@ def _rules(
     )
 
 
-def _route(route: model.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:
+def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:
     match = None
     if route.pattern is not None:
         match = glob(route.pattern, case_sensitive=case_sensitive)

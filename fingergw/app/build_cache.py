@@ -6,16 +6,14 @@ import hashlib
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from fingergw.app.backends import Opened
 from fingergw.app.machine import Machine
 from fingergw.app.parts import Parts
-from fingergw.backends.http import HttpBackend
 from fingergw.cache.backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
@@ -23,9 +21,13 @@ from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import RawStore
 from fingergw.config import model
+from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
-from fingergw.core.outcome import Backend, Failed, Inputs
+from fingergw.config.structure import PATHS
+from fingergw.config.tables import Cache
+from fingergw.core.outcome import Failed
+from fingergw.core.settings import bare, keys_of
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
 from fingergw.telemetry.failures import log_failed
@@ -49,7 +51,6 @@ class Caching:
     def __init__(self, configuration: model.Config, machine: Machine, resolver: Resolver, before: Parts | None) -> None:
         settings = configuration.cache
         self.store: GuardedStore | None = None
-        self._configuration = configuration
         self._machine = machine
         self._resolver, self._reactor = resolver, resolver.reactor
         self.memory = Memory(settings.max_entries, settings.max_bytes) if before is None else before.memory
@@ -68,50 +69,29 @@ class Caching:
         elif store is not None:
             self.store = GuardedStore(store, settings.store, self._reactor)
 
-    def wrap(
-        self, name: str, settings: model.Backend, backend: Backend, asked: Backend, counts: Counter[str]
-    ) -> Backend:
-        """Return a backend that keeps what another answers, if its table says so.
+    def of(self, opened: Opened, counts: Counter[str]) -> CachedBackend | None:
+        """Return what keeps a backend's answers; None if its table does not say so.
 
-        :param asked: the other, as it is to be asked.
         :param counts: what is counted of it.
         """
-        cache = settings.cache
-        if cache is None:
-            return asked
-        inputs = backend.inputs
-        if isinstance(settings, model.CommandBackend):
-            told = {name: name in cache.vary for name in ("client", "listener", "verbose")}
-            inputs = Inputs(inputs.placeholders, **told)
+        table = opened.examined.table
+        if table.cache is None:
+            return None
         return CachedBackend(
-            backend=asked,
-            inputs=inputs,
-            prefix=f"fingergw:1:{name}:{self._fingerprint(settings, backend)}:",
-            terms=Terms(cache.ttl, cache.stale, cache.negative_ttl),
-            lock_seconds=getattr(settings, "timeout", _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
+            ask=opened.ask,
+            inputs=opened.examined.inputs,
+            prefix=f"fingergw:1:{opened.site.name}:{_fingerprint(opened)}:",
+            version=opened.version,
+            terms=Terms(table.cache.ttl, table.cache.stale, table.cache.negative_ttl),
+            lock_seconds=(table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
             memory=self.memory,
             store=self.store,
             runtime=self._runtime,
-            report=partial(_report, name),
+            report=partial(_report, opened.site.name),
             counts=counts,
         )
 
-    def _fingerprint(self, settings: model.Backend, backend: Backend) -> str:
-        """Return what tells a backend from another of the same name that may answer otherwise, or keep it for longer.
-
-        A store can be shared with other gateways, and with what this one was before its configuration changed.
-        """
-        own = attrs.asdict(settings, filter=_changes_answers)
-        local: object = None
-        if isinstance(settings, model.StaticBackend):
-            local = backend
-        elif isinstance(settings, model.MenuBackend):
-            local = self._configuration.routes
-        elif isinstance(backend, HttpBackend):
-            local = backend.headers().getRawHeaders(b"authorization")
-        return hashlib.sha256(repr((own, local)).encode()).hexdigest()[:16]
-
-    def _open(self, settings: model.Cache) -> RawStore | None:
+    def _open(self, settings: Cache) -> RawStore | None:
         address = parse_store(settings.store)
         if isinstance(address, RedisAddress):
             return self._redis(settings, address)
@@ -127,7 +107,7 @@ class Caching:
             return None
         return SqliteStore(path, settings.max_entries, settings.max_bytes, time.time, self._reactor)
 
-    def _redis(self, settings: model.Cache, address: RedisAddress) -> RawStore | None:
+    def _redis(self, settings: Cache, address: RedisAddress) -> RawStore | None:
         password = None
         if settings.password_file is not None:
             password = self._machine.secret(settings.password_file, "password", "cache", "password_file")
@@ -153,8 +133,17 @@ class Caching:
         return RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)
 
 
-def _changes_answers(attribute: attrs.Attribute[Any], value: object) -> bool:
-    return attribute.name not in ("timeout", "max_running") and not isinstance(value, Path)
+def _fingerprint(opened: Opened) -> str:
+    """Return what tells a backend from another of the same name that may answer otherwise, or keep it for longer.
+
+    A store can be shared with other gateways, and with what this one was before its configuration changed.
+    """
+    table = dump_backend(opened.examined.table)
+    settings: Any = type(opened.examined.table.settings)
+    files = {key.name for key in keys_of(settings) if bare(key.type) in PATHS}
+    said = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
+    secrets = [text for _, text in opened.examined.secrets]
+    return hashlib.sha256(repr((said, secrets, opened.site.used)).encode()).hexdigest()[:16]
 
 
 def _report(backend: str, failed: Failed) -> None:

@@ -21,7 +21,7 @@ from twisted.scripts import _twistd_unix as unix  # where Twisted defines what t
 from zope.interface import implementer
 
 from fingergw.app.pid_file import PidFile
-from fingergw.config import model
+from fingergw.config import tables
 from fingergw.core.errors import FingergwError, PrivilegeError
 from fingergw.net.identity import Identity
 from fingergw.net.root import inside
@@ -31,7 +31,7 @@ from fingergw.telemetry.log_file import opened_for, own_descriptor
 _log = Logger()
 
 
-def settings(options: Mapping[str, Any], process: model.Process, log: model.Log) -> unix.ServerOptions:
+def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Log) -> unix.ServerOptions:
     """Return twistd's own options, and with them ``event_log``, ``identity`` and ``pid_file``, None if there is none.
 
     :param options: those of the command line; they win.

@@ -124,7 +124,7 @@ class Gateway(MultiService):
         except FingergwError:
             self.stopService()
             raise
-        if self.parts.pools:  # somebody will need them: now there are neither rights nor threads
+        if self.parts.converts:  # somebody will need them: now there are neither rights nor threads
             self._start_workers()
         if self.parts.store is not None:
             self.parts.store.start()

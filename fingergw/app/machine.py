@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from attrs import define, field
 from twisted.logger import Logger
 
-from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.query import escape, printable
+from fingergw.core.settings import KeyPath
 from fingergw.net.file_rights import exposure
 from fingergw.net.files import open_text
 from fingergw.net.root import below, here, later, outside
@@ -154,6 +154,17 @@ def read_secret(path: Path, what: str) -> str:
     if problems:
         raise ConfigError(problems)
     return secret
+
+
+def read_authorities(path: Path) -> Any:
+    """Return whom to trust for TLS, from a file.
+
+    :raises ConfigError: it cannot be read, or has no certificates in it.
+    """
+    try:
+        return authorities(read_file(path).encode())
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _bytes_and_mode(path: Path) -> tuple[bytes, int]:

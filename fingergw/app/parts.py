@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import Factory, define, frozen
-from twisted.web.client import HTTPConnectionPool
 
+from fingergw.app.backends import Asked, Examined, Opened
 from fingergw.cache.backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
@@ -21,15 +21,27 @@ from fingergw.telemetry.meters import BackendMeter
 
 @frozen(eq=False)
 class Made:
-    """A backend, and what it was made of.
+    """A backend that is open, and what keeps its answers.
 
-    :param made_of: all that it depends on.
-    :param pool: its connections; None if it has none that it keeps.
+    :param cache: None if they are not kept.
     """
 
-    made_of: object
-    backend: Backend
-    pool: HTTPConnectionPool | None
+    opened: Opened
+    cache: CachedBackend | None
+
+    def is_same(self, examined: Examined, given: Mapping[str, object], store: GuardedStore | None) -> bool:
+        """Tell whether another one would be the same.
+
+        :param examined: what that would be made of.
+        :param given: what the configuration says beside its table.
+        :param store: where its answers would be kept.
+        """
+        return self.opened.is_same(examined, given) and (self.cache is None or self.cache.store is store)
+
+    @property
+    def backend(self) -> Backend:
+        """What a chain asks."""
+        return self.cache or Asked(self.opened.ask)
 
 
 @define(eq=False)
@@ -55,14 +67,9 @@ class Parts:
     warnings: list[str] = Factory(list)
 
     @property
-    def caches(self) -> list[CachedBackend]:
-        """The backends whose answers are kept."""
-        return [made.backend for made in self.backends.values() if isinstance(made.backend, CachedBackend)]
-
-    @property
-    def pools(self) -> list[HTTPConnectionPool]:
-        """The connections that http backends keep open."""
-        return [made.pool for made in self.backends.values() if made.pool is not None]
+    def converts(self) -> bool:
+        """Whether a backend has bodies converted."""
+        return any(made.opened.site.converts for made in self.backends.values())
 
 
 def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
@@ -70,6 +77,8 @@ def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
     closing: list[Callable[[], object]] = []
     if but is None or parts.access_log is not but.access_log:
         closing.append(parts.access_log.close)
-    closing += [cache.stop for cache in parts.caches if but is None or cache not in but.caches]
-    closing += [pool.closeCachedConnections for pool in parts.pools if but is None or pool not in but.pools]
+    kept = () if but is None else but.backends.values()
+    for made in parts.backends.values():
+        if made not in kept:
+            closing += [made.opened.close] if made.cache is None else [made.cache.stop, made.opened.close]
     return closing

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.plugin import getPlugins
 
+from fingergw.config.backend_types import BrokenTypeError, backend_type, names
 from fingergw.net.trust import system_trust
 
 MODULES: Final = (
@@ -36,14 +37,18 @@ MODULES: Final = (
 def preload() -> None:
     """Find all that can be needed later, if this process has something to give up: as root.
 
-    That is what is imported late; codecs, of which an upstream can name any; what takes the endpoint strings that
-    Twisted looks for in folders, systemd: and tls: among them; and whom the system trusts.
+    That is what is imported late; the types of backends, of which a reload can bring any; codecs, of which an upstream
+    can name any; what takes the endpoint strings that Twisted looks for in folders, systemd: and tls: among them; and
+    whom the system trusts.
     """
     if os.geteuid() != 0:
         return
     for name in MODULES:
         with suppress(ModuleNotFoundError):
             import_module(name)
+    for name in names():
+        with suppress(BrokenTypeError):  # which is told where somebody wants it
+            backend_type(name)
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):
             codecs.lookup(module.name)

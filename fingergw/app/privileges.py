@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.logger import Logger
 
-from fingergw.config import model
+from fingergw.config import tables
 from fingergw.core.errors import PrivilegeError
 from fingergw.core.rules import Limits
+from fingergw.core.setting_types import FilePath
+from fingergw.core.settings import changed
 from fingergw.listen.binding import BoundService
 from fingergw.listen.listening import is_reachable
 
@@ -21,18 +22,18 @@ _log = Logger()
 _OTHER_DESCRIPTORS = 192  # [admin]'s, the event loop's, logs, stores, listening sockets, pipes of programs
 
 
-def becoming(process: model.Process, options: Mapping[str, Any]) -> model.Process:
+def becoming(process: tables.Process, options: Mapping[str, Any]) -> tables.Process:
     """Return what the process becomes before it serves.
 
     :param process: what the configuration says of it.
     :param options: twistd's ``uid``, ``gid`` and ``chroot``, each None unless it was given; they win.
     """
     user, group, chroot = (options.get(key) for key in ("uid", "gid", "chroot"))
-    return attrs.evolve(
+    return changed(
         process,
         user=process.user if user is None else str(user),
         group=process.group if group is None else str(group),
-        chroot=process.chroot if chroot is None else model.FilePath(Path(chroot).absolute()),
+        chroot=process.chroot if chroot is None else FilePath(Path(chroot).absolute()),
     )
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from types import FrameType
 from typing import Any, TypeAlias
 
-import attrs
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -19,9 +18,11 @@ from twisted.logger import Logger
 
 from fingergw.app.build import compile_parts
 from fingergw.app.gateway import Gateway
+from fingergw.app.parts import closing_of
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
 from fingergw.core.errors import ConfigError, FingergwError, ListenError
+from fingergw.core.settings import changed
 
 _log = Logger()
 
@@ -153,11 +154,16 @@ class Operation(MultiService):
         process = before.configuration.process
         if configuration.process != process:
             _log.warn("[process] has changed, which takes a restart; the rest is reloaded")
-            configuration = attrs.evolve(configuration, process=process)
-        parts, found = compile_parts(configuration, gateway, before)
+            configuration = changed(configuration, process=process)
+        parts, found = compile_parts(configuration, gateway, before, opens=not problems)
         if problems or found:
             raise to_error([*problems, *found], configuration.source)
-        await gateway.change_to(parts)
+        try:
+            await gateway.change_to(parts)
+        except BaseException:
+            for close in closing_of(parts, but=before):
+                close()
+            raise
         _log.info("configuration reloaded")
         _warn(parts.warnings)
         return configuration

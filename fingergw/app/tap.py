@@ -15,7 +15,7 @@ from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.privileges import becoming
 from fingergw.app.reload import Operation
-from fingergw.config import model
+from fingergw.config import tables
 from fingergw.core.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def makeService(options: Options) -> IService:
     try:
         configuration, problems = config.read(path, hint=True)
         # which twistd's own options say
-        process = becoming(model.Process(), options.parent or {})
+        process = becoming(tables.Process(), options.parent or {})
         build.refuse(configuration, problems, reactor, process)
         gateway = build.make_service(configuration, reactor, process)
     except ConfigError as error:

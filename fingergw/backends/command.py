@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from attrs import Factory, define, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from fingergw.core.outcome import Answered, Failed, Inputs, Missing, Outcome
-from fingergw.core.placeholders import Template
-from fingergw.core.query import Query, escape
-from fingergw.net.programs import REPORT, Spawn, reap_orphans
-from fingergw.net.upstream import within
+from fingergw.api import (
+    Answered,
+    Argv,
+    Backend,
+    Bytes,
+    Count,
+    ExitCode,
+    Failed,
+    Missing,
+    Outcome,
+    Query,
+    Site,
+    Variable,
+    Waits,
+    setting,
+    settings,
+)
+from fingergw.core.query import escape
+from fingergw.net.programs import REPORT, ProgramLimits, Spawn, reap_orphans, spawner
 
 _log = Logger()
 _MAX_STDERR_BYTES = 4096
@@ -30,18 +43,55 @@ _SIGNALS = {
 }
 
 
+@settings
+class Command:
+    """Answers with what a program prints."""
+
+    sees = ("user", "client", "listener", "verbose")
+    may_vary = True
+    waits = Waits(timeout=5, max_running=4)
+
+    argv: Argv = setting(
+        "The program and its arguments; there is no shell. {user} and a regex's groups are put in place.", nonempty=True
+    )
+    max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
+    max_cpu_seconds: Count = setting("Of processor time, for the program and for each that it starts.", default=10)
+    max_memory_bytes: Bytes = setting("Of address space, for the program and for each that it starts.", default=2 << 30)
+    max_file_bytes: Bytes = setting("The size of a file that it writes.", default=16 << 20)
+    max_processes: Count = setting("With so many processes and threads its user can start no more.", default=1024)
+    missing_exit_codes: tuple[ExitCode, ...] = setting(
+        "Exit codes that say that it does not know the name; others than these and 0 are failures.", default=()
+    )
+    env: dict[Variable, str] = setting(
+        "Its whole environment, with FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER.",
+        default={},
+        secret=True,
+    )
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        limits = ProgramLimits(
+            cpu_seconds=self.max_cpu_seconds,
+            memory_bytes=self.max_memory_bytes,
+            file_bytes=self.max_file_bytes,
+            processes=self.max_processes,
+        )
+        return CommandBackend(self, site.program("argv"), site.reactor, spawner(site.reactor, limits))
+
+
 @define(eq=False)
 class _Run(ProcessProtocol):
     """One run of the program.
 
     :param max_bytes: of output; more kills it.
+    :param status: fires with how it ended; cancelled, it kills the program.
+    :param ended: fires when the program is gone and its output read.
     :param refusal: why it could not be started.
-    :param on_end: called when the program is gone and its output read.
     """
 
     max_bytes: int
     clock: IReactorTime
-    on_end: Callable[[], object]
+    ended: Deferred[None] = field(init=False, factory=Deferred)
     status: Deferred[ProcessDone | ProcessTerminated] = field(
         init=False, default=Factory(lambda self: Deferred(lambda _: self.kill()), takes_self=True)
     )
@@ -80,7 +130,7 @@ class _Run(ProcessProtocol):
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         reap_orphans()
-        self.on_end()
+        self.ended.callback(None)
         if not self.status.called:
             self.status.callback(reason.value)  # type: ignore[arg-type]  # it is one of the two
 
@@ -108,51 +158,33 @@ class _Run(ProcessProtocol):
 class CommandBackend:
     """Run a program, never through a shell, and answer with what it prints.
 
+    :param settings: its table.
     :param executable: the program's absolute path.
-    :param argv: its arguments, its name first.
-    :param env: its environment, to which FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER are added.
-    :param timeout: seconds from the query to the end of the output, waiting for a place included.
-    :param max_bytes: of output.
-    :param max_running: at once; more wait.
-    :param missing_exit_codes: what it exits with for a name that it does not know.
     """
 
+    settings: Command
     executable: str
-    argv: tuple[Template, ...]
-    env: Mapping[str, str]
-    timeout: float
-    max_bytes: int
-    max_running: int
-    missing_exit_codes: frozenset[int]
     clock: IReactorTime
     spawn: Spawn
-    _places: DeferredSemaphore = field(
-        init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
-    )
 
-    @property
-    def inputs(self) -> Inputs:
-        """The placeholders in the arguments, and all that the environment tells."""
-        names = frozenset[str]().union(*(argument.names for argument in self.argv))
-        return Inputs(names | {"user"}, verbose=True, client=True, listener=True)
+    def at_once(self, query: Query) -> Outcome | None:
+        """Return Missing for a name that the program would take for an option, and Failed if it cannot be run."""
+        values = query.placeholders
+        if any(argument.begins_open and argument.fill(values).startswith("-") for argument in self.settings.argv):
+            return Missing()
+        if not os.access(self.executable, os.X_OK):
+            return Failed(f"{self.executable} is not executable, or not there")
+        return None
 
     async def answer(self, query: Query) -> Outcome:
         """Run the program; its exit decides between Answered, Missing and Failed."""
-        values = query.placeholders
-        argv = [argument.fill(values) for argument in self.argv]
-        if any(
-            filled.startswith("-") and argument.begins_open for filled, argument in zip(argv, self.argv, strict=True)
-        ):
-            return Missing()  # no program shall take a name for an option
-        return await within(self.timeout, self.clock, self._run(argv, query))
-
-    async def _run(self, argv: list[str], query: Query) -> Outcome:
-        if not os.access(self.executable, os.X_OK):
-            return Failed(f"{self.executable} is not executable, or not there")
-        await self._places.acquire()
-        run = _Run(self.max_bytes, self.clock, self._places.release)
+        known = self.at_once(query)
+        if known is not None:
+            return known
+        argv = [argument.fill(query.placeholders) for argument in self.settings.argv]
+        run = _Run(self.settings.max_bytes, self.clock)
         env = {
-            **self.env,
+            **{str(name): value for name, value in self.settings.env.items()},
             "FINGER_USER": query.user,
             "FINGER_VERBOSE": "1" if query.verbose else "0",
             "FINGER_CLIENT": query.client,
@@ -160,26 +192,32 @@ class CommandBackend:
         }
         try:
             self.spawn(run, self.executable, argv, env)
-        except Exception as error:
-            # In a turn of its own: whoever is next may fail likewise, and each would be a call within the one before.
-            self.clock.callLater(0, self._places.release)
-            if isinstance(error, (OSError, ValueError)):  # ValueError: a name that the locale cannot encode
-                return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
-            raise
+        except (OSError, ValueError) as error:  # ValueError: a name that the locale cannot encode
+            return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
         try:
-            status = await run.status
+            status = await self._status(run, argv[0])
+        except CancelledError:
+            await run.ended  # it has been killed, and until then it counts as running
+            raise
+        return self._outcome(run, status)
+
+    async def _status(self, run: _Run, program: str) -> ProcessDone | ProcessTerminated:
+        try:
+            return await run.status
         finally:  # also when it is killed at the deadline
             if run.errors:
-                _log.info("{program} says: {text}", program=argv[0], text=escape(run.errors.decode(errors="replace")))
+                _log.info("{program} says: {text}", program=program, text=escape(run.errors.decode(errors="replace")))
+
+    def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:
         if run.refusal:
             return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}")
-        if len(run.output) > self.max_bytes:
-            return Failed(f"killed: more than {self.max_bytes} bytes of output")
+        if len(run.output) > self.settings.max_bytes:
+            return Failed(f"killed: more than {self.settings.max_bytes} bytes of output")
         if isinstance(status, ProcessDone):
             return Answered(run.output.decode(errors="replace"))
         if status.signal is not None:
             return Failed(f"ended by {_signal(status.signal)}")
-        if status.exitCode in self.missing_exit_codes:
+        if status.exitCode in self.settings.missing_exit_codes:
             return Missing()
         return Failed(f"exit code {status.exitCode}")
 

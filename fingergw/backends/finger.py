@@ -4,15 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import Factory, field, frozen
-from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
+from attrs import frozen
+from twisted.internet.interfaces import IStreamClientEndpoint, ITransport
 
+from fingergw.api import (
+    Answered,
+    Backend,
+    Bytes,
+    Failed,
+    HostName,
+    Missing,
+    Outcome,
+    Port,
+    Query,
+    Site,
+    Waits,
+    setting,
+    settings,
+)
 from fingergw.core.errors import BadQuery
-from fingergw.core.outcome import Answered, Failed, Inputs, Missing, Outcome
-from fingergw.core.query import Query, parse
+from fingergw.core.query import parse
 from fingergw.net.exchange import NoAnswer, NotSent, exchange
-from fingergw.net.upstream import within
+
+_CONNECT_SECONDS = 30.0
+
+
+@settings
+class Finger:
+    """Asks another finger server, and answers with what it says."""
+
+    sees = ("user", "verbose")
+    waits = Waits(timeout=5, max_running=20)
+
+    host: HostName = setting("The server's name or address.")
+    port: Port = setting("Its port.", default=79)
+    max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        endpoint = site.resolver.endpoint(self.host, self.port, timeout=site.timeout or _CONNECT_SECONDS)
+        return FingerBackend(endpoint, self.max_bytes, site.is_self)
 
 
 def line_for(query: Query) -> str | None:
@@ -36,38 +67,25 @@ class FingerBackend:
     """Ask another finger server, and answer with what it says.
 
     :param endpoint: where it is.
-    :param timeout: seconds from the query to the end of the answer, waiting for a place included.
     :param max_bytes: of the answer.
-    :param max_running: connections at once; more queries wait.
     :param is_self: tells of a connection whether it leads back to this gateway.
     """
 
     endpoint: IStreamClientEndpoint
-    timeout: float
     max_bytes: int
-    max_running: int
-    clock: IReactorTime
     is_self: Callable[[ITransport], bool]
-    _places: DeferredSemaphore = field(
-        init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
-    )
 
-    @property
-    def inputs(self) -> Inputs:
-        """The name, and /W."""
-        return Inputs(frozenset({"user"}), verbose=True)
+    def at_once(self, query: Query) -> Outcome | None:
+        """Return Missing for a name that the server would read as something else."""
+        return Missing() if line_for(query) is None else None
 
     async def answer(self, query: Query) -> Outcome:
         """Ask; whatever the server says is the answer, as nothing in it tells a name that it does not know."""
         line = line_for(query)
         if line is None:
             return Missing()
-        return await within(self.timeout, self.clock, self._ask(line))
-
-    async def _ask(self, line: str) -> Outcome:
         try:
-            async with self._places:
-                received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
+            received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
         except NotSent:
             return Failed("it is this gateway itself, which would go round in circles")
         except NoAnswer as error:

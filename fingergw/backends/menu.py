@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from attrs import frozen
 
-from fingergw.core.outcome import Answered, Inputs, Missing, Outcome
-from fingergw.core.query import Query
+from fingergw.api import Answered, Backend, Missing, Outcome, Query, Site, settings
+from fingergw.net.site import Keywords
+
+
+@settings
+class Menu:
+    """Lists the keywords with a summary that this client can ask for on this listener."""
+
+    sees = ("client", "listener")
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        return MenuBackend(site.keywords())
 
 
 @frozen
 class MenuBackend:
     """List keywords with their summaries.
 
-    :param keywords: what the listener and client of a query can ask for: pairs of keyword and summary.
+    :param keywords: what the listener and client of a query can ask for.
     """
 
-    keywords: Callable[[Query], Iterable[tuple[str, str]]]
-    inputs = Inputs(client=True, listener=True)
+    keywords: Keywords
 
     async def answer(self, query: Query) -> Outcome:
         """Return one aligned line a keyword; Missing if there is none."""

@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from fingergw.core.outcome import Answered, Inputs, Missing, Outcome
-from fingergw.core.query import Query
-from fingergw.net.watched import Watched
+from fingergw.api import Answered, Backend, Missing, Name, Outcome, Query, Site, WatchedFile, setting, settings
 
 _MISSING = Missing()
+
+
+@settings
+class Person:
+    """A person, for the classic finger layout."""
+
+    name: str = setting("The full name.", default="")
+    directory: str = setting("The home folder.", default="")
+    shell: str = setting("The login shell.", default="")
+    office: str = setting("The office.", default="")
+    phone: str = setting("The telephone number.", default="")
+    project: str = setting("What they work on, in a line.", default="")
+    plan: str = setting("What they are up to, in as many lines as they like.", default="")
+
+    def layout(self, login: str) -> str:
+        """Return the entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §4.2, §4.3).
+
+        :param login: the name that was asked for.
+        """
+        lines = [f"Login: {login:<15}\t\t\tName: {self.name}"]
+        if self.directory or self.shell:
+            lines.append(f"Directory: {self.directory:<25}\tShell: {self.shell}")
+        if self.office or self.phone:
+            lines.append("Office: " + ", ".join(filter(None, (self.office, self.phone))))
+        if self.project:
+            lines.append(f"Project: {self.project.rstrip()}")
+        lines.append(f"Plan:\n{self.plan.rstrip()}" if self.plan.strip() else "No Plan.")
+        return "\n".join(lines)
+
+
+Entries: TypeAlias = dict[Name, str | Person]
+
+
+@settings
+class Static:
+    """Answers from a map in this file, a map in a file of its own, or one text."""
+
+    one_of = ("entries", "file", "text")
+    sees = ("user",)
+
+    entries: Entries | None = setting("Each name and its text, or a table for the classic finger layout.", default=None)
+    file: WatchedFile | None = setting("A TOML file of such entries.", default=None, holds=Entries)
+    text: str | None = setting("One answer for any name: a chain's last word.", default=None)
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        if self.text is not None:
+            return StaticText(Answered(self.text))
+        if self.file is not None:
+            return StaticFile(site.file("file").current, site.fold)
+        return StaticMap(_answers(self.entries or {}, site.fold))
+
+
+def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered]:
+    return {
+        fold(user): Answered(entry if isinstance(entry, str) else entry.layout(user)) for user, entry in entries.items()
+    }
 
 
 @frozen
@@ -21,27 +78,50 @@ class StaticMap:
     """
 
     answers: Mapping[str, Answered]
-    inputs = Inputs(frozenset({"user"}))
 
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer at once, or Missing."""
         return self.answers.get(query.user, _MISSING)
 
 
-@frozen
+@define(eq=False)
 class StaticFile:
     """Answer from a map in a file, which may change.
 
-    :param answers: by name, as queries have names.
+    :param entries: what is in it now.
+    :param fold: makes a name what queries have.
     """
 
-    # what is in it tells the backend from another
-    answers: Watched[Mapping[str, Answered]] = field(repr=lambda answers: repr(answers.current()))
-    inputs = Inputs(frozenset({"user"}))
+    entries: Callable[[], Entries]
+    fold: Callable[[str], str]
+    _made_of: Entries = field(init=False)
+    _answers: Mapping[str, Answered] = field(init=False)
+    _version: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._make(self.entries())
+
+    def _make(self, entries: Entries) -> None:
+        self._made_of, self._answers, self._version = entries, _answers(entries, self.fold), ""
+
+    def _follow(self) -> None:
+        """Make the answers anew if the file has changed."""
+        entries = self.entries()
+        if entries is not self._made_of:
+            self._make(entries)
 
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer at once, or Missing."""
-        return self.answers.current().get(query.user, _MISSING)
+        self._follow()
+        return self._answers.get(query.user, _MISSING)
+
+    @property
+    def version(self) -> str:
+        """What tells its answers from those of other entries."""
+        self._follow()
+        if not self._version:
+            self._version = hashlib.sha256(repr(self._made_of).encode()).hexdigest()[:16]
+        return self._version
 
 
 @frozen
@@ -49,34 +129,7 @@ class StaticText:
     """Answer the same to every query."""
 
     text: Answered
-    inputs = Inputs()
 
     async def answer(self, query: Query) -> Outcome:
         """Return the text at once."""
         return self.text
-
-
-def layout(
-    login: str,
-    *,
-    name: str = "",
-    directory: str = "",
-    shell: str = "",
-    office: str = "",
-    phone: str = "",
-    project: str = "",
-    plan: str = "",
-) -> str:
-    """Return a person's entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §4.2, §4.3).
-
-    :param login: the name that was asked for.
-    """
-    lines = [f"Login: {login:<15}\t\t\tName: {name}"]
-    if directory or shell:
-        lines.append(f"Directory: {directory:<25}\tShell: {shell}")
-    if office or phone:
-        lines.append("Office: " + ", ".join(filter(None, (office, phone))))
-    if project:
-        lines.append(f"Project: {project.rstrip()}")
-    lines.append(f"Plan:\n{plan.rstrip()}" if plan.strip() else "No Plan.")
-    return "\n".join(lines)

@@ -10,9 +10,10 @@ from attrs import define, evolve, field
 
 from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Flight, Runtime
+from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Found, Mark, Store
-from fingergw.core.outcome import Backend, Failed, Inputs, Missing, Outcome, Revalidating, Unchanged, outcome_of
+from fingergw.core.outcome import Ask, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 
 # After a failure upstream is left alone for so long where there is something to serve meanwhile.
@@ -38,9 +39,10 @@ State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
 class CachedBackend:
     """Keep another backend's answers.
 
-    :param backend: the other one.
+    :param ask: asks the other one.
     :param inputs: what it is told of a query; nothing else can change its answer.
     :param prefix: what its keys begin with, and no other backend's do.
+    :param version: what tells its answers now from those of another time; None where nothing does.
     :param terms: how long its answers are kept where upstream does not say.
     :param lock_seconds: how long asking it can take at the most.
     :param memory: where its answers are at hand.
@@ -48,9 +50,10 @@ class CachedBackend:
     :param report: called with a failure that no client is told of.
     """
 
-    backend: Backend
+    ask: Ask
     inputs: Inputs
     prefix: str
+    version: Callable[[], str] | None
     terms: Terms
     lock_seconds: float
     memory: Memory
@@ -67,7 +70,8 @@ class CachedBackend:
     _seconds: Callable[[], float] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._key = _keys(self.prefix, self.inputs)
+        key, version = keys(self.prefix, self.inputs), self.version
+        self._key = key if version is None else lambda query: f"{key(query)}\r{version()}"
         self._seconds = self.runtime.seconds
 
     async def answer(self, query: Query) -> Outcome:
@@ -119,12 +123,7 @@ class CachedBackend:
     def _depart(self, flight: Flight, query: Query, entry: Entry | None) -> None:
         self._flights[flight.key] = flight
         self._refreshes += flight.in_background
-        told = query._replace(
-            verbose=query.verbose and self.inputs.verbose,
-            client=query.client if self.inputs.client else "",
-            listener=query.listener if self.inputs.listener else "",
-        )
-        flight.work = self.runtime.spawn(self._fly(flight, told, entry))
+        flight.work = self.runtime.spawn(self._fly(flight, self.inputs.of(query), entry))
 
     def _abandon(self, flight: Flight) -> None:
         """Cancel a flight, however long that takes; who asks from now on asks anew."""
@@ -164,13 +163,11 @@ class CachedBackend:
                 flight.tell(Failed("given up"))
 
     async def _ask(self, query: Query, entry: Entry | None) -> Outcome:
-        backend = self.backend
-        if entry is None or not entry.validators or not isinstance(backend, Revalidating):
-            return await backend.answer(query)
-        outcome = await backend.revalidate(query, entry.validators)
-        if isinstance(outcome, Unchanged):
-            return evolve(entry.outcome, freshness=outcome.freshness, cache="")
-        return outcome
+        outcome = await self.ask(query, entry.validators if entry is not None else {})
+        if not isinstance(outcome, Unchanged):
+            return outcome
+        assert entry is not None  # or nothing would have been asked that could hold
+        return evolve(entry.outcome, freshness=outcome.freshness, cache="")
 
     async def _settle(self, flight: Flight, outcome: Outcome, entry: Entry | None) -> None:
         """Keep an outcome, tell it, and share it; in this order, so that nobody waits for a store."""
@@ -273,23 +270,3 @@ def _state(entry: Entry, now: float) -> State:
     if now < entry.stale_until:
         return "stale"
     return "expired" if now < entry.keep_until else "absent"
-
-
-def _keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
-    """Return what makes a query's key. What can be in a name is printable, so line ends keep the parts apart."""
-    names = sorted(inputs.placeholders)
-    if inputs == Inputs(frozenset({"user"})):
-        return lambda query: prefix + query.user
-
-    def key(query: Query) -> str:
-        values = query.placeholders
-        parts = [values.get(name, "\r") for name in names]  # a route that has no such group differs from an empty one
-        if inputs.verbose:
-            parts.append("1" if query.verbose else "0")
-        if inputs.client:
-            parts.append(query.client)
-        if inputs.listener:
-            parts.append(query.listener)
-        return prefix + "\n".join(parts)
-
-    return key

@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from fingergw.cli.explaining import text_of, when_missing
 from fingergw.cli.explanation import Came, Explanation, Step
-from fingergw.core.outcome import Answered, Backend, Failed, Inputs, Missing, Outcome, outcome_of
+from fingergw.core.outcome import Answered, Backend, Failed, Missing, Outcome, outcome_of
 from fingergw.core.query import Query, to_wire, truncate
 from fingergw.core.rules import Rules
-from fingergw.net.upstream import within
+from fingergw.net.waiting import in_time
 
 _WORDS: dict[type[Outcome], Literal["answered", "missing", "failed"]] = {
     Answered: "answered",
@@ -37,7 +37,7 @@ async def ask(explained: Explanation, rules: Rules, clock: IReactorTime) -> Expl
         for name, backend in chain.backends
     )
     asking = evolve(chain, backends=recorded).answer(query)
-    result = await within(rules.limits.answer_timeout, clock, asking)
+    result = await in_time(rules.limits.answer_timeout, clock, asking)
     outcome = result if isinstance(result, Failed) else result.outcome
     notes = explained.notes
     told: Came
@@ -63,11 +63,6 @@ class _Recorded:
     cancelled: tuple[type[BaseException], ...]
     seconds: Callable[[], float]
     note: Callable[[Step], object]
-
-    @property
-    def inputs(self) -> Inputs:
-        """What in a query can change its answer."""
-        return self.backend.inputs
 
     async def answer(self, query: Query) -> Outcome:
         """Answer as the backend does."""

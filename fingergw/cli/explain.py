@@ -28,6 +28,7 @@ from fingergw.config.problems import unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
 from fingergw.core.rules import Rules
+from fingergw.core.settings import changed
 from fingergw.listen.endpoint_strings import split
 
 _EX_USAGE = 2
@@ -91,8 +92,7 @@ class ExplainOptions(Options):
         if self["ask"]:
             use_monotonic_clock(reactor)
             configuration = _without_files(configuration)
-        gateway = build.make_service(configuration, reactor)
-        assert isinstance(gateway, Gateway)
+        gateway = build.make_gateway(configuration, reactor, opens=bool(self["ask"]))
         rules = next(each.rules for each in gateway.listeners if each.rules.listener == name)
         listener = next(each for each in configuration.listeners if each.name == name)
         client = self["from"] or ("unix" if split(listener.endpoint)[0] == "unix" else "127.0.0.1")
@@ -125,7 +125,7 @@ def _without_files(configuration: model.Config) -> model.Config:
     store = parse_store(configuration.cache.store)
     if store is None or isinstance(store, RedisAddress):
         return configuration
-    return evolve(configuration, cache=evolve(configuration.cache, store=model.Store("memory")))
+    return changed(configuration, cache=changed(configuration.cache, store="memory"))
 
 
 async def asked_of(explained: Explanation, rules: Rules, gateway: Gateway, reactor: Any) -> Explanation:

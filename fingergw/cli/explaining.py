@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from attrs import evolve
 
 from fingergw.cli.explanation import Asked, At, Client, Explanation, Forwarded, Link, Tried
-from fingergw.config import model
+from fingergw.config import model, tables
 from fingergw.config.lines import line_numbers
 from fingergw.core import query as grammar
 from fingergw.core.addresses import Network, parse_address
@@ -113,8 +113,7 @@ class Explaining:
 
     def _link(self, name: str) -> Link:
         settings = self._configuration.backends[name]
-        kind = next(kind for kind, cls in model.BACKEND_TYPES.items() if cls is type(settings))
-        return Link(name, self._line("backends", name), kind, cached=settings.cache is not None)
+        return Link(name, self._line("backends", name), settings.type, cached=settings.cache is not None)
 
     def _forwarded(self, explained: Explanation, query: Query) -> Explanation:
         """Look where a query with a host goes; whether it does, the forwarding says."""
@@ -173,7 +172,7 @@ def _some(items: Iterable[object]) -> str:
     return ", ".join(shown[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _match(route: model.Route) -> str:
+def _match(route: tables.Route) -> str:
     if route.index:
         return "the query is empty"
     if route.user is not None:
@@ -183,7 +182,7 @@ def _match(route: model.Route) -> str:
     return f'user matches the pattern "{route.pattern}"' if route.pattern else f'user matches the regex "{route.regex}"'
 
 
-def _mismatch(route: model.Route, query: Query, mismatch: Mismatch | None) -> str:
+def _mismatch(route: tables.Route, query: Query, mismatch: Mismatch | None) -> str:
     if mismatch == "client":
         return f"{_match(route)}, but not for {query.client}, only for clients in {_some(route.clients or ())}"
     if route.index:
@@ -198,7 +197,7 @@ def _mismatch(route: model.Route, query: Query, mismatch: Mismatch | None) -> st
     return f'user does not match the {kind} "{text}"'
 
 
-def _denied(settings: model.Forwarding, query: Query, denied: Denied) -> str:
+def _denied(settings: tables.Forwarding, query: Query, denied: Denied) -> str:
     if denied.why == "client":
         return f"not for {query.client}, only for clients in {_some(settings.clients or ())}"
     if denied.why == "hops":

@@ -130,10 +130,9 @@ class RunOptions(Options, app.ReactorSelectionMixin):
         self, path: str | None, base: str | None = None, *, hint: bool = False
     ) -> tuple[model.Config, list[Problem]]:
         """Read the configuration, which the command line may say to run as another user, or in another root."""
-        from attrs import evolve
-
         from fingergw.app.privileges import becoming
         from fingergw.cli.configuration import read
+        from fingergw.core.settings import changed
 
         configuration, problems = read(path, base, hint=hint)
-        return evolve(configuration, process=becoming(configuration.process, self)), problems
+        return changed(configuration, process=becoming(configuration.process, self)), problems

@@ -1,6 +1,6 @@
 """The configuration file: TOML to frozen classes and back (DESIGN §2's contract is the module ``model``)."""
 
 from fingergw.config.dumping import dumps, dumps_effective
-from fingergw.config.reading import load, load_entries, read
+from fingergw.config.reading import load, load_table, read
 
-__all__ = ["dumps", "dumps_effective", "load", "load_entries", "read"]
+__all__ = ["dumps", "dumps_effective", "load", "load_table", "read"]

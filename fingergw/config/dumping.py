@@ -5,19 +5,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
-import attrs
 import tomli_w
 from cattrs import Converter
 
 from fingergw.config import model
+from fingergw.config.backend_types import BackendType, backend_type
+from fingergw.config.structure import PATHS
+from fingergw.config.tables import Limits
+from fingergw.core.addresses import Network
 from fingergw.core.placeholders import Template
+from fingergw.core.setting_types import Argv, HeaderName, Umask, Url, Variable
+from fingergw.core.settings import bare, changed, is_table, keys_of
 
 LEFT_OUT: Final = "(left out)"
 """What stands in the place of a secret."""
-_HARMLESS_HEADER = re.compile("accept.*|user-agent|content-.*", re.IGNORECASE)
-_HARMLESS_VARIABLE = re.compile("LANG|LC_.*|PATH|HOME|TZ|TERM")
+_HARMLESS: Final[dict[Any, re.Pattern[str]]] = {
+    HeaderName: re.compile("accept.*|user-agent|content-.*", re.IGNORECASE),
+    Variable: re.compile("LANG|LC_.*|PATH|HOME|TZ|TERM"),
+}
+"""What is no secret, of a table whose keys are of a type."""
 
 
 def dumps(config: model.Config) -> str:
@@ -29,7 +37,7 @@ def dumps(config: model.Config) -> str:
     converter = Converter(omit_if_default=True)
     raw = _tables(config, converter)
     for listener, settings in zip(config.listeners, raw["listeners"], strict=True):
-        own = attrs.asdict(listener.limits, recurse=False)
+        own = {key.name: getattr(listener.limits, key.name) for key in keys_of(Limits)}
         settings["limits"] = {
             key: converter.unstructure(value) for key, value in own.items() if value != getattr(config.limits, key)
         }
@@ -50,15 +58,8 @@ def dumps_effective(config: model.Config) -> str:
     for route, settings in zip(config.routes, raw["routes"], strict=True):
         if names[route.name] > 1 and route.name == route.default_name:  # which several may have by default alone
             del settings["name"]
-    for backend in raw["backends"].values():
-        if backend["type"] != "command" and backend["cache"]:
-            del backend["cache"]["vary"]
-        if "headers" in backend:
-            backend["headers"] = _without_secrets(backend["headers"], _HARMLESS_HEADER)
-        if "env" in backend:
-            backend["env"] = _without_secrets(backend["env"], _HARMLESS_VARIABLE)
-        if "url" in backend:
-            backend["url"] = _url(backend["url"])
+    for name, backend in config.backends.items():
+        _redact(raw["backends"][name], backend_type(backend.type))
     base = config.source.base if config.source else Path.cwd()
     raw["cache"]["store"] = _store(raw["cache"]["store"], base)
     if raw["log"]["access"] not in ("-", "off"):
@@ -66,17 +67,77 @@ def dumps_effective(config: model.Config) -> str:
     return tomli_w.dumps(_tidy(raw))
 
 
+def dump_value(value: object, kind: Any) -> Any:
+    """Return what a file has at a key.
+
+    :param kind: the key's type.
+    """
+    return _tidy(_taught(Converter()).unstructure(value, kind))
+
+
+def dump_backend(backend: model.Backend) -> dict[str, Any]:
+    """Return a backend's whole table as TOML can say it, in the order of its keys; what may be a secret too."""
+    return _backend(backend, _taught(Converter()))
+
+
 def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
-    for kind in (*model.Network.__args__, Path):  # type: ignore[attr-defined]  # a union has them
+    _taught(converter)
+    raw: dict[str, Any] = converter.unstructure(changed(config, source=None, backends={}))
+    if config.backends or not converter.omit_if_default:
+        raw["backends"] = {name: _backend(backend, converter) for name, backend in config.backends.items()}
+    return {key.name: raw[key.name] for key in keys_of(model.Config) if key.name in raw}
+
+
+def _taught(converter: Converter) -> Converter:
+    for kind in (*Network.__args__, Path, *PATHS):
         converter.register_unstructure_hook(kind, str)
-    converter.register_unstructure_hook(model.FilePath, str)
-    converter.register_unstructure_hook(model.Umask, lambda umask: f"{umask:03o}")
-    raw: dict[str, Any] = converter.unstructure(attrs.evolve(config, source=None))
-    raw.pop("source", None)
-    for name, backend in config.backends.items():
-        kind = next(kind for kind, cls in model.BACKEND_TYPES.items() if cls is type(backend))
-        raw["backends"][name] = {"type": kind, **converter.unstructure(backend)}
-    return raw
+    for kind in (Template, Url):
+        converter.register_unstructure_hook(kind, lambda template: template.text)
+    converter.register_unstructure_hook(Argv, lambda argv: [argument.text for argument in argv])
+    converter.register_unstructure_hook(Umask, lambda umask: f"{umask:03o}")
+    return converter
+
+
+def _backend(backend: model.Backend, converter: Converter) -> dict[str, Any]:
+    """Return a backend's whole table."""
+    known = backend_type(backend.type)
+    own = {key.name: getattr(backend.settings, key.name) for key in keys_of(known.settings)}
+    waiting = {key: getattr(backend, key) for key in ("timeout", "max_running") if known.waits is not None}
+    return {"type": backend.type, **converter.unstructure(known.table(**own, **waiting, cache=backend.cache))}
+
+
+def _redact(table: dict[str, Any], known: BackendType) -> None:
+    """Leave out of a backend's table what may be a secret, and what it does not take."""
+    if table["cache"] and not known.may_vary:
+        del table["cache"]["vary"]
+    for key in keys_of(known.settings):
+        table[key.name] = _without_secrets(table[key.name], key.type, secret=key.secret)
+
+
+def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
+    """Return what stands at a key, or within it, without what may be a secret.
+
+    :param kind: its type.
+    :param secret: whether the key says that it is one.
+    """
+    kind = bare(kind)
+    arguments = get_args(kind)
+    if isinstance(value, list | tuple):
+        return [_without_secrets(inner, next(iter(arguments), str), secret=secret) for inner in value]
+    if isinstance(value, dict) and get_origin(kind) is dict:
+        harmless = _HARMLESS.get(arguments[0])
+        return {
+            name: inner
+            if harmless and harmless.fullmatch(name)
+            else _without_secrets(inner, arguments[1], secret=secret)
+            for name, inner in value.items()
+        }
+    if isinstance(value, dict):
+        keys = keys_of(next(filter(is_table, (kind, *arguments))))
+        return {key.name: _without_secrets(value[key.name], key.type, secret=secret or key.secret) for key in keys}
+    if secret and value is not None:
+        return LEFT_OUT
+    return _url(value) if kind == Url and value is not None else value
 
 
 def _tidy(value: Any) -> Any:
@@ -86,10 +147,6 @@ def _tidy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_tidy(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _without_secrets(values: dict[str, str], harmless: re.Pattern[str]) -> dict[str, str]:
-    return {name: value if harmless.fullmatch(name) else LEFT_OUT for name, value in values.items()}
 
 
 def _url(url: str) -> str:
@@ -110,7 +167,7 @@ def _piece(piece: str) -> str:
 def _placeholders(text: str) -> str:
     """Return the placeholders of a text, and once what says that something was between them."""
     kept = ""
-    for literal, name in Template.compile(text).parts:
+    for literal, name in Template(text).parts:
         if literal and not kept.endswith(LEFT_OUT):
             kept += LEFT_OUT
         if name:

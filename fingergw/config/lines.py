@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
-KeyPath: TypeAlias = tuple[str | int, ...]
+from fingergw.core.settings import KeyPath
+
 _DEEPEST: Final = 50  # no mistake is found as deep as that
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import attrs
 from cattrs import Converter
 
-from fingergw.config import model
+from fingergw.config import model, tables
 from fingergw.config.bounds import MAX_BYTES
-from fingergw.config.lines import KeyPath
 from fingergw.config.problems import Problem, parse_toml, to_error, unknown
 from fingergw.config.rules import broken_rules, duplicates
 from fingergw.config.structure import make_converter, structure
 from fingergw.core.errors import ConfigError
+from fingergw.core.settings import KeyPath, changed, keys_of
 from fingergw.net.files import open_text
 
 
@@ -49,16 +49,17 @@ def read(path: Path, *, base: Path | None = None, hint: bool = False) -> tuple[m
     return _without(config, {problem.path[:2] for problem in twice}), list(dict.fromkeys(problems))
 
 
-def load_entries(path: Path) -> model.Entries:
-    """Load a static backend's map from a file of its own.
+def load_table(path: Path, kind: Any) -> Any:
+    """Load a TOML file that is a table of the configuration in a file of its own.
 
+    :param kind: the table's class, or a ``dict`` type.
     :raises ConfigError: it cannot be read, or has mistakes.
     """
     source = model.Source(path, path.parent, _read_text(path))
-    entries, problems = structure(make_converter(path.parent), parse_toml(source), model.Entries, ())
+    made, problems = structure(make_converter(path.parent), parse_toml(source), kind, ())
     if problems:
         raise to_error(problems, source)
-    return entries  # type: ignore[no-any-return]  # cattrs makes what it is told to
+    return made
 
 
 def _read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str:
@@ -103,27 +104,27 @@ def _structure(raw: dict[str, Any], converter: Converter, source: model.Source) 
             if (made := part(value, kind, key, index)) is not None:
                 yield index, made
 
-    known = [attribute.name for attribute in attrs.fields(model.Config) if attribute.name != "source"]
+    known = [key.name for key in keys_of(model.Config)]
     problems += [Problem((key,), unknown(key, known, "table")) for key in raw if key not in known]
     settings = {
         key: made
         for key, kind in (
-            ("cache", model.Cache),
-            ("limits", model.Limits),
-            ("forwarding", model.Forwarding),
-            ("answers", model.Answers),
-            ("process", model.Process),
-            ("log", model.Log),
-            ("admin", model.Admin),
+            ("cache", tables.Cache),
+            ("limits", tables.Limits),
+            ("forwarding", tables.Forwarding),
+            ("answers", tables.Answers),
+            ("process", tables.Process),
+            ("log", tables.Log),
+            ("admin", tables.Admin),
         )
         if key in raw and (made := part(raw[key], kind, key)) is not None
     }
-    limits = settings.get("limits", model.Limits())
+    limits = settings.get("limits", tables.Limits())
     listeners = {
-        index: attrs.evolve(listener, limits=_over(limits, listener.limits, raw["listeners"][index].get("limits", {})))
-        for index, listener in items("listeners", model.Listener)
+        index: changed(listener, limits=_over(limits, listener.limits, raw["listeners"][index].get("limits", {})))
+        for index, listener in items("listeners", tables.Listener)
     }
-    routes = dict(items("routes", model.Route))
+    routes = dict(items("routes", tables.Route))
     if not raw.get("listeners"):
         problems.append(Problem((), "expected at least one [[listeners]]"))
     backends = raw.get("backends", {})
@@ -144,8 +145,8 @@ def _without(config: model.Config, paths: Collection[KeyPath]) -> model.Config:
     """Return a configuration without the listeners that stand at these places in the file."""
     kept = {place: listener for place, listener in config.numbered_listeners() if ("listeners", place) not in paths}
     source = config.source and attrs.evolve(config.source, listeners=tuple(kept))
-    return attrs.evolve(config, listeners=tuple(kept.values()), source=source)
+    return changed(config, listeners=tuple(kept.values()), source=source)
 
 
-def _over(limits: model.Limits, own: model.Limits, given: dict[str, object]) -> model.Limits:
-    return attrs.evolve(limits, **{key: getattr(own, key) for key in given})
+def _over(limits: tables.Limits, own: tables.Limits, given: dict[str, object]) -> tables.Limits:
+    return changed(limits, **{key: getattr(own, key) for key in given})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from fingergw.config import model
-from fingergw.config.lines import KeyPath
+from fingergw.config import backend_types, model
+from fingergw.config.backend_types import BackendType, BrokenTypeError, backend_type
 from fingergw.config.problems import Problem, unknown
-from fingergw.core.placeholders import Template
 from fingergw.core.routing import group_names
+from fingergw.core.setting_types import Argv
+from fingergw.core.settings import KeyPath, keys_of, templates_in
 
 
 def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
@@ -20,8 +21,8 @@ def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]
     :param raw: all that stands in it.
     """
     yield from _dangling(raw)
-    yield from _choices(raw)
     yield from _vary(raw)
+    yield from _own_checks(config)
     yield from _placeholders(config, raw)
     yield from _proxies(raw)
     yield from _decoys(raw)
@@ -40,6 +41,15 @@ def _backends(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, value in (values if isinstance(values, dict) else {}).items():
         if isinstance(value, dict):
             yield name, value
+
+
+def _type_of(backend: dict[str, Any]) -> BackendType | None:
+    """Return the type of a backend's table; None if it says none that can be used."""
+    name = backend.get("type")
+    try:
+        return backend_type(name) if isinstance(name, str) and name in backend_types.names() else None
+    except BrokenTypeError:
+        return None
 
 
 def duplicates(raw: dict[str, Any]) -> Iterator[Problem]:
@@ -79,34 +89,26 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
                     yield Problem((*path, key, place), unknown(name, names, key.removesuffix("s")))
 
 
-def _choices(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for tables with none or several of the keys that exclude each other, also where they have other mistakes."""
-    tables: list[tuple[KeyPath, dict[str, Any], Sequence[str]]] = [
-        (("routes", index), route, model.MATCHES) for index, route in _tables(raw, "routes")
-    ]
-    tables += [
-        (("backends", name), backend, model.CONTENTS)
-        for name, backend in _backends(raw)
-        if backend.get("type") == "static"
-    ]
-    for path, table, keys in tables:
-        given = [key for key in keys if table.get(key, False) is not False]
-        if len(given) != 1:
-            yield Problem(path, model.expected_one(keys, given))
-
-
 def _vary(raw: dict[str, Any]) -> Iterator[Problem]:
     for name, backend in _backends(raw):
-        if backend.get("type") != "command" and isinstance(cache := backend.get("cache"), dict) and "vary" in cache:
-            yield Problem(("backends", name, "cache", "vary"), "only a command is told these; remove it")
+        known, cache = _type_of(backend), backend.get("cache")
+        if known is not None and not known.may_vary and isinstance(cache, dict) and "vary" in cache:
+            why = f'a backend of type "{known.name}" does not take it; remove it'
+            yield Problem(("backends", name, "cache", "vary"), why)
 
 
-def _texts(backend: model.Backend) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(backend, model.HttpBackend):
-        yield ("url",), backend.url
-    elif isinstance(backend, model.CommandBackend):
-        for index, argument in enumerate(backend.argv):
-            yield ("argv", index), argument
+def _own_checks(config: model.Config) -> Iterator[Problem]:
+    """Ask each backend's type what is wrong with its table: pairs of a key, or a path, or "" for all, and why."""
+    for name, backend in config.backends.items():
+        path = ("backends", name)
+        try:
+            found = list(getattr(backend.settings, "check", tuple)())
+            for key, why in found:
+                below: KeyPath = (key,) if key and isinstance(key, str) else tuple(key)
+                yield Problem((*path, *below), why)
+        except Exception as error:  # whatever a stranger's type does
+            why = f"{type(error).__name__}: {error}"
+            yield Problem(path, f'type "{backend.type}" cannot check it, which is a mistake in its package: {why}')
 
 
 def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
@@ -125,13 +127,14 @@ def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem
             groups.setdefault(name, []).append(group_names(route.regex) if route.regex is not None else frozenset())
     for name, backend in config.backends.items():
         set_by_all = frozenset.intersection(*groups[name]) if name in groups else frozenset()
-        for path, text in _texts(backend):
-            used = Template.compile(text).names
-            if used and path == ("argv", 0):
+        cls: Any = type(backend.settings)
+        programs = {(key.name, 0) for key in keys_of(cls) if key.type is Argv}
+        for path, template in templates_in(backend.settings):
+            if template.names and path in programs:
                 yield Problem(("backends", name, *path), "expected the program's name, without placeholders")
             if name in broken:
                 continue
-            for placeholder in sorted(used - set_by_all - {"user"}):
+            for placeholder in sorted(template.names - set_by_all - {"user"}):
                 yield Problem(
                     ("backends", name, *path),
                     f'"{{{placeholder}}}" is no named group in the regex of every route to this backend; '

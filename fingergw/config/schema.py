@@ -8,15 +8,40 @@ which refuses nothing, and is where they look for what can be completed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
-from fingergw.config import model, values
-from fingergw.config.descriptions import KEYS, TABLES
+from fingergw.config import values
+from fingergw.config.backend_types import BackendType, BrokenTypeError, backend_type, names
+from fingergw.config.dumping import dump_value
+from fingergw.config.model import Backend, Config
+from fingergw.config.structure import PATHS
+from fingergw.config.tables import Listener
 from fingergw.core.addresses import Network
+from fingergw.core.placeholders import Template
+from fingergw.core.setting_types import (
+    Argv,
+    Glob,
+    HeaderName,
+    HeaderValue,
+    HostName,
+    Jinja,
+    Name,
+    Period,
+    ProgramPath,
+    Regex,
+    Seconds,
+    Store,
+    Umask,
+    Url,
+    UserName,
+    Variable,
+)
+from fingergw.core.settings import Key, bare, is_table, keys_of, sentence_of
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -26,24 +51,15 @@ _TEXT: Final[Schema] = {"type": "string"}
 _SECONDS: Final[Schema] = {"type": "number", "exclusiveMaximum": int(values.END_SECONDS)}
 _STRINGS: Final[dict[Any, str]] = {  # never stricter than what is loaded
     Network: r"^[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?$",
-    model.Umask: f"^{values.UMASK}$",
-    model.Url: r"^[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?$",
-    model.HeaderName: f"^{values.HEADER_NAME}$",
-    model.HeaderValue: r"^[^\x00-\x1f\x7f]*$",
-    model.Variable: "^[^=]+$",
-    model.HostName: rf"^({values.HOST_NAME}|[0-9A-Fa-f:.]+)$",
-    model.Store: "^(memory|sqlite:[^:].*|rediss?://.+)$",
-    model.UserName: r"^[^@\x00-\x1f\x7f]+$",
+    Umask: f"^{values.UMASK}$",
+    Url: r"^[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?$",
+    HeaderName: f"^{values.HEADER_NAME}$",
+    HeaderValue: r"^[^\x00-\x1f\x7f]*$",
+    Variable: "^[^=]+$",
+    HostName: rf"^({values.HOST_NAME}|[0-9A-Fa-f:.]+)$",
+    Store: "^(memory|sqlite:[^:].*|rediss?://.+)$",
+    UserName: r"^[^@\x00-\x1f\x7f]+$",
 }
-_HOLDS_ONE: Final = {
-    (model.Route, "backends"),
-    (model.Route, "listeners"),
-    (model.Route, "users"),
-    (model.Forwarding, "listeners"),
-    (model.CommandBackend, "argv"),
-    (model.Config, "listeners"),
-}
-"""Lists that must not be empty."""
 
 
 def schema_text() -> str:
@@ -52,58 +68,62 @@ def schema_text() -> str:
 
 
 def schema() -> Schema:
-    """Return the schema of the whole file."""
-    made = _table(model.Config)
-    backends = {kind: _backend(kind, cls) for kind, cls in model.BACKEND_TYPES.items()}
+    """Return the schema of the whole file; a type of backend that cannot be used is left out."""
+    types = []
+    for name in names():
+        with suppress(BrokenTypeError):
+            types.append(backend_type(name))
+    made = _table(Config)
+    made["properties"]["backends"]["additionalProperties"] = _any_backend([known.name for known in types])
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": TITLE,
         **made,
-        "definitions": backends,
+        "definitions": {known.name: _backend(known) for known in types},
     }
 
 
 def _table(cls: Any) -> Schema:
-    """Return the schema of a table that becomes a class of the model."""
-    properties: Schema = {}
+    """Return the schema of a table."""
     required: list[str] = []
-    types = get_type_hints(cls)
-    for attribute in attrs.fields(cls):
-        if attribute.name == "source":
-            continue
-        properties[attribute.name] = {**_value(types[attribute.name]), **_default(attribute.default)}
-        properties[attribute.name]["description"] = KEYS[cls][attribute.name]
-        if (cls, attribute.name) in _HOLDS_ONE:
-            properties[attribute.name]["minItems"] = 1
-        if attribute.default is attrs.NOTHING:
-            required.append(attribute.name)
+    properties: Schema = {}
+    for key in keys_of(cls):
+        properties[key.name] = {**_bounded(_value(key.type), key), **_default(key), "description": key.text}
+        if key.default is attrs.NOTHING:
+            required.append(key.name)
     return {
-        "description": TABLES[cls],
+        "description": sentence_of(cls),
         "type": "object",
         "additionalProperties": False,
         **({"required": required} if required else {}),
         "properties": properties,
+        **(_one_of(cls) if hasattr(cls, "one_of") else {}),
         **_RULES.get(cls, {}),
     }
 
 
-def _backend(kind: str, cls: Any) -> Schema:
+def _bounded(made: Schema, key: Key) -> Schema:
+    bounds = {"minimum": key.least, "maximum": key.most, "minItems": 1 if key.nonempty else None}
+    return {**made, **{word: bound for word, bound in bounds.items() if bound is not None}}
+
+
+def _backend(known: BackendType) -> Schema:
     """Return the schema of one type's backends."""
-    made = _table(cls)
-    told = {"description": TABLES[cls], "const": kind}
+    made = _table(known.table)
+    told = {"description": made["description"], "const": known.name}
     made["properties"] = {"type": told, **made["properties"]}
-    if kind != "command":
+    if not known.may_vary:
         del made["properties"]["cache"]["properties"]["vary"]
     return made
 
 
-def _any_backend() -> Schema:
-    references = {kind: {"$ref": f"#/definitions/{kind}"} for kind in model.BACKEND_TYPES}
+def _any_backend(types: Sequence[str]) -> Schema:
+    references = {kind: {"$ref": f"#/definitions/{kind}"} for kind in types}
     chosen: Schema = {"properties": {"type": {"enum": list(references)}}}
     for kind, reference in reversed(references.items()):
         chosen = {"if": {"properties": {"type": {"const": kind}}}, "then": reference, "else": chosen}
     return {
-        "description": "Where answers come from.",
+        "description": sentence_of(Backend),
         "type": "object",
         "required": ["type"],
         "anyOf": [*references.values(), {}],
@@ -114,27 +134,28 @@ def _any_backend() -> Schema:
 def _value(kind: Any) -> Schema:
     """Return the schema of what a key of some type takes."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind == model.Backend:
-        return _any_backend()
-    if kind == str | model.Person:
-        return {**_table(model.Person), "type": ["string", "object"]}
     if kind == Network or kind in _STRINGS:
         return {"type": "string", "pattern": _STRINGS[kind]}
     if origin in (Union, UnionType):
-        (kind,) = (each for each in arguments if each is not NoneType)
+        kinds = [each for each in arguments if each is not NoneType]
+        if str in kinds and len(kinds) == 2:  # a text, or a table
+            made = {**_table(next(filter(is_table, kinds))), "type": ["string", "object"]}
+            one_of = made.pop("oneOf", None)  # which any text would break
+            return {**made, **({"if": {"type": "object"}, "then": {"oneOf": one_of}} if one_of else {})}
+        (kind,) = kinds
         return _value(kind)
     if origin is Literal:
         return {"enum": list(arguments)}
     if origin is tuple:
         return {"type": "array", "items": _value(arguments[0])}
     if origin is dict:
-        names = _value(arguments[0])
+        names, items = _value(arguments[0]), arguments[1]
         return {
             "type": "object",
             **({"propertyNames": names} if names != _TEXT else {}),
-            "additionalProperties": _value(arguments[1]),
+            "additionalProperties": {} if items is Backend else _value(items),
         }
-    if attrs.has(kind):
+    if is_table(kind):
         return _table(kind)
     if kind in values.WHOLE_NUMBERS:
         low, high = values.WHOLE_NUMBERS[kind]
@@ -142,32 +163,39 @@ def _value(kind: Any) -> Schema:
     return dict(_OTHERS[kind])
 
 
-def _default(default: Any) -> Schema:
-    """Return what the schema says of a default, where there is one that a file could have."""
+def _default(key: Key) -> Schema:
+    """Return what the schema says of a key's default, where there is one that a file could have."""
+    default = key.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, whatever its type says
         default = attrs.NOTHING if default.takes_self else default.factory()
-    if default is attrs.NOTHING or default is None or default == "" or attrs.has(type(default)):
+    if default is attrs.NOTHING or default is None or default == "" or is_table(type(default)):
         return {}
-    if isinstance(default, float) and default.is_integer():
-        default = int(default)
-    return {"default": list(default) if isinstance(default, tuple) else default}
+    return {"default": dump_value(default, key.type)}
 
 
-def _one_of(keys: tuple[str, ...]) -> Schema:
-    return {"oneOf": [{"required": [key], **_GIVEN.get(key, {})} for key in keys]}
+def _one_of(cls: Any) -> Schema:
+    """Return that exactly one of some keys must be given; one that is false counts as not given."""
+    flags = {key.name for key in keys_of(cls) if bare(key.type) is bool}
+    given = {name: {"not": {"properties": {name: {"const": False}}}} for name in flags}
+    return {"oneOf": [{"required": [name], **given.get(name, {})} for name in cls.one_of]}
 
 
 _OTHERS: Final[Mapping[Any, Schema]] = {
     str: _TEXT,
     bool: {"type": "boolean"},
-    model.Seconds: {**_SECONDS, "exclusiveMinimum": 0},
-    model.Period: {**_SECONDS, "minimum": 0},
-    model.Argument: _TEXT,
-    model.FilePath: _TEXT,
-    model.Glob: {**_TEXT, "maxLength": values.MAX_GLOB},
-    model.Regex: {**_TEXT, "minLength": 1, "maxLength": values.MAX_REGEX},
+    Seconds: {**_SECONDS, "exclusiveMinimum": 0},
+    Period: {**_SECONDS, "minimum": 0},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    Template: _TEXT,
+    Argv: {"type": "array", "items": _TEXT},
+    Jinja: _TEXT,
+    Name: _TEXT,
+    ProgramPath: _TEXT,
+    **dict.fromkeys(PATHS, _TEXT),
+    Glob: {**_TEXT, "maxLength": values.MAX_GLOB},
+    Regex: {**_TEXT, "minLength": 1, "maxLength": values.MAX_REGEX},
 }
-_GIVEN: Final[Mapping[str, Schema]] = {"index": {"not": {"properties": {"index": {"const": False}}}}}
 _LISTENER: Final[Schema] = {
     "if": {"properties": {"endpoint": {"pattern": "^haproxy:"}}},
     "then": {"required": ["trusted_proxies"], "properties": {"trusted_proxies": {"minItems": 1}}},
@@ -180,8 +208,6 @@ _LISTENER: Final[Schema] = {
     },
 }
 _RULES: Final[Mapping[type, Schema]] = {
-    model.Route: _one_of(model.MATCHES),
-    model.StaticBackend: _one_of(model.CONTENTS),
-    model.Listener: _LISTENER,
+    Listener: _LISTENER,
 }
 """What must hold between the keys of a table."""

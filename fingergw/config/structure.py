@@ -1,51 +1,27 @@
-"""Raw TOML values into the classes of the model, strictly, with every mistake reported."""
+"""Raw TOML values into the classes of tables, strictly, with every mistake reported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
-import attrs
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, override
 
-from fingergw.config import model, values
-from fingergw.config.lines import KeyPath
+from fingergw.config import values
+from fingergw.config.backend_types import BrokenTypeError, backend_type, names
+from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import ExpectedError
+from fingergw.core.setting_types import AuthoritiesFile, FilePath, SecretFile, WatchedFile
+from fingergw.core.settings import Key, KeyPath, is_table, keys_of
 
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
-
-
-def _entry(converter: Converter) -> Callable[[object, object], str | model.Person]:
-    def structure(value: object, _: object) -> str | model.Person:
-        if isinstance(value, dict):
-            return converter.structure(value, model.Person)
-        if isinstance(value, str):
-            return value
-        raise ExpectedError(
-            "expected a text, or a table such as { name, directory, shell, office, phone, project, plan }"
-        )
-
-    return structure
-
-
-def _backend(converter: Converter) -> Callable[[object, object], model.Backend]:
-    def structure(value: object, _: object) -> model.Backend:
-        table = dict(values.plain(dict, value))
-        kind = table.pop("type", None)
-        if kind is None:
-            raise ExpectedError(f"expected a type, one of: {', '.join(model.BACKEND_TYPES)}")
-        if not isinstance(kind, str):
-            raise ExpectedError(f"expected one of: {', '.join(model.BACKEND_TYPES)}", "type")
-        if kind not in model.BACKEND_TYPES:
-            raise ExpectedError(unknown(kind, model.BACKEND_TYPES, "backend type"), "type")
-        return converter.structure(table, model.BACKEND_TYPES[kind])
-
-    return structure
+PATHS = (FilePath, SecretFile, WatchedFile, AuthoritiesFile)
 
 
 def make_converter(base: Path) -> Converter:
@@ -58,22 +34,59 @@ def make_converter(base: Path) -> Converter:
         converter.register_structure_hook(kind, lambda value, to: values.plain(to, value))
     for new_type, hook in values.HOOKS.items():
         converter.register_structure_hook(new_type, hook)
-    converter.register_structure_hook(model.FilePath, lambda value, _: base / values.text(value, _))
-    converter.register_structure_hook(str | model.Person, _entry(converter))
-    converter.register_structure_hook(model.Backend, _backend(converter))
-
+    for path in PATHS:
+        converter.register_structure_hook(path, lambda value, _: base / values.text(value, _))
+    converter.register_structure_hook(Backend, partial(_backend, converter))
     converter.register_structure_hook_factory(_is(Literal), _literal)
     for predicate, raw, factory in (
         (_is(tuple), list, homogenous_tuple_structure_factory),
         (_is(dict), dict, mapping_structure_factory),
-        (attrs.has, dict, make_dict_structure_fn),
+        (is_table, dict, _table),
     ):
         converter.register_structure_hook_factory(predicate, partial(_checked, raw, factory))
+    converter.register_structure_hook_factory(_is_text_or_table, _text_or_table)
     return converter
 
 
 def _is(origin: Any) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is origin
+
+
+def _is_text_or_table(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and str in get_args(kind) and any(map(is_table, get_args(kind)))
+
+
+def _text_or_table(kind: Any, converter: Converter) -> StructureHook:
+    table = next(each for each in get_args(kind) if is_table(each))
+    expected = f"expected a text, or a table such as {{ {', '.join(key.name for key in keys_of(table))} }}"
+
+    def structure(value: object, _: object) -> object:
+        if isinstance(value, dict):
+            return converter.structure(value, table)
+        if isinstance(value, str):
+            return value
+        raise ExpectedError(expected)
+
+    return structure
+
+
+def _backend(converter: Converter, value: object, _: object) -> Backend:
+    table = dict(values.plain(dict, value))
+    kind = table.pop("type", None)
+    if kind is None:
+        raise ExpectedError(f"expected a type, one of: {', '.join(names())}")
+    if not isinstance(kind, str):
+        raise ExpectedError(f"expected one of: {', '.join(names())}", "type")
+    if kind not in names():
+        raise ExpectedError(unknown(kind, names(), "backend type"), "type")
+    try:
+        known = backend_type(kind)
+    except BrokenTypeError as error:
+        raise ExpectedError(str(error), "type") from None
+    made = converter.structure(table, known.table)
+    own = known.settings(**{key.name: getattr(made, key.name) for key in keys_of(known.settings)})
+    waiting = {key: getattr(made, key) for key in ("timeout", "max_running") if known.waits is not None}
+    return Backend(kind, own, made.cache, **waiting)
 
 
 def _literal(kind: Any) -> StructureHook:
@@ -95,6 +108,42 @@ def _checked(
     return lambda value, to: structure(values.plain(raw, value), to)
 
 
+def _table(cls: Any, converter: Converter) -> StructureHook:
+    bounded: Any = {key.name: override(struct_hook=hook) for key in keys_of(cls) if (hook := _bounded(key, converter))}
+    structure = make_dict_structure_fn(cls, converter, **bounded)
+    one_of: tuple[str, ...] = getattr(cls, "one_of", ())
+
+    def structured(value: dict[str, object], to: Any) -> Any:
+        given = [key for key in one_of if value.get(key, False) is not False]
+        if len(given) == 1:
+            return structure(value, to)
+        why = f"expected exactly one of {', '.join(one_of)}; found {', '.join(given) or 'none of them'}"
+        mistakes: list[Exception] = [ValueError(why)]
+        try:
+            structure(value, to)
+        except ClassValidationError as error:  # they are told beside it
+            mistakes += error.exceptions
+        raise ClassValidationError(f"While structuring {cls.__name__}", mistakes, cls)
+
+    return structured if one_of else structure
+
+
+def _bounded(key: Key, converter: Converter) -> StructureHook | None:
+    """Return what takes a key's value where that has bounds; None for one that has none but its type's."""
+    if not key.nonempty and key.least is None and key.most is None:
+        return None
+
+    def structure(value: object, _: object) -> object:
+        if key.nonempty and value == []:
+            raise ExpectedError("expected at least one")
+        made = converter.structure(value, key.type)
+        if isinstance(made, int | float):
+            values.refuse_outside(made, key.least, key.most)
+        return made
+
+    return structure
+
+
 def structure(converter: Converter, value: object, kind: Any, path: KeyPath) -> tuple[Any, list[Problem]]:
     """Structure one raw value.
 
@@ -109,9 +158,9 @@ def structure(converter: Converter, value: object, kind: Any, path: KeyPath) -> 
 
 def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
     if isinstance(error, ForbiddenExtraKeysError):
-        known = [attribute.name for attribute in attrs.fields(error.cl)]
-        for key in sorted(error.extra_fields):
-            yield Problem((*path, key), unknown(key, known, "key"))
+        known = [key.name for key in keys_of(error.cl)]
+        for name in sorted(error.extra_fields):
+            yield Problem((*path, name), unknown(name, known, "key"))
     elif isinstance(error, ClassValidationError):
         in_attributes, others = error.group_exceptions()
         for inner, attribute in in_attributes:

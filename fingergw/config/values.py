@@ -10,13 +10,35 @@ from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from fingergw.config import model
 from fingergw.config.store_address import parse_store
 from fingergw.core.addresses import Network, parse_address
 from fingergw.core.errors import BadQuery
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, parse
 from fingergw.core.routing import group_names
+from fingergw.core.setting_types import (
+    Argv,
+    Bytes,
+    Count,
+    ExitCode,
+    Glob,
+    HeaderName,
+    HeaderValue,
+    HostName,
+    Jinja,
+    Name,
+    Period,
+    Port,
+    ProgramPath,
+    Regex,
+    Seconds,
+    Status,
+    Store,
+    Umask,
+    Url,
+    UserName,
+    Variable,
+)
 
 T = TypeVar("T")
 
@@ -32,11 +54,11 @@ _KINDS: dict[type, str] = {
 END_SECONDS: Final = 1e9
 """All durations are below this."""
 WHOLE_NUMBERS: Final[dict[Any, tuple[int, int]]] = {
-    model.Bytes: (1, 10**15),  # setrlimit takes no number without end
-    model.Count: (1, _LARGE),
-    model.Port: (1, 65535),
-    model.ExitCode: (1, 255),
-    model.Status: (100, 599),
+    Bytes: (1, 10**15),  # setrlimit takes no number without end
+    Count: (1, _LARGE),
+    Port: (1, 65535),
+    ExitCode: (1, 255),
+    Status: (100, 599),
 }
 """The least and the greatest of each kind of whole number."""
 HEADER_NAME: Final = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"
@@ -55,7 +77,7 @@ class ExpectedError(ValueError):
     :param path: where in the value.
     """
 
-    def __init__(self, message: str, *path: str) -> None:
+    def __init__(self, message: str, *path: str | int) -> None:
         super().__init__(message)
         self.path = path
 
@@ -89,12 +111,22 @@ def number(value: object, _: object) -> float:
 def _within(low: int, high: int) -> Callable[[object, object], int]:
     def structure(value: object, _: object) -> int:
         whole = plain(int, value)
-        if not low <= whole <= high:
-            bounds = f"{low} or more" if whole < low and high >= _LARGE else f"{low} to {high}"
-            raise ExpectedError(f"expected {bounds}")
+        refuse_outside(whole, low, high)
         return whole
 
     return structure
+
+
+def refuse_outside(number: float, least: float | None, most: float | None) -> None:
+    """Refuse a number that is below the least or above the greatest that it may be; None for no bound.
+
+    :raises ExpectedError: it is, or is no number.
+    """
+    if (-inf if least is None else least) <= number <= (inf if most is None else most):
+        return
+    if most is None or (least is not None and number < least and most >= _LARGE):
+        raise ExpectedError(f"expected {least} or more")
+    raise ExpectedError(f"expected {most} or less" if least is None else f"expected {least} to {most}")
 
 
 def _seconds(value: object, _: object) -> float:
@@ -156,14 +188,23 @@ def _variable(value: object, _: object) -> str:
     return name
 
 
-def _argument(value: object, _: object) -> str:
-    string = text(value, _)
-    Template.compile(string)
-    return string
+def _template(value: object, _: object) -> Template:
+    return Template(text(value, _))
 
 
-def _url(value: object, _: object) -> str:
-    string = _argument(value, _)
+def _argv(value: object, _: object) -> tuple[Template, ...]:
+    argv = []
+    for place, argument in enumerate(plain(list, value)):
+        try:
+            argv.append(_template(argument, _))
+        except ValueError as error:
+            raise ExpectedError(str(error), place) from None
+    return tuple(argv)
+
+
+def _url(value: object, _: object) -> Template:
+    template = _template(value, _)
+    string = template.text
     try:
         parts = urlsplit(string)
         port = parts.port
@@ -180,7 +221,7 @@ def _url(value: object, _: object) -> str:
         raise ExpectedError(
             'expected a URL such as "https://example.org/{user}", in ASCII, with placeholders after the host only'
         )
-    return string
+    return template
 
 
 def _store(value: object, _: object) -> str:
@@ -222,19 +263,23 @@ HOOKS: Final[dict[Any, Callable[[object, object], object]]] = {
     str: text,
     float: number,
     **{kind: _within(*bounds) for kind, bounds in WHOLE_NUMBERS.items()},
-    model.Seconds: _seconds,
-    model.Period: _period,
-    model.Umask: _umask,
-    model.Glob: lambda value, _: _short(text(value, _), MAX_GLOB),
-    model.Regex: _regex,
-    model.Variable: _variable,
-    model.Argument: _argument,
-    model.Url: _url,
-    model.HeaderName: _header_name,
-    model.HeaderValue: _header_value,
-    model.HostName: _host_name,
-    model.Store: _store,
-    model.UserName: _user_name,
+    Seconds: _seconds,
+    Period: _period,
+    Umask: _umask,
+    Glob: lambda value, _: _short(text(value, _), MAX_GLOB),
+    Regex: _regex,
+    Variable: _variable,
+    Template: _template,
+    Argv: _argv,
+    Url: _url,
+    Jinja: text,
+    ProgramPath: text,
+    Name: text,
+    HeaderName: _header_name,
+    HeaderValue: _header_value,
+    HostName: _host_name,
+    Store: _store,
+    UserName: _user_name,
     Network: _network,
 }
 """What takes a raw value, by the type that the model gives it."""

@@ -1,10 +1,10 @@
-"""What a backend says of a query, and what in a query it says it of."""
+"""What a backend says of a query."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -88,42 +88,36 @@ class Unchanged:
 Outcome: TypeAlias = Answered | Missing | Failed
 
 
-@frozen
-class Inputs:
-    """What in a query can change a backend's answer.
+class Backend(Protocol):
+    """Where answers come from. It knows neither routes, nor cache, nor the next backend.
 
-    :param placeholders: the names of those it uses, ``user`` among them.
-    :param verbose: whether it is told of /W.
-    :param client: whether it is told who asks.
-    :param listener: whether it is told where.
+    It may have more. ``revalidate(query, validators)`` asks its upstream whether what it has answered before still
+    holds, and returns what ``answer`` does, or :class:`Unchanged`. ``at_once(query)`` returns what it can say without
+    asking anybody, or None; where queries wait for their turn, that needs none. ``close()``, which may be a coroutine,
+    is called when it is not needed any more. ``version``, a text, tells its answers from those of another time: it
+    joins the key by which they are kept.
     """
 
-    placeholders: frozenset[str] = frozenset()
-    verbose: bool = False
-    client: bool = False
-    listener: bool = False
+    def answer(self, query: Query) -> Awaitable[Outcome]:
+        """Answer a query, or say why not; never raise for what can be foreseen. It is an ``async def``."""
 
 
-class Backend(Protocol):
-    """Where answers come from. It knows neither routes, nor cache, nor the next backend."""
-
-    @property
-    def inputs(self) -> Inputs:
-        """What in a query can change its answer, and nothing more."""
-
-    async def answer(self, query: Query) -> Outcome:
-        """Answer a query, or say why not; never raise for what can be foreseen."""
+Known: TypeAlias = Callable[[Query], Outcome | None]
+"""Say of a query what is known of it without asking anybody; None where somebody is to be asked."""
+Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchanged]]
+"""Ask a backend. The validators are those that came with its earlier answer; without any it answers anew."""
 
 
-@runtime_checkable
-class Revalidating(Backend, Protocol):
-    """A backend that can ask upstream whether an answer still holds."""
+def asking(backend: Backend) -> Ask:
+    """Return what asks a backend."""
+    revalidate: Ask | None = getattr(backend, "revalidate", None)
+    return revalidate or (lambda query, _: backend.answer(query))
 
-    async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
-        """Answer a query, or say that what was answered before still holds.
 
-        :param validators: those that came with that answer.
-        """
+def knowing(backend: Backend) -> Known:
+    """Return what says what a backend knows without asking anybody."""
+    known: Known | None = getattr(backend, "at_once", None)
+    return known or (lambda _: None)
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:

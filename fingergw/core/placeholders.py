@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
 class Template:
-    """A text with placeholders, taken apart once at start.
+    """A text with placeholders, taken apart once; ``{{`` and ``}}`` stand for braces.
 
+    :param text: as it is written.
     :param parts: each piece of literal text, and the name of the placeholder after it, if any.
+    :param names: the placeholders in it.
+    :raises ValueError: a brace is left open, or what is between two is not a name.
     """
 
-    parts: tuple[tuple[str, str | None], ...]
+    text: str
+    parts: tuple[tuple[str, str | None], ...] = field(init=False, eq=False, repr=False)
+    names: frozenset[str] = field(init=False, eq=False, repr=False)
 
-    @classmethod
-    def compile(cls, text: str) -> Template:
-        """Take a text apart; ``{{`` and ``}}`` stand for braces.
-
-        :raises ValueError: a brace is left open, or what is between two is not a name.
-        """
+    @parts.default
+    def _find_parts(self) -> tuple[tuple[str, str | None], ...]:
         try:
-            pieces = list(Formatter().parse(text))
+            pieces = list(Formatter().parse(self.text))
         except ValueError as error:
             raise ValueError(f"{error}; write {{{{ or }}}} for a brace that is meant as such") from None
         for _, name, spec, conversion in pieces:
@@ -33,11 +34,10 @@ class Template:
                 raise ValueError(
                     f'"{{{shown}}}" is no placeholder; write {{{{ or }}}} for a brace that is meant as such'
                 )
-        return cls(tuple((literal, name) for literal, name, _, _ in pieces))
+        return tuple((literal, name) for literal, name, _, _ in pieces)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The placeholders in it."""
+    @names.default
+    def _find_names(self) -> frozenset[str]:
         return frozenset(name for _, name in self.parts if name is not None)
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
@@ -16,11 +16,12 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from fingergw.core.response_framing import Head
 from fingergw.net.resolving import Resolver
+from fingergw.net.trust import over_tls
 
 # More than the heads of an answer and of its redirects take, each by itself.
 _MAX_HEAD_BYTES = 65536
@@ -29,16 +30,16 @@ _READ_BYTES = 8192
 
 
 def bounded_agent(
-    resolver: Resolver, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
+    resolver: Resolver, trust: Callable[[], Any], pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
 ) -> Agent:
     """Return an agent that breaks a connection off when the response to a request is larger than it may be.
 
     :param resolver: finds the hosts; its reactor connects to them.
-    :param policy: how TLS is verified.
+    :param trust: tells whom to trust for TLS, at each connection.
     :param timeout: seconds to connect in.
     :param max_bytes: what a body may have; twice that, for its chunks, and 64 KiB for its head may be received.
     """
-    endpoints = _Endpoints(resolver, policy, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
+    endpoints = _Endpoints(resolver, trust, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
     return Agent.usingEndpointFactory(resolver.reactor, endpoints, pool)  # type: ignore[no-any-return]
 
 
@@ -46,14 +47,15 @@ def bounded_agent(
 @frozen
 class _Endpoints:
     resolver: Resolver
-    policy: IPolicyForHTTPS
+    trust: Callable[[], Any]
     timeout: float
     max_bytes: int
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        endpoint = self.resolver.endpoint(uri.host.decode("ascii"), uri.port, timeout=self.timeout)
+        host = uri.host.decode("ascii")
+        endpoint = self.resolver.endpoint(host, uri.port, timeout=self.timeout)
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            endpoint = over_tls(endpoint, host, self.trust())
         return _BoundedEndpoint(endpoint, self.max_bytes)
 
 

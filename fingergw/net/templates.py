@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import jinja2
@@ -14,8 +14,10 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fingergw.core.query import clean
+from fingergw.net import limited
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
+_COMPILE_SECONDS = 0.5
 _SCALARS = (str, int, float)
 
 
@@ -109,6 +111,35 @@ def names_in(text: str, max_bytes: int) -> frozenset[str]:
     for node in tree.find_all(nodes.Expr):
         _refuse_large(node, max_bytes)
     return frozenset(names)
+
+
+@lru_cache(maxsize=1024)  # it takes a process; a reload asks for each again
+def names_within_limits(text: str, max_bytes: int) -> frozenset[str]:
+    """Return the variables that a template uses, found out in a process of its own; wait for that.
+
+    :param max_bytes: of its answers.
+    :raises TemplateError: it can never work, or is too much to compile; the message says why.
+    """
+    try:
+        found = json.loads(limited.run(partial(_examined, text, max_bytes), _COMPILE_SECONDS))
+    except limited.ExceededError:
+        raise TemplateError(
+            f"expected a Jinja2 template that takes less than {_COMPILE_SECONDS:g} s and "
+            f"{limited.ROOM_BYTES >> 20} MiB to compile"
+        ) from None
+    except OSError as error:
+        raise TemplateError(f"cannot be compiled, as that takes another process: {error.strerror}") from None
+    if isinstance(found, str):
+        raise TemplateError(found)
+    return frozenset(found)
+
+
+def _examined(text: str, max_bytes: int) -> bytes:
+    """Return, as JSON, the names in a template, or what is wrong with it."""
+    try:
+        return json.dumps(sorted(names_in(text, max_bytes))).encode()
+    except TemplateError as error:
+        return json.dumps(str(error)).encode()
 
 
 def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:

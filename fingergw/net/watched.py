@@ -72,6 +72,12 @@ class Watched(Generic[T]):
             self._refresh(now)
         return self._value
 
+    def catch_up(self, newer: Watched[T]) -> None:
+        """Take over what another has made of the same files, if that may be something else."""
+        if newer._marks != self._marks or not self._is_settled:
+            self._value, self._marks, self._is_settled = newer._value, newer._marks, newer._is_settled
+            self._has_waited, self._next_look = False, newer._next_look
+
     def _refresh(self, now: float) -> None:
         marks = self._look()  # before they are read: what is written after that is seen the next time
         if marks == self._marks and self._is_settled:

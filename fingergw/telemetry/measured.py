@@ -2,76 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar, cast
+import reprlib
+from collections.abc import Callable, Mapping
 
-from attrs import frozen
-
-from fingergw.core.outcome import (
-    Answered,
-    Backend,
-    Failed,
-    Inputs,
-    Missing,
-    Outcome,
-    Revalidating,
-    Unchanged,
-    outcome_of,
-)
+from fingergw.core.outcome import Answered, Ask, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 from fingergw.telemetry.meters import BackendMeter
 
-T = TypeVar("T", bound=Outcome | Unchanged)
 _WORDS: dict[type[object], str] = {Answered: "answered", Unchanged: "answered", Missing: "missing", Failed: "failed"}
 
 
-@frozen(eq=False)
-class Measured:
-    """Count what comes of asking a backend, and how long it takes.
+def measured(
+    ask: Ask, meter: BackendMeter, seconds: Callable[[], float], cancelled: tuple[type[BaseException], ...]
+) -> Ask:
+    """Return what asks a backend, and counts what comes of that and how long it takes.
+
+    It has failed if it raises something unforeseen, or says what is no outcome.
 
     :param seconds: a clock that is never set back.
     :param cancelled: what is raised when nobody waits for the answer any more.
     """
 
-    backend: Backend
-    meter: BackendMeter
-    seconds: Callable[[], float]
-    cancelled: tuple[type[BaseException], ...]
-
-    @property
-    def inputs(self) -> Inputs:
-        """What in a query can change its answer."""
-        return self.backend.inputs
-
-    async def answer(self, query: Query) -> Outcome:
-        """Answer as the backend does; it has failed if it raises something unforeseen."""
-        return await self._measure(self.backend.answer(query))
-
-    async def _measure(self, asking: Awaitable[T]) -> T | Failed:
-        began_at, meter = self.seconds(), self.meter
+    async def asked(query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        began_at = seconds()
         try:
-            outcome = await outcome_of(asking, self.cancelled)
-        except self.cancelled:
+            outcome = await outcome_of(ask(query, validators), cancelled)
+        except cancelled:
             meter.outcomes["given_up"] += 1
             raise
-        meter.outcomes[_WORDS[type(outcome)]] += 1
-        meter.times.add(self.seconds() - began_at)
+        word = _WORDS.get(type(outcome))
+        if word is None or (isinstance(outcome, Unchanged) and not validators):
+            outcome, word = Failed(f"it said {reprlib.repr(outcome)}, which is no outcome"), "failed"
+        meter.outcomes[word] += 1
+        meter.times.add(seconds() - began_at)
         return outcome
 
-
-@frozen(eq=False)
-class MeasuredRevalidating(Measured):
-    """Likewise for a backend that can ask whether an answer still holds."""
-
-    async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
-        """Answer, or say that it holds, as the backend does."""
-        return await self._measure(cast(Revalidating, self.backend).revalidate(query, validators))
-
-
-def measured(
-    backend: Backend, meter: BackendMeter, seconds: Callable[[], float], cancelled: tuple[type[BaseException], ...]
-) -> Measured:
-    """Return a backend that is measured, and can do what it can."""
-    # isinstance would be the slowest part of a large configuration's compiling
-    kind = MeasuredRevalidating if hasattr(backend, "revalidate") else Measured
-    return kind(backend, meter, seconds, cancelled)
+    return asked

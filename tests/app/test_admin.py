@@ -157,7 +157,9 @@ class NamesTest(WatchedCase):
         gateway = self.gateway()
         assert await self.status(gateway, "Host: other.example.org") == 421
         text = HERE + ADMIN + 'hosts = ["other.example.org."]\n' + HELLO
-        parts, found = compile_parts(fingergw.load(self.write("fingergw.toml", text)), gateway, gateway.parts)
+        parts, found = compile_parts(
+            fingergw.load(self.write("fingergw.toml", text)), gateway, gateway.parts, opens=True
+        )
         assert found == []
         await gateway.change_to(parts)
         assert await self.status(gateway, "Host: other.example.org") == 200

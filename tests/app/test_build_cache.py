@@ -14,7 +14,7 @@ import fingergw
 from fingergw.app.build import problems
 from fingergw.app.gateway import Gateway
 from fingergw.cache.backend import CachedBackend
-from tests.support import ROOT, GatewayCase, free_port, until
+from tests.support import ROOT, GatewayCase, caches, free_port, until
 from tests.support.redis_server import RedisServer, needs_redis
 
 LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
@@ -29,13 +29,13 @@ def found(folder: Path, text: str) -> list[str]:
 
 
 def prefix(folder: Path, text: str) -> str:
-    """Return what the keys of the one cached backend begin with."""
+    """Return what all keys of the one cached backend have in common."""
     file = folder / "fingergw.toml"
     file.write_text(LISTENER + text)
     gateway = fingergw.make_service(fingergw.load(file), reactor)
     assert isinstance(gateway, Gateway)
-    (cached,) = gateway.parts.caches
-    return cached.prefix
+    (cached,) = caches(gateway)
+    return cached.prefix + (cached.version() if cached.version else "")
 
 
 @pytest.mark.parametrize("key", ["password_file", "ca_file"])
@@ -101,7 +101,7 @@ def test_only_what_is_said_to_be_cached_is(tmp_path: Path) -> None:
     file.write_text(LISTENER + CACHED + '[backends.y]\ntype = "static"\ntext = "y"\n')
     gateway = fingergw.make_service(fingergw.load(file), reactor)
     assert isinstance(gateway, Gateway)
-    assert [type(cache) for cache in gateway.parts.caches] == [CachedBackend]
+    assert [type(cache) for cache in caches(gateway)] == [CachedBackend]
     assert gateway.parts.store is None
 
 

@@ -335,6 +335,27 @@ def test_reload_under_options(folder: Path, options: list[str]) -> None:
         log.unlink()
 
 
+def test_reload_that_brings_types(folder: Path) -> None:
+    """In a chroot, where nothing can be imported, a reload may bring types of backends that nobody had before."""
+    root = make_jail(folder / "root")
+    (root / "bin").mkdir()
+    shutil.copy("/usr/bin/true", root / "bin" / "program")
+    port = free_port()
+    write(root, serving(port))
+    arguments = ["--chroot", "root", "--logfile", "log", "--config", "root/fingergw.toml"]
+    with process(arguments, port=port, cwd=folder) as running:
+        path, log = root / "fingergw.toml", folder / "log"
+        more = (
+            '[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
+            '[backends.other]\ntype = "finger"\nhost = "127.0.0.1"\n[backends.menu]\ntype = "menu"\n'
+            f'[backends.program]\ntype = "command"\nargv = ["{root}/bin/program"]\n'
+        )
+        path.write_text(path.read_text() + more)
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded" in log.read_text() or "stays as it was" in log.read_text(), "the reload")
+        assert "configuration reloaded" in log.read_text(), log.read_text()
+
+
 def test_reload_of_a_daemon(folder: Path) -> None:
     """A daemon in a chroot reloads, too."""
     root = make_jail(folder / "root")

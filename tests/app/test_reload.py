@@ -16,20 +16,25 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import trustme
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 import fingergw
 from fingergw import config
 from fingergw.app.gateway import Gateway
 from fingergw.app.reload import Operation
+from fingergw.net import watched
 from tests.app.test_privileges import privileged_port, write
 from tests.backends.test_http import says
 from tests.benchmarks.reload import listener, storm
 from tests.support import (
     COMMAND,
+    DEADLINE_SECONDS,
     HELLO,
     ROOT,
     Client,
@@ -378,6 +383,10 @@ class BackendTests(ReloadCase):
         await self.ask(gateway, b"x\r\n")
         assert [b"Bearer one-secret" in request for request in upstream.requests] == [True, False]
         assert b"Bearer two-secret" in upstream.requests[1]
+        self.write("two", "another-secret")
+        await self.reload(gateway, self._config(upstream, 'bearer_token_file = "two"'))
+        await self.ask(gateway, b"x\r\n")
+        assert b"Bearer another-secret" in upstream.requests[2]
 
     async def test_store(self) -> None:
         """Another store is opened and used, and the one before is closed."""
@@ -462,6 +471,97 @@ class BackendTests(ReloadCase):
         await self.reload(gateway, self._config(upstream))
         await self.ask(gateway, b"two\r\n")
         assert (len(upstream.requests), len(upstream.connections)) == (2, 1)
+
+    async def test_http_connection_is_closed(self) -> None:
+        """A backend that did change has connections of its own, and those before are closed when nobody needs them."""
+        upstream = Upstream(self, says(response(b"said")))
+        limits = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 1\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fingergw.app.gateway.LINGER_SECONDS", 0.05)
+            gateway = self.begin(self._config(upstream) + limits)
+            await self.ask(gateway, b"one\r\n")
+            await self.reload(gateway, self._config(upstream, "max_running = 3") + limits)
+        await self.ask(gateway, b"two\r\n")
+        assert [connection.lost.called for connection in upstream.connections] == [False, False]
+        await until(lambda: upstream.connections[0].lost.called, "the end of the old connection")
+        assert not upstream.connections[1].lost.called
+
+    async def test_refused(self) -> None:
+        """A reload that is refused as a socket cannot be bound leaves each backend with all that it had."""
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        upstream = Upstream(self, says(response(b"said")))
+        gateway = self.begin(self._config(upstream))
+        await self.ask(gateway, b"one\r\n")
+        another = listener(taken.getsockname()[1], "b")
+        for more in ("", "max_running = 3"):
+            await self.reload(gateway, another + self._config(upstream, more))
+            await self.ask(gateway, more.encode() + b"two\r\n")
+        assert gateway.reloads == {"refused": 2}
+        await self.ask(gateway, b"one\r\n")
+        assert (len(upstream.requests), len(upstream.connections)) == (3, 1)
+
+    async def test_menu(self) -> None:
+        """A menu that is kept lists the routes that are in force, and is kept while these are the same."""
+        menu = (
+            '[backends.menu]\ntype = "menu"\ncache = { ttl = 100 }\n[[routes]]\nindex = true\nbackends = ["menu"]\n'
+            '[backends.t]\ntype = "static"\ntext = "T"\n'
+        )
+        route = '[[routes]]\nuser = "{0}"\nsummary = "What {0} is"\nbackends = ["t"]\n'
+        gateway = self.begin(LISTENER + menu + route.format("one"))
+        for name in ("one", "one", "two", "one"):
+            await self.reload(gateway, LISTENER + menu + route.format(name))
+            assert await self.ask(gateway, b"\r\n") == f"{name}  What {name} is\r\n".encode()
+        assert gateway.parts.meters["menu"].cache == {"absent": 2, "fresh": 2}
+
+    async def test_case(self) -> None:
+        """Whether case counts is so for the names of each map at once, of one too that had no name in it before."""
+        maps = (
+            '[[routes]]\npattern = "*"\nbackends = ["file", "map"]\n'
+            '[backends.file]\ntype = "static"\nfile = "people.toml"\n'
+            '[backends.map]\ntype = "static"\nentries = {{ Ada = "ada" }}\n[answers]\ncase_sensitive = {0}\n'
+        )
+        self.write("people.toml", "")
+        gateway = self.begin(LISTENER + maps.format("false"))
+        assert await self.ask(gateway, b"ADA\r\n") == b"ada\r\n"
+        await self.reload(gateway, LISTENER + maps.format("true"))
+        self.write("people.toml", 'Moshez = "moshez"\nmoshez = "another"\n')
+        with mock.patch.object(watched, "_LOOK_SECONDS", 0.0), mock.patch.object(watched, "_SETTLED_SECONDS", 0.0):
+            ends = time.monotonic() + DEADLINE_SECONDS
+            while await self.ask(gateway, b"Moshez\r\n") != b"moshez\r\n":
+                assert time.monotonic() < ends
+        answers = [await self.ask(gateway, name + b"\r\n") for name in (b"moshez", b"MOSHEZ", b"ADA", b"Ada")]
+        assert answers == [b"another\r\n", NO_SUCH_USER, NO_SUCH_USER, b"ada\r\n"]
+
+    async def test_file(self) -> None:
+        """What has changed in a file that is followed holds from the reload on, without waiting for it to settle."""
+        text = '[[routes]]\npattern = "*"\nbackends = ["p"]\n[backends.p]\ntype = "static"\nfile = "people.toml"\n'
+        for cache in ("", "cache = { ttl = 100 }\n"):
+            self.write("people.toml", 'moshez = "Happy"')
+            gateway = self.begin(LISTENER + text + cache)
+            assert await self.ask(gateway, b"moshez\r\n") == b"Happy\r\n"
+            self.write("people.toml", 'moshez = "Away"')
+            await self.reload(gateway, LISTENER + text + cache)
+            assert await self.ask(gateway, b"moshez\r\n") == b"Away\r\n"
+
+    # what Twisted itself does with pyOpenSSL
+    @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:X509[.]get:DeprecationWarning")
+    async def test_authorities(self) -> None:
+        """Authorities that have changed hold from the reload on, and change no answer that is kept."""
+        old, new = trustme.CA(), trustme.CA()
+        pem = new.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes()
+        context = PrivateCertificate.loadPEM(pem).options()
+        upstream = Upstream(self, says(response(b"said"), close=True), context=context)
+        text = self._config(upstream, 'ca_file = "ca.pem"').replace("http:", "https:")
+        self.write("ca.pem", new.cert_pem.bytes().decode())
+        gateway = self.begin(text)
+        assert await self.ask(gateway, b"one\r\n") == b"said\r\n"
+        self.write("ca.pem", old.cert_pem.bytes().decode())
+        await self.reload(gateway, text)
+        assert await self.ask(gateway, b"one\r\n") == b"said\r\n"
+        assert await self.ask(gateway, b"two\r\n") == b"Internal error in server\r\n"
+        assert len(upstream.requests) == 1
 
 
 def test_reload_storm(tmp_path: Path) -> None:

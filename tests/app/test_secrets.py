@@ -227,8 +227,9 @@ def test_whatever_an_upstream_does(tmp_path: Path) -> None:
 CRASHES = f"""
 import sys
 from fingergw.backends import http
+from fingergw.net.http_request import HTTPClient
 
-def request(self, url, get=http.HTTPClient.get, **options):
+def request(self, url, get=HTTPClient.get, **options):
     path = url.to_text()
     if "/plain/" in path:
         raise LookupError("{SENTINEL}", url, options)
@@ -245,7 +246,7 @@ def request(self, url, get=http.HTTPClient.get, **options):
 async def body(response, *arguments):
     raise LookupError(response.request.absoluteURI, response.request.headers)
 
-http.HTTPClient.get, http.read = request, body
+HTTPClient.get, http.read = request, body
 from fingergw.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -463,7 +464,9 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     gateway = fingergw.make_service(fingergw.load(path), reactor)
     assert isinstance(gateway, Gateway)
     assert gateway.parts.store is not None
-    views = [gateway, gateway.parts.store, gateway.parts.store.store, *gateway.parts.caches]
+    views = [gateway, gateway.parts.store, gateway.parts.store.store]
+    for made in gateway.parts.backends.values():
+        views += [made, made.cache, made.opened, made.opened.backend, made.opened.site, made.opened.examined]
     views += [gateway.listeners[0].plan.listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

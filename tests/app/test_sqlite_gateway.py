@@ -25,7 +25,21 @@ from fingergw.app.gateway import Gateway
 from fingergw.cache import guarded
 from fingergw.cache.guarded import GuardedStore
 from tests.backends.test_http import HttpCase, Script, says
-from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, forked, free_port, reactor, response, until
+from tests.support import (
+    COMMAND,
+    DEADLINE_SECONDS,
+    Client,
+    RawServer,
+    Upstream,
+    forked,
+    free_port,
+    process,
+    reactor,
+    response,
+    until,
+)
+from tests.support.finger_server import FingerServer
+from tests.support.finger_server import says as answers
 
 LONG = 3600
 SHORT = 0.05
@@ -174,6 +188,53 @@ class RestartTests(SqliteCase):
             assert await self.tell(port, "other") == NEXT
             second.terminate()
             assert second.wait(DEADLINE_SECONDS) == 0
+
+    async def test_another_hash_seed(self) -> None:
+        """Whatever seed Python has for its hashes, another process finds what each kind of backend has said."""
+        upstream = self.upstream(says(response(b'{"body": "b", "x": "y"}')))
+        server = FingerServer(self, answers(b"finger"))
+        self.write("token", "secret").chmod(0o600)
+        self.write("people.toml", 'file = "file"\nada = { name = "Ada", office = "1" }\n')
+        backends: dict[str, dict[str, object]] = {
+            "web": {
+                "type": "http",
+                "url": f"{upstream.url}/{{user}}",
+                "headers": {"Accept": "text/plain", "X-One": "1", "X-Two": "2"},
+                "bearer_token_file": "token",
+                "missing_statuses": [404, 410, 418],
+            },
+            "json": {"type": "http", "url": upstream.url, "template": "{{ user }}{{ body }}{{ x }}"},
+            "file": {"type": "static", "file": "people.toml"},
+            "map": {"type": "static", "entries": {"map": "map", "ada": {"name": "Ada", "plan": "x"}}},
+            "text": {"type": "static", "text": "text"},
+            "menu": {"type": "menu"},
+            "finger": {"type": "finger", "host": "127.0.0.1", "port": server.port},
+            "command": {"type": "command", "argv": ["echo", "{user}"], "env": {"LANG": "C", "A": "1", "B": "2"}},
+        }
+        routes = [{"user": name, "summary": name, "clients": ["127.0.0.0/8"], "backends": [name]} for name in backends]
+        port = free_port()
+        configuration = {
+            "listeners": [{"endpoint": f"tcp:{port}:interface=127.0.0.1"}],
+            "routes": [{"pattern": "web*", "backends": ["web"]}, *routes],
+            "backends": {name: {**table, "cache": {"ttl": LONG}} for name, table in backends.items()},
+            "cache": {"store": "sqlite:cache.db"},
+            "log": {"access": "off"},
+        }
+        arguments = ["--config", str(self.write("fingergw.toml", tomli_w.dumps(configuration)))]
+        kept: list[list[bytes]] = []
+        for seed in ("1", "2"):
+            command = ["env", f"PYTHONHASHSEED={seed}", *COMMAND]
+            with process(arguments, port=port, command=command) as running:
+                await self.in_use(port, "web{}")
+                for name in backends:
+                    await self.tell(port, name)
+                running.terminate()
+                assert running.wait(DEADLINE_SECONDS) == 0
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                found = connection.execute("SELECT key FROM answers ORDER BY key").fetchall()
+                kept.append([key for (key,) in found])
+        assert {key.split(b":")[2].decode() for key in kept[0]} == set(backends)
+        assert kept[0] == kept[1]
 
     async def test_the_first_query(self) -> None:
         """So is the very first query, once the file is open, and nobody waits for an upstream that hangs."""

@@ -13,10 +13,10 @@ import termios
 import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import tomli_w
 from twisted.internet import process
@@ -28,14 +28,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from fingergw.app.gateway import Gateway
-from fingergw.backends.command import CommandBackend
+from fingergw.backends.command import Command, CommandBackend
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
+from fingergw.core.setting_types import Argv, Bytes, ExitCode, Variable
 from fingergw.net.programs import ProgramLimits, Spawn, spawner
 from tests.support import DEADLINE_SECONDS, GatewayCase, reactor, until
 from tests.support.fakes import FakeSpawn
+from tests.support.in_turn import InTurn
 
 PRINT_ARGUMENTS = f"#!{sys.executable} -I\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 # as many processes as whoever runs the tests may have
@@ -87,25 +89,23 @@ class CommandCase(GatewayCase):
         max_running: int = 1,
         missing_exit_codes: Sequence[int] = (),
         env: Mapping[str, str] | None = None,
+        spawn: Spawn | None = None,
         limits: ProgramLimits = LIMITS,
-    ) -> CommandBackend:
+    ) -> InTurn[CommandBackend]:
         """Return a backend for a program."""
         path = str(self.script(text))
-        return CommandBackend(
-            executable=path,
-            argv=tuple(Template.compile(argument) for argument in (path, *arguments)),
-            env={"PATH": os.environ["PATH"]} if env is None else env,
-            timeout=timeout,
-            max_bytes=max_bytes,
-            max_running=max_running,
-            missing_exit_codes=frozenset(missing_exit_codes),
-            clock=self.clock,
-            spawn=spawner(reactor, limits),
+        settings = Command(
+            argv=Argv(tuple(Template(argument) for argument in (path, *arguments))),
+            env={Variable(key): value for key, value in (env or {"PATH": os.environ["PATH"]}).items()},
+            max_bytes=Bytes(max_bytes),
+            missing_exit_codes=tuple(map(ExitCode, missing_exit_codes)),
         )
+        backend = CommandBackend(settings, path, self.clock, spawn or spawner(reactor, limits))
+        return InTurn(backend, timeout, max_running, self.clock)
 
-    def asked(self, backend: CommandBackend, user: str = "x", **others: Any) -> Deferred[Outcome]:
+    def asked(self, backend: InTurn[CommandBackend], user: str = "x", **others: Any) -> Deferred[Outcome]:
         """Begin to ask a backend."""
-        asked: Deferred[Outcome] = Deferred.fromCoroutine(backend.answer(Query(user, **others)))
+        asked = backend.asked(Query(user, **others))
         self.addCleanup(asked.cancel)
         return asked
 
@@ -269,9 +269,9 @@ class EndTests(CommandCase):
         ):
             backend = self.backend(text, missing_exit_codes=[1])
             if mode is None:
-                Path(backend.executable).unlink()
+                Path(backend.backend.executable).unlink()
             else:
-                Path(backend.executable).chmod(mode)
+                Path(backend.backend.executable).chmod(mode)
             assert isinstance(await self.asked(backend), Failed), text
 
     async def test_output_that_is_not_utf_8(self) -> None:
@@ -286,13 +286,12 @@ class EndTests(CommandCase):
     async def test_event_of_another_descriptor(self) -> None:
         """What the reactor tells a pipe of, and was for what had its number before, loses nothing of the output."""
         started: list[Any] = []
-        backend = self.backend("while [ ! -e go ]; do sleep 0.01; done; echo all")
 
         def spawn(*arguments: Any) -> Any:
             started.append(spawner(reactor, LIMITS)(*arguments))
             return started[0]
 
-        asked = self.asked(attrs.evolve(backend, spawn=spawn))
+        asked = self.asked(self.backend("while [ ! -e go ]; do sleep 0.01; done; echo all", spawn=spawn))
         reader = started[0].pipes[1]
         reactor.removeReader(reader)  # so does a reactor to which a pipe's end is told
         reader.connectionLost(Failure(ConnectionLost()))
@@ -312,7 +311,7 @@ class EndTests(CommandCase):
         """What the program says on stderr goes to the log, escaped, and not to the client."""
         backend = self.backend(r"echo fine; printf 'a\033[31m\nb' >&2")
         assert await self.asked(backend) == Answered("fine\n")
-        assert f"{backend.executable} says: a\\x1b[31m\\nb" in self.logged()
+        assert f"{backend.backend.executable} says: a\\x1b[31m\\nb" in self.logged()
 
     async def test_errors_are_bounded(self) -> None:
         """Only the first 4096 bytes of stderr are kept."""
@@ -419,7 +418,9 @@ class PlacesTests(CommandCase):
         await until((self.script_folder / "began-a").exists)
         assert not (self.script_folder / "began-b").exists()
         self.write("go", "")
-        assert [await first, await second] == [Answered("a\n"), Answered("b\n")]
+        assert await first == Answered("a\n")
+        self.clock.advance(0)
+        assert await second == Answered("b\n")
 
     async def test_waiting_is_within_the_timeout(self) -> None:
         """One that waits for a place has Failed at its deadline, without having been run."""
@@ -429,6 +430,20 @@ class PlacesTests(CommandCase):
         self.clock.advance(5)
         assert [await one for one in asked] == [Failed("not done within 5 s")] * 2
         assert not (self.script_folder / "began-b").exists()
+
+    async def test_what_needs_no_place(self) -> None:
+        """A name that is no program's to answer, and a program that is gone, are told at once while others wait."""
+        backend = self.backend("echo $$ >pid; exec sleep 60", "{user}")
+        askings = [self.asked(backend, "a"), self.asked(backend, "b")]
+        await self.pid()
+        assert self.successResultOf(self.asked(backend, "-x")) == Missing()
+        path = Path(backend.backend.executable)
+        path.unlink()
+        assert self.successResultOf(self.asked(backend, "c")) == Failed(f"{path} is not executable, or not there")
+        for asking in askings:
+            self.assertNoResult(asking)
+            asking.cancel()
+            self.failureResultOf(asking, CancelledError)
 
     async def test_place_is_given_back(self) -> None:
         """However a run ends, the next one finds its place."""
@@ -440,7 +455,14 @@ class PlacesTests(CommandCase):
                 self.clock.advance(5)
             assert isinstance(await asked, Failed), text
             self.script("echo ok")
-            assert await self.asked(backend) == Answered("ok\n"), text
+            again = self.asked(backend)
+            await until(partial(self._turned, again))
+            assert await again == Answered("ok\n"), text
+
+    def _turned(self, asked: Deferred[Outcome]) -> bool:
+        """Let who waits have its turn; tell whether a query is answered."""
+        self.clock.advance(0)
+        return asked.called
 
 
 class FakeProcessTests(TestCase):
@@ -449,24 +471,14 @@ class FakeProcessTests(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
 
-    def backend(self, spawn: Any) -> CommandBackend:
+    def backend(self, spawn: Any) -> InTurn[CommandBackend]:
         """Return a backend with one place and five seconds."""
-        fake: Spawn = spawn
-        return CommandBackend(
-            executable="/bin/true",
-            argv=(Template.compile("true"),),
-            env={},
-            timeout=5,
-            max_bytes=10,
-            max_running=1,
-            missing_exit_codes=frozenset(),
-            clock=self.clock,
-            spawn=fake,
-        )
+        settings = Command(argv=Argv((Template("true"),)), max_bytes=Bytes(10))
+        return InTurn(CommandBackend(settings, "/bin/true", self.clock, spawn), 5, 1, self.clock)
 
-    def asked(self, backend: CommandBackend) -> Deferred[Outcome]:
+    def asked(self, backend: InTurn[CommandBackend]) -> Deferred[Outcome]:
         """Begin to ask."""
-        return Deferred.fromCoroutine(backend.answer(Query("x")))
+        return backend.asked(Query("x"))
 
     def test_system_refuses(self) -> None:
         """A system that can start no process is a Failed with its reason, and the place is given back."""
@@ -519,27 +531,37 @@ class FakeProcessTests(TestCase):
         assert self.successResultOf(asked) == Failed("not done within 5 s")
 
     def test_end_after_the_deadline(self) -> None:
-        """The place is free when the killed program is gone, and not before."""
+        """The place is free when the killed program is gone, and not before; who asked for it has not waited."""
         spawn = FakeSpawn()
         backend = self.backend(spawn)
-        self.asked(backend)
+        killed = self.asked(backend)
         self.clock.advance(5)
+        assert self.successResultOf(killed) == Failed("not done within 5 s")
         waiting = self.asked(backend)
+        self.clock.advance(4)
         assert len(spawn.processes) == 1
         spawn.processes[0].end(code=None, signal=9)
+        self.clock.advance(0)
         spawn.processes[1].protocol.childDataReceived(1, b"ok")
         spawn.processes[1].end()
         assert self.successResultOf(waiting) == Answered("ok")
 
     def test_end_after_being_cancelled(self) -> None:
-        """A client that leaves has the program killed; its end afterwards disturbs nothing."""
+        """A client that leaves has the program killed; its end afterwards frees its place, and disturbs nothing."""
         spawn = FakeSpawn()
-        asked = self.asked(self.backend(spawn))
+        backend = self.backend(spawn)
+        asked = self.asked(backend)
         asked.cancel()
         self.failureResultOf(asked).trap(CancelledError)
         [process] = spawn.processes
         assert process.signals == ["KILL"]
+        next_one = self.asked(backend)
+        self.clock.advance(1)
+        assert len(spawn.processes) == 1
         process.end(code=None, signal=9)
+        self.clock.advance(0)
+        spawn.processes[1].end()
+        assert self.successResultOf(next_one) == Answered("")
         assert self.clock.getDelayedCalls() == []
 
     def test_number_of_a_process_that_is_gone(self) -> None:

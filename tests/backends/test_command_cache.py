@@ -18,7 +18,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.app.gateway import Gateway
 from fingergw.cache import backend as cache_backend
 from fingergw.core.query import Query
-from tests.support import DEADLINE_SECONDS, Client, GatewayCase, reactor, until
+from tests.support import DEADLINE_SECONDS, Client, GatewayCase, caches, reactor, until
 
 LONG = 3600
 SHORT = 0.05
@@ -171,7 +171,7 @@ class ToldTests(CommandCacheCase):
         for client in clients:
             assert client.transport is not None
             client.transport.write(b"ada\r\n")
-        await until(lambda: gateway.parts.caches[0].counts["absent"] == 30, "the last query")
+        await until(lambda: caches(gateway)[0].counts["absent"] == 30, "the last query")
         self.touch("go")
         assert {await client.closed for client in clients} == {b"late\r\n"}
         assert self.runs == ["ada"]
@@ -184,7 +184,7 @@ class ToldTests(CommandCacheCase):
         for client in clients:
             assert client.transport is not None
             client.transport.write(b"ada\r\n")
-        await until(lambda: gateway.parts.caches[0].counts["absent"] == 2, "the last query")
+        await until(lambda: caches(gateway)[0].counts["absent"] == 2, "the last query")
         await until((self.folder / "started").exists, "the program")
         pid = int((self.folder / "started").read_text())
         for client in clients:
@@ -257,7 +257,7 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": self.program(script, cache=cache, missing_exit_codes=[4])})
         assert await self.told(gateway, "ada") == NO_SUCH_USER
         self.touch("known")
-        await until(lambda: gateway.parts.caches[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
+        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
         assert await self.told(gateway, "ada") == b"known\r\n"
 
     async def test_names_that_are_options(self) -> None:
@@ -293,7 +293,7 @@ class TimeTests(CommandCacheCase):
             assert await self.told(gateway, "ada") == b"up\r\n"
             down.touch()
             assert await self.asked(gateway, 2) == b"up\r\n"
-            counts = gateway.parts.caches[0].counts
+            counts = caches(gateway)[0].counts
             await until(partial(counts.__getitem__, "failed"), "the failure")
             for _ in range(5):
                 assert await self.told(gateway, "ada") == b"up\r\n"
@@ -319,9 +319,9 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": {"type": "command", "argv": [str(path)], "cache": cache}})
         assert await self.told(gateway, "ada") == b"up\r\n"
         path.unlink()
-        await until(lambda: gateway.parts.caches[0].state(Query("ada"))[0] == "stale", "the end of ttl")
+        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "stale", "the end of ttl")
         assert await self.told(gateway, "ada") == b"up\r\n"
-        await until(lambda: gateway.parts.caches[0].counts["failed"], "the failure")
+        await until(lambda: caches(gateway)[0].counts["failed"], "the failure")
         assert await self.told(gateway, "ada") == b"up\r\n"
 
     async def test_a_program_that_is_gone_with_nothing_kept(self) -> None:
@@ -343,9 +343,9 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": table})
         assert await self.told(gateway, "ada") == NO_SUCH_USER
         path.unlink()
-        await until(lambda: gateway.parts.caches[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
+        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
         assert await self.told(gateway, "ada") == NO_SUCH_USER
-        assert gateway.parts.caches[0].counts["rescued"] == 1
+        assert caches(gateway)[0].counts["rescued"] == 1
 
 
 class OtherBackendsTests(CommandCacheCase):
@@ -369,7 +369,7 @@ class OtherBackendsTests(CommandCacheCase):
                     expected += ["first"] if listener == "one" else []
                     expected += ["second"] if address == "127.0.0.2" else []
                     assert [line.split()[0] for line in answer.decode().splitlines()] == expected
-        assert +gateway.parts.caches[0].counts == {"absent": 4, "fresh": 4}
+        assert +caches(gateway)[0].counts == {"absent": 4, "fresh": 4}
 
     async def test_menu(self) -> None:
         """A menu is right for each listener and each client, also from the cache."""

@@ -39,7 +39,7 @@ ALONE = """
 import json, os, resource, signal, sys, threading
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from fingergw.backends.command import CommandBackend
+from fingergw.backends.command import Command, CommandBackend
 from fingergw.core.placeholders import Template
 from fingergw.net.programs import ProgramLimits, spawner
 from fingergw.core.query import Query
@@ -47,10 +47,8 @@ from fingergw.core.query import Query
 argv = json.loads(sys.argv[1])
 limits = ProgramLimits(cpu_seconds=10, memory_bytes=2 << 30, file_bytes=16 << 20, processes=20_000)
 exec(sys.argv[2])
-backend = CommandBackend(
-    executable=argv[0], argv=[Template.compile(argument) for argument in argv], env={}, timeout=10, max_bytes=10000,
-    max_running=1, missing_exit_codes=frozenset(), clock=reactor, spawn=spawner(reactor, limits),
-)
+settings = Command(argv=tuple(Template(argument) for argument in argv), max_bytes=10000)
+backend = CommandBackend(settings, argv[0], reactor, spawner(reactor, limits))
 
 async def ask():
     try:

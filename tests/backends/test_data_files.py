@@ -16,7 +16,7 @@ from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed
 from fingergw.net import watched
 from tests.backends.test_http import HttpCase, says
-from tests.support import DEADLINE_SECONDS, GatewayCase, Upstream, reactor, response
+from tests.support import DEADLINE_SECONDS, GatewayCase, Upstream, caches, reactor, response
 
 STATIC = """
 [[listeners]]
@@ -86,15 +86,33 @@ class StaticTests(AtOnce):
 
     async def test_kept_answers(self) -> None:
         """What the cache keeps is told apart by what is in the file when the gateway starts."""
-        prefixes = []
+        versions = []
         for text in ("One", "Two", "One"):
             self.write("people.toml", f'moshez = "{text}"')
             gateway = fingergw.make_service(
                 fingergw.load(self.write("fingergw.toml", STATIC + "[backends.people.cache]\nttl = 5\n")), reactor
             )
             assert isinstance(gateway, Gateway)
-            prefixes.append(gateway.parts.caches[0].prefix)
-        assert prefixes[0] == prefixes[2] != prefixes[1]
+            (cached,) = caches(gateway)
+            assert cached.version is not None
+            versions.append((cached.prefix, cached.version()))
+        assert versions[0] == versions[2] != versions[1]
+
+    async def test_kept_answers_of_a_changed_file(self) -> None:
+        """What the cache keeps is what is in the file now: with another file nothing that was said before is served."""
+        self.write("people.toml", 'moshez = "Happy"')
+        gateway = self.start(STATIC + "[backends.people.cache]\nttl = 100\nnegative_ttl = 100\n")
+        counts = gateway.parts.meters["people"].cache
+        for text, moshez, nail in (
+            ('moshez = "Happy"', b"Happy\r\n", b"No such user\r\n"),
+            ('moshez = "Away"\nnail = "Sharp"', b"Away\r\n", b"Sharp\r\n"),
+            ('moshez = "Happy"', b"Happy\r\n", b"No such user\r\n"),
+        ):
+            self.write("people.toml", text)
+            for _ in range(2):
+                assert await self.ask(gateway, b"moshez\r\n") == moshez
+                assert await self.ask(gateway, b"nail\r\n") == nail
+        assert counts == {"absent": 4, "fresh": 8}
 
 
 class PromptnessTests(GatewayCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from twisted.internet.task import Clock
 
 from fingergw.backends.finger import FingerBackend, line_for
 from fingergw.core.errors import BadQuery
-from fingergw.core.outcome import Answered, Failed, Inputs, Missing, Outcome
+from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query, parse, take_line
 from tests.support import HELLO, GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
@@ -31,6 +32,7 @@ from tests.support.finger_server import (
     tls_endpoint,
     trickles,
 )
+from tests.support.in_turn import InTurn
 
 TIMEOUT = 5.0
 LATE = Failed("not done within 5 s")
@@ -111,19 +113,6 @@ def test_line_says_the_same(line: bytes, case_sensitive: bool) -> None:
     assert parse(received, case_sensitive=True) == Query(query.user, query.hosts[:-1], query.verbose)
 
 
-def test_inputs() -> None:
-    """An answer depends on the name and on /W, and on nothing else."""
-    backend = FingerBackend(
-        endpoint=TCP4ClientEndpoint(reactor, "127.0.0.1", 1),
-        timeout=1,
-        max_bytes=1,
-        max_running=1,
-        clock=Clock(),
-        is_self=lambda _: False,
-    )
-    assert backend.inputs == Inputs(frozenset({"user"}), verbose=True)
-
-
 class FingerCase(GatewayCase):
     def setUp(self) -> None:
         self.clock: Any = Clock()
@@ -135,20 +124,13 @@ class FingerCase(GatewayCase):
         max_bytes: int = 1000,
         max_running: int = 1,
         is_self: Any = lambda _: False,
-    ) -> FingerBackend:
+    ) -> InTurn[FingerBackend]:
         """Return a backend whose time the test advances."""
-        return FingerBackend(
-            endpoint=endpoint,
-            timeout=TIMEOUT,
-            max_bytes=max_bytes,
-            max_running=max_running,
-            clock=self.clock,
-            is_self=is_self,
-        )
+        return InTurn(FingerBackend(endpoint, max_bytes, is_self), TIMEOUT, max_running, self.clock)
 
-    def asked(self, backend: FingerBackend, user: str = "x", **others: Any) -> Deferred[Outcome]:
+    def asked(self, backend: InTurn[FingerBackend], user: str = "x", **others: Any) -> Deferred[Outcome]:
         """Begin to ask a backend; that is cancelled at the end."""
-        asked: Deferred[Outcome] = Deferred.fromCoroutine(backend.answer(Query(user, **others)))
+        asked = backend.asked(Query(user, **others))
         self.addCleanup(self._end, asked)
         return asked
 
@@ -182,7 +164,7 @@ class OutcomeTests(FingerCase):
             (Query("x", ("h1", "h2")), b"x@h1\r\n"),
         ):
             server = FingerServer(self, says(b"yes"))
-            assert await self.backend(server.endpoint).answer(query) == Answered("yes")
+            assert await self.backend(server.endpoint).asked(query) == Answered("yes")
             assert server.lines == [line]
 
     async def test_name_that_is_a_flag(self) -> None:
@@ -264,7 +246,7 @@ class OutcomeTests(FingerCase):
 class TimeTests(FingerCase):
     """Servers that take their time, and clients that do not."""
 
-    async def begin(self, backend: FingerBackend, server: FingerServer, user: str = "x") -> Deferred[Outcome]:
+    async def begin(self, backend: InTurn[FingerBackend], server: FingerServer, user: str = "x") -> Deferred[Outcome]:
         """Begin to ask, and wait until the server has the line."""
         before = len(server.connections)
         asked = self.asked(backend, user)
@@ -315,8 +297,13 @@ class TimeTests(FingerCase):
         server = FingerServer(self, hangs())
         backend = self.backend(server.endpoint, max_running=2)
         asked = [self.asked(backend, str(number)) for number in range(6)]
+
+        def begun(count: int) -> bool:
+            self.clock.advance(0)  # who waits has its turn
+            return len([each for each in server.lines if each]) >= count
+
         for done in range(6):
-            await until(lambda done=done: len([each for each in server.lines if each]) >= min(done + 2, 6))  # type: ignore[misc]
+            await until(partial(begun, min(done + 2, 6)))
             server.connections[done].answer(b"yes")
         assert [await each for each in asked] == [Answered("yes")] * 6
         assert server.most_open == 2
@@ -336,6 +323,15 @@ class TimeTests(FingerCase):
         assert await second == LATE
         assert await third == LATE  # which has never had its turn
         await until(lambda: not server.open, "the end of the connections")
+
+    async def test_what_needs_no_place(self) -> None:
+        """A name that would be read as /W is missing at once, also while others wait for the server."""
+        server = FingerServer(self, hangs())
+        backend = self.backend(server.endpoint)
+        await self.begin(backend, server)
+        waits = self.asked(backend, "waits")
+        assert self.successResultOf(self.asked(backend, "/w", hosts=("h",))) == Missing()
+        assert not waits.called
 
     async def test_places_are_given_back(self) -> None:
         """Whatever became of a query, whether it waited or ran, the next has its place."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
-from fingergw.backends.http import HttpBackend
+from fingergw.backends.http import Http, HttpBackend
 from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
+from fingergw.core.setting_types import Url
 from tests.backends.test_http import HttpCase, says
 from tests.support import response, until
 
@@ -200,18 +200,13 @@ class OriginTests(HttpCase):
 
         agent = RequestTraversalAgent(Root())  # type: ignore[no-untyped-call]
         backend = HttpBackend(
+            settings=Http(url=Url(Template("http://same.test/{user}"))),
             agent=agent,
             clock=Clock(),
             now=lambda: 0.0,
             convert=None,  # type: ignore[arg-type]  # a plain text needs none
-            url=Template.compile("http://same.test/{user}"),
-            headers=Headers,
-            timeout=5,
-            max_bytes=100,
-            max_running=1,
-            missing_statuses=frozenset(),
-            template=None,
-            follow_redirects=True,
+            token=None,
+            close=lambda: succeed(None),
         )
         outcomes: list[Outcome] = []
         Deferred.fromCoroutine(backend.answer(Query("begin"))).addCallback(outcomes.append)

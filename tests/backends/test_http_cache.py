@@ -19,7 +19,7 @@ from fingergw.cache.backend import CachedBackend
 from fingergw.cache.entry import Entry
 from fingergw.core.query import Query
 from tests.backends.test_http import CHUNKED, HEAD, INTERNAL_ERROR, HttpCase, Script, chunk, says
-from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, reactor, response, until
+from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, caches, reactor, response, until
 
 NO_SUCH_USER = b"No such user\r\n"
 NEXT = b"next in the chain\r\n"
@@ -126,7 +126,7 @@ class CacheCase(HttpCase):
     @staticmethod
     def cache(gateway: Gateway) -> CachedBackend:
         """Return the cache itself."""
-        (cache,) = gateway.parts.caches
+        (cache,) = caches(gateway)
         return cache
 
     def entry(self, gateway: Gateway, user: str = "x") -> Entry:

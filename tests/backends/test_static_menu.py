@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fingergw.backends.menu import MenuBackend
-from fingergw.backends.static import StaticMap, StaticText, layout
+from fingergw.backends.static import Person, StaticMap, StaticText
 from fingergw.core.outcome import Answered, Missing, Outcome
 from fingergw.core.query import Query
 from tests.support import sync
@@ -46,7 +46,7 @@ def test_text(user: str) -> None:
 )
 def test_layout(entry: dict[str, str], lines: list[str]) -> None:
     """A person's entry comes out as fingerd always showed it; who has no plan has ``No Plan.``."""
-    assert layout("nail", **entry).split("\n") == lines
+    assert Person(**entry).layout("nail").split("\n") == lines
 
 
 def test_menu() -> None:

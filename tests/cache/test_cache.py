@@ -20,9 +20,10 @@ from twisted.python.failure import Failure
 from fingergw.cache.backend import BACK_OFF_SECONDS, MAX_REFRESHES, CachedBackend
 from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Runtime
+from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Claim, Found
-from fingergw.core.outcome import Answered, Failed, Freshness, Inputs, Missing, Outcome, Unchanged
+from fingergw.core.outcome import Answered, Failed, Freshness, Missing, Outcome, Unchanged, asking
 from fingergw.core.query import Query
 from tests.support import sync
 from tests.support.fakes import say
@@ -31,6 +32,7 @@ TTL, STALE, NEGATIVE_TTL = 10.0, 30.0, 4.0
 TERMS = Terms(TTL, STALE, NEGATIVE_TTL)
 LOCK_SECONDS = 6.0
 EPSILON = 1e-6
+NO_NAMES = frozenset[str]()
 USER = Inputs(frozenset({"user"}))
 EVERYTHING = Inputs(frozenset({"user", "team"}), verbose=True, client=True, listener=True)
 QUERY = Query("moshez")
@@ -69,7 +71,6 @@ class Upstream:
     :param cancelled: how many questions were cancelled.
     """
 
-    inputs: Inputs
     says: Outcome | Unchanged | BaseException | None
     asked: list[Query] = field(factory=list)
     calls: list[Deferred[Any]] = field(factory=list)
@@ -96,14 +97,15 @@ class Upstream:
 class RevalidatingUpstream(Upstream):
     """A backend that can ask whether what was answered still holds.
 
-    :param given: the validators it was given.
+    :param given: the validators it was given, where it was given any.
     """
 
     given: list[dict[str, str]] = field(factory=list)
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Answer as told."""
-        self.given.append(dict(validators))
+        if validators:
+            self.given.append(dict(validators))
         return await self._said(query)  # type: ignore[no-any-return]
 
 
@@ -209,7 +211,6 @@ def make(
     says: Any = None,
     *,
     inputs: Inputs = USER,
-    uses: Inputs | None = None,
     terms: Terms = TERMS,
     store: FakeStore | None = None,
     revalidating: bool = False,
@@ -220,19 +221,20 @@ def make(
     """Return a cache on a clock, that starts at some time.
 
     :param inputs: what is in the key.
-    :param uses: what the backend itself uses, if that is more.
     """
     if clock is None:
         clock = Clock()
         clock.advance(1000.0)
     if store is not None and store.clock is not None:
         store.clock = clock
-    upstream = (RevalidatingUpstream if revalidating else Upstream)(uses or inputs, says)
+    upstream = (RevalidatingUpstream if revalidating else Upstream)(says)
     if memory is None:
         memory = Memory(1000, 10**7)
     runtime = Runtime(clock.seconds, spawn, Deferred, partial(deferLater, clock), (CancelledError,))
     reports: list[Failed] = []
-    cache = CachedBackend(upstream, inputs, prefix, terms, LOCK_SECONDS, memory, store, runtime, reports.append)
+    cache = CachedBackend(
+        asking(upstream), inputs, prefix, None, terms, LOCK_SECONDS, memory, store, runtime, reports.append
+    )
     return Bench(upstream, store, clock, memory, reports, cache)
 
 
@@ -284,9 +286,9 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], Inputs]] = {
     "group": ({"groups": {"team": "blue"}}, Inputs(frozenset({"team"}))),
     "empty group": ({"groups": {"team": ""}}, Inputs(frozenset({"team"}))),
     "no group": ({"groups": {}}, Inputs(frozenset({"team"}))),
-    "verbose": ({"verbose": True}, Inputs(verbose=True)),
-    "client": ({"client": "192.0.2.2"}, Inputs(client=True)),
-    "listener": ({"listener": "tls"}, Inputs(listener=True)),
+    "verbose": ({"verbose": True}, Inputs(NO_NAMES, verbose=True)),
+    "client": ({"client": "192.0.2.2"}, Inputs(NO_NAMES, client=True)),
+    "listener": ({"listener": "tls"}, Inputs(NO_NAMES, listener=True)),
 }
 
 
@@ -307,13 +309,14 @@ def test_what_a_backend_uses_is_in_the_key(what: str) -> None:
 def test_what_a_backend_does_not_use_is_not_in_the_key(what: str) -> None:
     """Two queries that differ only in what a backend is not told share an answer."""
     changes, used = DIFFERENCES[what]
+    assert used.placeholders is not None
     inputs = Inputs(
-        EVERYTHING.placeholders - used.placeholders,
+        frozenset({"user", "team"}) - used.placeholders,
         verbose=not used.verbose,
         client=not used.client,
         listener=not used.listener,
     )
-    for unused in (inputs, Inputs()):
+    for unused in (inputs, Inputs(NO_NAMES)):
         bench = make(OLD, inputs=unused)
         assert bench.at_once(other()) == OLD
         bench.upstream.says = NEW
@@ -347,7 +350,7 @@ def test_backends_do_not_share_answers() -> None:
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=3)
 INPUTS = st.builds(
     Inputs,
-    placeholders=st.frozensets(st.sampled_from(["user", "a", "b"])),
+    placeholders=st.none() | st.frozensets(st.sampled_from(["user", "a", "b"])),
     verbose=st.booleans(),
     client=st.booleans(),
     listener=st.booleans(),
@@ -365,7 +368,11 @@ QUERIES = st.builds(
 def used_of(query: Query, inputs: Inputs) -> tuple[Any, ...]:
     """Return what of a query a backend is told, said otherwise than the code says it."""
     return (
-        {name: value for name, value in query.placeholders.items() if name in inputs.placeholders},
+        {
+            name: value
+            for name, value in query.placeholders.items()
+            if inputs.placeholders is None or name in inputs.placeholders
+        },
         query.verbose if inputs.verbose else None,
         query.client if inputs.client else None,
         query.listener if inputs.listener else None,
@@ -389,7 +396,7 @@ def test_what_is_not_in_the_key_is_not_told(what: str) -> None:
     """A backend that could use what the key leaves out is not told, so that one client's answer is no other's."""
     changes: dict[str, Any] = {what: False}
     left_out = evolve(EVERYTHING, **changes)
-    bench = make(OLD, inputs=left_out, uses=EVERYTHING)
+    bench = make(OLD, inputs=left_out)
     query = other(verbose=True)
     bench.at_once(query)
     (asked,) = bench.upstream.asked
@@ -927,8 +934,8 @@ def test_those_who_leave_do_not_take_the_others_answer() -> None:
     """All who have not left are told."""
     bench = make()
     askings = [bench.ask() for _ in range(300)]
-    for asking in askings[:299]:
-        leave(asking)
+    for each in askings[:299]:
+        leave(each)
     assert bench.upstream.cancelled == 0
     bench.upstream.calls[0].callback(OLD)
     assert told(askings[299]) == OLD
@@ -937,9 +944,9 @@ def test_those_who_leave_do_not_take_the_others_answer() -> None:
 def test_the_last_who_leaves_ends_the_question() -> None:
     """Nobody is asked for the benefit of nobody, and who comes then asks anew."""
     bench = make()
-    for asking in [bench.ask() for _ in range(3)]:
+    for each in [bench.ask() for _ in range(3)]:
         assert bench.upstream.cancelled == 0
-        leave(asking)
+        leave(each)
     assert bench.upstream.cancelled == 1
     late = bench.ask()
     assert bench.count == 2

@@ -23,15 +23,18 @@ from twisted.python.failure import Failure
 
 import fingergw
 from fingergw.app.gateway import Gateway
+from fingergw.backends.static import Static
 from fingergw.cli import main
 from fingergw.cli.asking import ask
 from fingergw.cli.explain import asked_of
 from fingergw.cli.explaining import Explaining
 from fingergw.cli.explanation import Explanation
-from fingergw.config import model
+from fingergw.config import model, tables
+from fingergw.config.tables import Answers, Forwarding, Limits, Log, Route
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
 from fingergw.core.rules import Rules
+from fingergw.core.setting_types import Bytes, Count, HostName
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
 from tests.support import DEADLINE_SECONDS, GatewayCase, free_port, process, reactor, run, sync, wait_until
@@ -280,7 +283,7 @@ def networks(texts: tuple[str, ...] | None) -> tuple[Any, ...] | None:
 def configurations(draw: st.DrawFn) -> model.Config:
     """Return a configuration with two listeners, and any routes and forwarding."""
     routes = [
-        model.Route(
+        Route(
             backends=(f"b{number}",),
             name=f"r{number}",
             listeners=draw(LISTENERS),
@@ -290,29 +293,31 @@ def configurations(draw: st.DrawFn) -> model.Config:
         for number, match in enumerate(draw(st.lists(MATCHES, max_size=6)))
     ]
     listeners = [
-        model.Listener(
+        tables.Listener(
             endpoint="tcp:79",
             name=name,
             allow=networks(draw(NETWORKS)),
             deny=networks(draw(st.sampled_from([(), ("10.1.0.0/16",)]))) or (),
             decoy=draw(st.integers(0, 9)) == 0,
-            limits=model.Limits(max_query_bytes=model.Bytes(30)),
+            limits=Limits(max_query_bytes=Bytes(30)),
         )
         for name in ("first", "second")
     ]
-    allow = {model.HostName(host): "tcp:192.0.2.80:79" for host in draw(st.sampled_from([(), ("h", "other"), ("h",)]))}
+    allow = {HostName(host): "tcp:192.0.2.80:79" for host in draw(st.sampled_from([(), ("h", "other"), ("h",)]))}
     return model.Config(
         listeners=tuple(listeners),
         routes=tuple(routes),
-        backends={f"b{number}": model.StaticBackend(text=f"told by {number}") for number in range(len(routes))},
-        forwarding=model.Forwarding(
+        backends={
+            f"b{number}": model.Backend("static", Static(text=f"told by {number}")) for number in range(len(routes))
+        },
+        forwarding=Forwarding(
             allow=allow,
             listeners=draw(LISTENERS),
             clients=networks(draw(NETWORKS)),
-            max_hops=model.Count(draw(st.integers(1, 3))),
+            max_hops=Count(draw(st.integers(1, 3))),
         ),
-        answers=model.Answers(case_sensitive=draw(st.booleans())),
-        log=model.Log(access="off"),
+        answers=Answers(case_sensitive=draw(st.booleans())),
+        log=Log(access="off"),
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fingergw import config
 from fingergw.app.gateway import Gateway
+from fingergw.backends.static import Entries
 from fingergw.config.bounds import is_suspect, out_of_bounds
 from fingergw.core.errors import ConfigError
 from tests.app.test_reload import ReloadCase
@@ -67,7 +68,7 @@ def test_too_much(text: str, why: str, tmp_path: Path) -> None:
     assert told(path) == [f"5: {why}"]
     path.write_text(f"b = 'x'\n{text}\n")
     with pytest.raises(ConfigError) as caught:
-        config.load_entries(path)
+        config.load_table(path, Entries)
     assert caught.value.problems == (f"{path}:2: {why}",)
 
 
@@ -133,7 +134,7 @@ def test_what_is_large_and_whole(tmp_path: Path) -> None:
     text = "1. " * 20 + "[" * 200 + "9" * 2000 + "a.b." * 20
     path.write_text("".join(f'n{number} = "{text} {number}"\n' for number in range(1000)) + '["a.b".x]\ny.z = "1"\n')
     with pytest.raises(ConfigError, match=r"map\.toml:1001: \"a\.b\"\.x: unknown key"):
-        config.load_entries(path)
+        config.load_table(path, Entries)
 
 
 @given(st.text(alphabet="ab.\"'\\[]{}#=\n 1_,-", max_size=60))

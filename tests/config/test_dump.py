@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from fingergw.cli import main
 from fingergw.config import dumps, dumps_effective, load, model, read
+from fingergw.core.settings import changed, keys_of
 from tests.config.test_config import CONTRACT, LISTENER, write
 from tests.support import ROOT
 
@@ -40,6 +40,15 @@ def test_dumps_has_every_key(tmp_path: Path) -> None:
     assert read(write(tmp_path, dumps(config), "g.toml"))[0] == config
 
 
+def test_tables_are_in_order(tmp_path: Path) -> None:
+    """Tables are written in the order in which they are explained, whatever is left out."""
+    config, _ = read(write(tmp_path, CONTRACT))
+    order = [key.name for key in keys_of(model.Config)]
+    assert list(tomllib.loads(dumps_effective(config))) == order
+    short = tomllib.loads(dumps(config))
+    assert list(short) == [name for name in order if name in short]
+
+
 def effective(path: Path, *options: str) -> list[str]:
     """Return the command line that dumps a file."""
     return ["config", "--config", str(path), *options]
@@ -59,9 +68,9 @@ def test_effective_has_every_key(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(effective(tmp_path / "f.toml")) == 0
     printed = capsys.readouterr().out
     again = load(write(tmp_path, printed, "g.toml"))
-    cache = attrs.evolve(config.cache, store=model.Store("rediss://(left out)@cache.example.org:6380/1"))
-    log = attrs.evolve(config.log, access=str(tmp_path / "access.log"))
-    assert again == attrs.evolve(config, cache=cache, log=log)
+    cache = changed(config.cache, store="rediss://(left out)@cache.example.org:6380/1")
+    log = changed(config.log, access=str(tmp_path / "access.log"))
+    assert again == changed(config, cache=cache, log=log)
     assert main(effective(tmp_path / "g.toml")) == 0
     assert capsys.readouterr().out == printed
 
@@ -114,7 +123,7 @@ def test_effective_values(tmp_path: Path) -> None:
         "env": {},
     }
     assert raw["process"] == {}
-    assert set(raw) == {attribute.name for attribute in attrs.fields(model.Config)} - {"source"}
+    assert set(raw) == {key.name for key in keys_of(model.Config)}
 
 
 SECRETS = """

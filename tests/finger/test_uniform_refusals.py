@@ -18,7 +18,7 @@ from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.routing import Route, Router, glob, regex
 from fingergw.finger.listener import Listener
-from tests.support import GatewayCase, Upstream, response, until
+from tests.support import GatewayCase, Upstream, caches, response, until
 from tests.support.fakes import FakeBackend
 from tests.support.listener import FakeTransport, connect, make_listener
 
@@ -341,7 +341,7 @@ class AskedTests(GatewayCase):
     async def test_cache(self) -> None:
         """An answer that is kept for others is not looked for, so that he cannot even tell that it is there."""
         gateway = await self._http("cache = { ttl = 30 }", 1)
-        (cached,) = gateway.parts.caches
+        (cached,) = caches(gateway)
         assert dict(cached.counts) == {"absent": 1, "fresh": 1}
 
     async def test_cached_menu(self) -> None:

@@ -11,8 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fingergw.backends.http import BodyTemplate
-from fingergw.net.templates import TemplateError, fill
+from fingergw.net.templates import TemplateError, fill, names_within_limits
 
 MAX_BYTES = 65536
 
@@ -118,7 +117,7 @@ def test_size() -> None:
 def test_mistakes(template: str) -> None:
     """A template that can never work is a mistake, said within a second and without the memory that it would take."""
     with pytest.raises(ValueError, match="expected "):
-        BodyTemplate.compile(template, MAX_BYTES)
+        names_within_limits(template, MAX_BYTES)
 
 
 def test_mistakes_have_lines(tmp_path: Any) -> None:
@@ -148,8 +147,8 @@ def test_mistakes_have_lines(tmp_path: Any) -> None:
 
 def test_names() -> None:
     """The variables that a template uses are found, also one that is called as one of Jinja2's own."""
-    found = BodyTemplate.compile("{{ name }}{% for x in range %}{{ x }}{% endfor %}{{ user.a }}", MAX_BYTES)
-    assert found.names == {"name", "range", "user"}
+    found = names_within_limits("{{ name }}{% for x in range %}{{ x }}{% endfor %}{{ user.a }}", MAX_BYTES)
+    assert found == {"name", "range", "user"}
 
 
 def test_no_more_processes() -> None:
@@ -160,14 +159,14 @@ def test_no_more_processes() -> None:
             patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")),
             pytest.raises(ValueError, match="takes another process: Resource temporarily unavailable"),
         ):
-            BodyTemplate.compile("{{ not_looked_at_before }}", MAX_BYTES)
+            names_within_limits("{{ not_looked_at_before }}", MAX_BYTES)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_looked_at_once() -> None:
     """A template that is the same at a reload is not looked at again, which takes a process."""
-    found = BodyTemplate.compile("{{ name }} once", MAX_BYTES)
+    found = names_within_limits("{{ name }} once", MAX_BYTES)
     with patch("fingergw.net.limited.fork", side_effect=AssertionError):
-        assert BodyTemplate.compile("{{ name }} once", MAX_BYTES) == found
+        assert names_within_limits("{{ name }} once", MAX_BYTES) == found
         with pytest.raises(AssertionError):
-            BodyTemplate.compile("{{ name }} once", 5)
+            names_within_limits("{{ name }} once", 5)

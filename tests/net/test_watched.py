@@ -287,3 +287,17 @@ def test_not_readable_any_more(shared: Path) -> None:
 def test_shows_no_secret(case: Case) -> None:
     """The value may be a secret, which is in no view of the object."""
     assert "old" not in repr(case.watched)
+
+
+def test_catches_up(case: Case, path: Path) -> None:
+    """What another has just made of the same file is taken over at once; what is the same stays what it is."""
+    before = case.after(0)
+    case.watched.catch_up(Case(path).watched)
+    assert case.after(0) is before
+    case.write("new")
+    newer = Case(path)
+    case.watched.catch_up(newer.watched)
+    assert case.after(0) == "new"
+    case.write("newest")
+    assert case.after(0) == "new"
+    assert [case.after(1) for _ in range(3)][-1] == "newest"

@@ -26,6 +26,7 @@ from twisted.trial.unittest import TestCase
 
 import fingergw
 from fingergw.app.gateway import Gateway
+from fingergw.cache.backend import CachedBackend
 from tests.support.forked import Forked
 
 reactor: Any = _reactor
@@ -343,6 +344,11 @@ def run(
     return subprocess.run(
         [*command, *arguments], text=True, capture_output=True, check=False, timeout=60, env=env, cwd=cwd
     )
+
+
+def caches(gateway: Gateway) -> list[CachedBackend]:
+    """Return what keeps the answers of a gateway's backends, in the order of the file."""
+    return [made.cache for made in gateway.parts.backends.values() if made.cache is not None]
 
 
 def sync(awaitable: Awaitable[Any]) -> Any:

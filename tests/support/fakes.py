@@ -11,7 +11,7 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from fingergw.core.outcome import Inputs, Outcome
+from fingergw.core.outcome import Outcome
 from fingergw.core.query import Query
 
 
@@ -24,7 +24,6 @@ class FakeBackend:
 
     says: Any
     queries: list[Query] = field(factory=list)
-    inputs: Inputs = field(factory=lambda: Inputs(frozenset({"user"})))
 
     async def answer(self, query: Query) -> Outcome:
         """Note the query, and say it."""

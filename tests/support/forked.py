@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fingergw import cli
+from fingergw import backends, cli
 
 # What forks has neither threads nor a reactor, and nothing that a test has imported or patched.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["fingergw.app.build", "fingergw.app.daemon", "fingergw.app.reload"]
-    + [f"fingergw.cli.{name}" for _, name, _ in pkgutil.iter_modules(cli.__path__)]
+    + [f"{room.__name__}.{name}" for room in (backends, cli) for _, name, _ in pkgutil.iter_modules(room.__path__)]
 )
 
 

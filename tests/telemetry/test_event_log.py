@@ -19,7 +19,7 @@ from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, globalLogPu
 from twisted.python.failure import Failure
 
 from fingergw.app import daemon
-from fingergw.config import model
+from fingergw.config.tables import Log, Process
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Failed
 from fingergw.telemetry.event_log import EventLog
@@ -335,7 +335,7 @@ def test_reopen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(**options: object) -> Any:
     """Return twistd's options for a command line."""
     defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir", "syslog", "daemonize"))
-    return daemon.settings({**defaults, "prefix": "fingergw", **options}, model.Process(), model.Log())
+    return daemon.settings({**defaults, "prefix": "fingergw", **options}, Process(), Log())
 
 
 def test_file_in_a_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from twisted.python import syslog
 from twisted.python.failure import Failure
 
 from fingergw.app import daemon
-from fingergw.config import model
+from fingergw.config.tables import Log, Process
 from fingergw.telemetry import event_log
 from tests import support
 from tests.support import finger, free_port, process, run, wait_until
@@ -115,7 +115,7 @@ def observed(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Logger
     monkeypatch.setattr(syslog.SyslogObserver, "syslog", lambda _self, _priority, line: lines.append(line))
     defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir"))
     chosen = {**defaults, "daemonize": True, "syslog": True, "prefix": "fingergw", **options}
-    observer = daemon.settings(chosen, model.Process(), model.Log())["event_log"]
+    observer = daemon.settings(chosen, Process(), Log())["event_log"]
     observer.open(Clock())
     return Logger("fingergw.test", observer=LogPublisher(observer)), lines
 

@@ -27,11 +27,7 @@ from twisted.python.failure import Failure
 
 import fingergw
 from fingergw.app.gateway import Gateway
-from fingergw.backends.command import CommandBackend
-from fingergw.backends.finger import FingerBackend
-from fingergw.backends.http import HttpBackend
-from fingergw.cache.backend import CachedBackend
-from fingergw.core.chain import Chain
+from fingergw.net.waiting import Waiting
 from fingergw.telemetry.meters import Times
 
 reactor: Any = _reactor
@@ -79,7 +75,6 @@ def held(gateway: Gateway) -> dict[str, Any]:
     timers = [call for call in reactor.getDelayedCalls() if getattr(call.func, "__name__", "") != "_removeConnection"]
     counters: dict[str, int] = {"timers": len(timers), "writers": len(reactor.getWriters())}
     outcomes: dict[str, dict[str, int]] = {}
-    chains: list[Chain] = []
     for listener in gateway.listeners:
         rules, connections = listener.rules, listener.connections
         name = rules.listener
@@ -89,17 +84,14 @@ def held(gateway: Gateway) -> dict[str, Any]:
         noted = outcomes[name] = Counter()
         for (_, outcome), count in connections.meter.outcomes.items():
             noted[outcome] += count
-        chains += [route.target for route in rules.router.routes]
-        chains += rules.forwarding.targets.values()
-    for name, backend in dict(each for chain in chains for each in chain.backends).items():
-        asked = backend.backend if isinstance(backend, CachedBackend) else backend
-        if isinstance(asked, CommandBackend | FingerBackend | HttpBackend):
-            places = asked._places
-            counters[f"busy places of {name}"] = places.limit - places.tokens
-            counters[f"queue of {name}"] = len(places.waiting)
-        if isinstance(backend, CachedBackend):
-            counters[f"flights of {name}"] = len(backend._flights)
-            counters[f"refreshes of {name}"] = backend._refreshes
+    # those of backends, and of hosts that queries are passed on to
+    queues = [each._places for each in gc.get_objects() if isinstance(each, Waiting)]
+    counters["busy places"] = sum(places.limit - places.tokens for places in queues)
+    counters["queries in queues"] = sum(len(places.waiting) for places in queues)
+    for name, made in gateway.parts.backends.items():
+        if made.cache is not None:
+            counters[f"flights of {name}"] = len(made.cache._flights)
+            counters[f"refreshes of {name}"] = made.cache._refreshes
     workers = len([each for each in gateway.workers._workers if each is not None])
     return {"counters": counters, "outcomes": outcomes, "workers": workers}
 

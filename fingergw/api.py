@@ -1,0 +1,69 @@
+"""All that somebody else's backend imports."""
+
+from fingergw.core.errors import ConfigError
+from fingergw.core.outcome import Answered, Backend, Failed, Freshness, Missing, Outcome, Unchanged
+from fingergw.core.placeholders import Template
+from fingergw.core.query import Query
+from fingergw.core.setting_types import (
+    Argv,
+    AuthoritiesFile,
+    Bytes,
+    Count,
+    ExitCode,
+    HeaderName,
+    HeaderValue,
+    HostName,
+    Jinja,
+    Name,
+    Period,
+    Port,
+    ProgramPath,
+    Seconds,
+    SecretFile,
+    Status,
+    Url,
+    Variable,
+    WatchedFile,
+)
+from fingergw.core.settings import Waits, setting, settings
+from fingergw.net.conversions import Conversion
+from fingergw.net.site import Site
+from fingergw.net.worker_pool import ConversionError
+
+__all__ = [
+    "Answered",
+    "Argv",
+    "AuthoritiesFile",
+    "Backend",
+    "Bytes",
+    "ConfigError",
+    "Conversion",
+    "ConversionError",
+    "Count",
+    "ExitCode",
+    "Failed",
+    "Freshness",
+    "HeaderName",
+    "HeaderValue",
+    "HostName",
+    "Jinja",
+    "Missing",
+    "Name",
+    "Outcome",
+    "Period",
+    "Port",
+    "ProgramPath",
+    "Query",
+    "Seconds",
+    "SecretFile",
+    "Site",
+    "Status",
+    "Template",
+    "Unchanged",
+    "Url",
+    "Variable",
+    "Waits",
+    "WatchedFile",
+    "setting",
+    "settings",
+]

@@ -1,0 +1,96 @@
+"""One GET over HTTP, where it may lead to, and what may go wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from hyperlink import EncodedURL
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionAborted,
+    ConnectionClosed,
+    DNSLookupError,
+)
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from fingergw.net.trust import tls_reason
+
+UPSTREAM_ERRORS = (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
+"""What is raised where the upstream, or the way to it, is to blame."""
+
+
+class _Url(EncodedURL):
+    """A URL whose host, ASCII already, treq leaves as it is: it would take an IPv6 address for a name, and fail."""
+
+    def to_uri(self) -> EncodedURL:
+        return EncodedURL.to_uri(self.replace(host="localhost")).replace(host=self.host)
+
+
+async def get(agent: IAgent, url: str, headers: Headers, clock: Any) -> IResponse:
+    """Get a URL, redirects not followed, the body not read.
+
+    :raises UPSTREAM_ERRORS: there is no response.
+    """
+    # a client of its own for each request: one that is kept would hand one query's cookies to the next
+    response: IResponse = await HTTPClient(agent).get(
+        _Url.from_text(url), headers=headers, allow_redirects=False, unbuffered=True, reactor=clock
+    )
+    return response
+
+
+def follow(url: str, location: str) -> str | None:
+    """Return where a redirect leads; None if that is no URL, or not of the same origin."""
+    try:
+        target = urljoin(url, location)
+        return target if location.isascii() and _origin(target) == _origin(url) else None
+    except ValueError:
+        return None
+
+
+def _origin(url: str) -> tuple[str, str | None, str | None, int | None]:
+    parts = urlsplit(url)
+    port = {"http": 80, "https": 443}.get(parts.scheme) if parts.port is None else parts.port
+    return parts.scheme, parts.username, parts.hostname, port
+
+
+def header(response: IResponse, name: bytes) -> str:
+    """Return the last value of a header; empty if there is none."""
+    return response.headers.getRawHeaders(name, [b""])[-1].decode("latin-1")  # type: ignore[no-any-return]
+
+
+def reason(error: BaseException) -> str:
+    """Return why there is no response, for the log.
+
+    :param error: one of :data:`UPSTREAM_ERRORS`.
+    :raises CancelledError: nobody waits for it any more, which Twisted wraps up.
+    """
+    cause = _cause(error)
+    if isinstance(cause, (CancelledError, ConnectingCancelledError)):
+        raise CancelledError from None
+    return _describe(cause)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what is at the bottom of one of twisted.web's errors."""
+    reasons = getattr(error, "reasons", None)
+    return _cause(reasons[0].value) if reasons else error
+
+
+def _describe(error: BaseException) -> str:
+    """Return a reason for the log: what TLS says, or else the error's name; its text could hold the URL."""
+    if isinstance(error, ConnectionAborted):  # which the agent does to such
+        return "broken off: the response is larger than it may be"
+    return tls_reason(error) or type(error).__name__

@@ -1,0 +1,165 @@
+"""Types of backends from somebody else's package, whatever mistakes are in it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import COMMAND, ROOT, finger, free_port, process, run, wait_until
+
+MODULE = '''
+from pathlib import Path
+
+from fingergw.api import Answered, Backend, Site, setting, settings
+
+
+class Says:
+    def __init__(self, says):
+        self.says = says
+
+    async def answer(self, query):
+        return self.says
+
+
+class BrokenVersion(Says):
+    @property
+    def version(self):
+        raise LookupError("no version")
+
+
+class Noted(Says):
+    def __init__(self, path):
+        super().__init__(Answered(path.name))
+        self.path = path
+
+    async def close(self):
+        self.path.write_text("closed")
+        raise LookupError("closed badly")
+
+
+@settings
+class Odd:
+    """Does as told."""
+
+    does: str = setting("What it does.")
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        if self.does == "raise":
+            raise LookupError("cannot")
+        if self.does == "nothing":
+            return None
+        if self.does == "version":
+            return BrokenVersion(Answered("x"))
+        return Says(None) if self.does == "none" else Noted(Path(self.does))
+'''
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """Return what runs ``fingergw`` where such a package is installed."""
+    folder = tmp_path / "packages"
+    described = folder / "odd-1.dist-info"
+    described.mkdir(parents=True)
+    (folder / "odd.py").write_text(MODULE)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (described / "entry_points.txt").write_text("[fingergw.backends]\nodd = odd:Odd\n")
+    return ["env", f"PYTHONPATH={folder}:{ROOT}", *COMMAND]
+
+
+def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
+    """Write a configuration in which one answers everything, and return the arguments that name it."""
+    (folder / "fingergw.toml").write_text(
+        f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n[[routes]]\npattern = "*"\nbackends = ["o"]\n'
+        f'[backends.o]\ntype = "odd"\ndoes = "{does}"\n{more}'
+    )
+    return ["--config", str(folder / "fingergw.toml")]
+
+
+@pytest.mark.parametrize("cache", ["", "cache = {}\n"])
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("raise", "LookupError: cannot"),
+        ("nothing", "what it opens has no method answer"),
+        ("version", "LookupError: no version"),
+    ],
+)
+def test_cannot_be_opened(tmp_path: Path, command: list[str], does: str, why: str, cache: str) -> None:
+    """A backend that cannot be opened is a mistake with its name and line, and ends the start."""
+    ended = run(write(tmp_path, free_port(), does, cache), command=command)
+    assert ended.returncode == 78
+    assert f'fingergw.toml:6: backends.o: type "odd" cannot be opened: {why}\n' in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+class Served:
+    """A gateway that runs."""
+
+    def __init__(self, folder: Path, port: int, log: Path, running: subprocess.Popen[str]) -> None:
+        self.folder, self.port, self.log = folder, port, log
+        self._running = running
+
+    def reload(self, does: str, more: str = "") -> str:
+        """Reload another configuration, and return what was logged of it."""
+        before = self.log.read_text()
+        write(self.folder, self.port, does, more)
+        self._running.send_signal(signal.SIGHUP)
+        wait_until(lambda: re.search("reloaded|stays as it was", self._since(before)), "the end of the reload")
+        return self._since(before)
+
+    def _since(self, before: str) -> str:
+        return self.log.read_text().removeprefix(before)
+
+
+@contextmanager
+def served(folder: Path, command: list[str], does: str) -> Iterator[Served]:
+    """Serve."""
+    port, log = free_port(), folder / "log"
+    with process([*write(folder, port, does), "--logfile", str(log)], port=port, command=command) as running:
+        yield Served(folder, port, log, running)
+        running.terminate()
+        assert running.wait(20) == 0
+
+
+def test_no_outcome(tmp_path: Path, command: list[str]) -> None:
+    """A backend that says what is no outcome has failed, and the log says what it said."""
+    with served(tmp_path, command, "none") as gateway:
+        assert finger(gateway.port, b"x\r\n") == b"Internal error in server\r\n"
+    assert "backend o failed, asked by route *: it said None, which is no outcome" in gateway.log.read_text()
+
+
+def test_closed(tmp_path: Path, command: list[str]) -> None:
+    """A backend is closed at the end, which is waited for; what goes wrong in that is logged, and ends nothing else."""
+    noted = tmp_path / "noted"
+    with served(tmp_path, command, str(noted)) as gateway:
+        assert finger(gateway.port, b"x\r\n") == b"noted\r\n"
+        assert not noted.exists()
+    assert noted.read_text() == "closed"
+    assert "backend o cannot be closed" in gateway.log.read_text()
+    assert "closed badly" in gateway.log.read_text()
+
+
+def test_reloads(tmp_path: Path, command: list[str]) -> None:
+    """What stays the same stays open; what a reload has opened that is refused in the end is closed; all is at last."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    another = f'[[listeners]]\nendpoint = "tcp:{taken.getsockname()[1]}:interface=127.0.0.1"\n'
+    with taken, served(tmp_path, command, str(one)) as gateway:
+        assert "configuration reloaded" in gateway.reload(str(one))
+        assert "cannot be bound" in gateway.reload(str(two), another)
+        assert (one.exists(), two.read_text()) == (False, "closed")
+        assert "LookupError: cannot" in gateway.reload("raise")
+        assert finger(gateway.port, b"x\r\n") == b"one\r\n"
+        assert not one.exists()
+        assert "configuration reloaded" in gateway.reload(str(three))
+        assert finger(gateway.port, b"x\r\n") == b"three\r\n"
+        assert not three.exists()
+    assert (one.read_text(), three.read_text()) == ("closed", "closed")

@@ -1,0 +1,44 @@
+"""A backend that is asked as a gateway asks it: when it is the query's turn, and within a time."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from fingergw.core.outcome import Answered, Ask, Backend, Failed, Missing, Outcome, asking, knowing
+from fingergw.core.query import Query
+from fingergw.net.waiting import Waiting
+
+B = TypeVar("B", bound=Backend)
+
+
+@frozen(eq=False)
+class InTurn(Generic[B]):
+    """A backend, and what waits for it.
+
+    :param timeout: seconds from the query to its answer.
+    :param max_running: how many are asked at once.
+    :param clock: for the timeout.
+    """
+
+    backend: B
+    timeout: float
+    max_running: int
+    clock: IReactorTime
+    _ask: Ask = field(init=False)
+
+    @_ask.default
+    def _find_ask(self) -> Ask:
+        return Waiting(self.timeout, self.max_running, self.clock).before(asking(self.backend), knowing(self.backend))
+
+    def asked(self, query: Query) -> Deferred[Outcome]:
+        """Begin to ask it."""
+        return Deferred.fromCoroutine(self._outcome(query))
+
+    async def _outcome(self, query: Query) -> Outcome:
+        outcome = await self._ask(query, {})
+        assert isinstance(outcome, Answered | Missing | Failed)
+        return outcome

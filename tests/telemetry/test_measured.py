@@ -1,0 +1,88 @@
+"""What is counted of a backend, also of one with mistakes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+
+from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Unchanged
+from fingergw.core.query import Query
+from fingergw.telemetry.measured import measured
+from fingergw.telemetry.meters import BackendMeter
+from tests.support import sync
+
+UNCHANGED = Unchanged(Freshness(ttl=1.0))
+
+
+def asking(says: Callable[[], Any], meter: BackendMeter) -> Ask:
+    """Return what asks a backend that takes two seconds, and then does as told."""
+    clock = Clock()
+
+    async def ask(*_: object) -> Any:
+        clock.advance(2.0)
+        return says()
+
+    return measured(ask, meter, clock.seconds, (CancelledError,))
+
+
+@pytest.mark.parametrize(
+    ("said", "validators", "word"),
+    [
+        (Answered("x"), {}, "answered"),
+        (Missing(), {}, "missing"),
+        (Failed("why"), {}, "failed"),
+        (UNCHANGED, {"etag": "1"}, "answered"),
+    ],
+)
+def test_outcomes(said: Any, validators: Mapping[str, str], word: str) -> None:
+    """What a backend says is passed on, and counted with the time it took."""
+    meter = BackendMeter()
+    assert sync(asking(lambda: said, meter)(Query("x"), validators)) is said
+    assert meter.outcomes == {word: 1}
+    assert meter.times.total_seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (None, "it said None, which is no outcome"),
+        ("Hello", "it said 'Hello', which is no outcome"),
+        ([1, 2], "it said [1, 2], which is no outcome"),
+        (UNCHANGED, None),
+    ],
+)
+def test_no_outcome(said: Any, why: str | None) -> None:
+    """What is no outcome, or none of what was asked, is a failure that says what it was."""
+    meter = BackendMeter()
+    outcome = sync(asking(lambda: said, meter)(Query("x"), {}))
+    assert isinstance(outcome, Failed)
+    assert "which is no outcome" in outcome.reason
+    assert why in (None, outcome.reason)
+    assert meter.outcomes == {"failed": 1}
+
+
+def test_a_large_one_is_cut() -> None:
+    """However much it says, the log has the beginning and the end."""
+    outcome = sync(asking(lambda: "x" * 10**6, BackendMeter())(Query("x"), {}))
+    assert isinstance(outcome, Failed)
+    assert len(outcome.reason) < 100
+
+
+def test_raised() -> None:
+    """What a backend raises that it should not is a failure; that nobody waits any more is not."""
+    meter = BackendMeter()
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    def cancelled() -> None:
+        raise CancelledError
+
+    assert sync(asking(broken, meter)(Query("x"), {})).reason == "unforeseen ZeroDivisionError"
+    with pytest.raises(CancelledError):
+        sync(asking(cancelled, meter)(Query("x"), {}))
+    assert meter.outcomes == {"failed": 1, "given_up": 1}
