@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from fingergw.app.machine import Machine, read_authorities, read_file, read_secret
 from fingergw.cache.keys import Inputs
 from fingergw.config import load_table, model
-from fingergw.config.backend_types import backend_type
+from fingergw.config.backend_types import ForeignError, backend_type, run_foreign
 from fingergw.config.problems import Problem
 from fingergw.config.tables import Route
 from fingergw.core.addresses import Networks
@@ -239,20 +239,27 @@ class Backends:
             convert=partial(self.convert, examined.name),
         )
         try:
-            backend = table.settings.open(site)
-            if not callable(getattr(backend, "answer", None)):
-                raise FingergwError("what it opens has no method answer")
-            ask, known = asking(backend), knowing(backend)
-            version = (lambda: str(backend.version)) if hasattr(backend, "version") else None
-        except Exception as error:  # whatever a stranger's type does
-            why = str(error) if isinstance(error, FingergwError) else f"{type(error).__name__}: {error}"
+            backend, version = run_foreign(partial(_open, table.settings, site))
+        except ForeignError as error:
             where = ("backends", examined.name)
-            self.machine.problems.append(Problem(where, f'type "{table.type}" cannot be opened: {why}'))
+            self.machine.problems.append(Problem(where, f'type "{table.type}" cannot be opened: {error}'))
             return None
+        ask, known = asking(backend), knowing(backend)
         if table.timeout is not None and table.max_running is not None:
             ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
         ask = measured(ask, meter, reactor.seconds, (CancelledError,))
         return Opened(backend, ask, version, site, examined)
+
+
+def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
+    """Return what a type opens, and what tells its version, if it has one.
+
+    :raises FingergwError: it opens something else than a backend.
+    """
+    backend = settings.open(site)
+    if isinstance(backend, type) or not callable(getattr(backend, "answer", None)):
+        raise FingergwError("what it opens has no method answer")
+    return backend, (lambda: str(backend.version)) if hasattr(backend, "version") else None
 
 
 def _keywords(routes: tuple[Route, ...]) -> Keywords:

@@ -16,10 +16,13 @@ from twisted.internet.interfaces import (
     IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpointStringParser,
 )
+from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from fingergw.config.backend_types import BrokenTypeError, backend_type, names
 from fingergw.net.trust import system_trust
+
+_log = Logger()
 
 MODULES: Final = (
     "fingergw.app.admin",
@@ -47,8 +50,10 @@ def preload() -> None:
         with suppress(ModuleNotFoundError):
             import_module(name)
     for name in names():
-        with suppress(BrokenTypeError):  # which is told where somebody wants it
+        try:
             backend_type(name)
+        except BrokenTypeError as error:  # of no backend, or it would not have come to this
+            _log.warn("{error}", error=str(error))
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):
             codecs.lookup(module.name)

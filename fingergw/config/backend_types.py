@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
+import attrs
 from attrs import frozen
 
 from fingergw.config.tables import BackendCache
 from fingergw.core import setting_types
 from fingergw.core.addresses import Network
+from fingergw.core.errors import FingergwError
 from fingergw.core.placeholders import Template
 from fingergw.core.setting_types import (
     Argv,
@@ -23,8 +28,9 @@ from fingergw.core.setting_types import (
     SecretFile,
     WatchedFile,
 )
-from fingergw.core.settings import Waits, bare, is_table, keys_of, setting, settings
+from fingergw.core.settings import Key, Waits, bare, is_table, keys_of, setting, settings
 
+T = TypeVar("T")
 GROUP: Final = "fingergw.backends"
 """The group of entry points by which a package names its types."""
 _PLAIN = (str, bool, int, float, Template)
@@ -32,10 +38,16 @@ _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinj
 _TIMEOUT = "Seconds that an answer may take, waiting for a place included; what takes longer is a failure."
 _MAX_RUNNING = "How many answers are got at once; more wait, within the timeout."
 _CACHE = "How long answers of this backend are kept. Default: not at all"
+_TAKEN = frozenset({"type", "cache", "timeout", "max_running", "check", "open", "sees", "waits", "one_of", "may_vary"})
+_SEEN = frozenset({"user", "client", "listener", "verbose"})
 
 
 class BrokenTypeError(Exception):
     """A package's type of backend cannot be used; the message says which and why."""
+
+
+class ForeignError(Exception):
+    """Somebody else's code has raised something; the message says what."""
 
 
 @frozen
@@ -81,54 +93,96 @@ def names() -> tuple[str, ...]:
     return tuple(_installed())
 
 
-@cache
 def backend_type(name: str) -> BackendType:
     """Return a type, which is imported if nobody has asked for it yet.
 
     :param name: one of :func:`names`.
     :raises BrokenTypeError: its package is not as it should be.
     """
+    found = _found(name)
+    if isinstance(found, str):
+        raise BrokenTypeError(found)
+    return found
+
+
+def run_foreign(code: Callable[[], T]) -> T:
+    """Run what is somebody else's. What it prints goes to standard error: it is no part of what a command prints.
+
+    :raises ForeignError: it raised something, be it SystemExit.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            return code()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        told, kind = str(error), type(error).__name__
+        if not isinstance(error, FingergwError):
+            told = f"{kind}: {told}" if told else kind
+        raise ForeignError(told) from None
+
+
+@cache
+def _found(name: str) -> BackendType | str:
+    """Return a type, or why there is none: a package that cannot be imported is not tried again and again."""
     points = _installed()[name]
-    packages = [point.dist.name if point.dist is not None else point.module for point in points]
+    packages = [(point.dist and point.dist.name) or point.value for point in points]
     if len(points) > 1:
-        raise BrokenTypeError(f'type "{name}" is in several packages: {", ".join(packages)}; remove all but one')
+        return f'type "{name}" is in several packages: {", ".join(packages)}; remove all but one'
     (point,), (package,) = points, packages
     try:
-        cls = point.load()
-    except Exception as error:  # whatever there is in a stranger's module
-        raise _broken(name, package, f"{point.value} cannot be imported: {_said(error)}") from None
-    if not is_table(cls):
-        raise _broken(name, package, f"{point.value} is no class that is made by fingergw.api.settings")
-    if not callable(getattr(cls, "open", None)):
-        raise _broken(name, package, f"{point.value} has no method open")
-    try:
-        return BackendType(name, cls, _table(cls))
-    except Exception as error:
-        raise _broken(name, package, f"the keys of {point.value} cannot be used: {_said(error)}") from None
-
-
-def _broken(name: str, package: str, why: str) -> BrokenTypeError:
-    return BrokenTypeError(f'type "{name}" of the package {package}: {why}; mend or remove the package')
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+        cls = run_foreign(point.load)
+        why = "" if is_table(cls) else f"{point.value} is no class that is made by fingergw.api.settings"
+        if not why and not callable(getattr(cls, "open", None)):
+            why = f"{point.value} has no method open"
+    except ForeignError as error:
+        why = f"{point.value} cannot be imported: {error}"
+    if not why:
+        try:
+            return BackendType(name, cls, run_foreign(partial(_table, cls)))
+        except ForeignError as error:
+            why = f"the keys of {point.value} cannot be used: {error}"
+    return f'type "{name}" of the package {package}: {why}; mend or remove the package'
 
 
 def _table(cls: Any) -> Any:
     """Return the class of all that a type's table takes: its own keys, and those that the core adds."""
+    keys, waits = keys_of(cls), getattr(cls, "waits", None)
+    _refuse_unfit(cls, keys, waits)
     added: dict[str, tuple[Any, Any]] = {"cache": (BackendCache | None, setting(_CACHE, default=None))}
-    waits: Waits | None = getattr(cls, "waits", None)
     if waits is not None:
         added["timeout"] = (Seconds, setting(_TIMEOUT, default=waits.timeout))
         added["max_running"] = (Count, setting(_MAX_RUNNING, default=waits.max_running))
-    if taken := {key.name for key in keys_of(cls)} & {*added, "type"}:
-        raise ValueError(f"{', '.join(sorted(taken))}: the core has a key of that name")
-    for key in keys_of(cls):
-        _refuse_unknown(key.type, key.name)
     types = {name: kind for name, (kind, _) in added.items()}
     fields = {name: field for name, (_, field) in added.items()}
     return settings(type(cls.__name__, (cls,), {"__annotations__": types, "__doc__": cls.__doc__, **fields}))
+
+
+def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
+    """Refuse a class that says what the core cannot do, or would overlook.
+
+    :raises ValueError: it does.
+    :raises TypeError: likewise.
+    """
+    names = {key.name for key in keys}
+    for each in attrs.fields(cls):
+        if each.name in _TAKEN:
+            raise ValueError(
+                f"{each.name}: the core has something else of that name; a key needs another, and what is "
+                "no key has no annotation"
+            )
+        if each.init and each.name not in names:
+            raise TypeError(f"{each.name}: expected a setting(), or a field(init=False)")
+    if waits is not None and not (isinstance(waits, Waits) and waits.timeout > 0 and waits.max_running > 0):
+        raise ValueError("waits: expected Waits(timeout=..., max_running=...), both above 0")
+    for word, known in (("sees", _SEEN), ("one_of", names)):
+        said = getattr(cls, word, ())
+        if not isinstance(said, tuple) or not known.issuperset(said):
+            raise ValueError(f"{word}: expected a tuple of some of: {', '.join(sorted(known)) or '(there is none)'}")
+    for key in keys:
+        _refuse_unknown(key.type, key.name)
+        if bare(key.type) is WatchedFile and key.holds is not None:
+            _refuse_unknown(key.holds, f"{key.name} holds", is_inner=True)
 
 
 def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from fingergw.config import backend_types, model
-from fingergw.config.backend_types import BackendType, BrokenTypeError, backend_type
+from fingergw.config.backend_types import BackendType, BrokenTypeError, ForeignError, backend_type, run_foreign
 from fingergw.config.problems import Problem, unknown
 from fingergw.core.routing import group_names
 from fingergw.core.setting_types import Argv
-from fingergw.core.settings import KeyPath, keys_of, templates_in
+from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
 
 
 def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
@@ -102,13 +103,24 @@ def _own_checks(config: model.Config) -> Iterator[Problem]:
     for name, backend in config.backends.items():
         path = ("backends", name)
         try:
-            found = list(getattr(backend.settings, "check", tuple)())
-            for key, why in found:
-                below: KeyPath = (key,) if key and isinstance(key, str) else tuple(key)
-                yield Problem((*path, *below), why)
-        except Exception as error:  # whatever a stranger's type does
-            why = f"{type(error).__name__}: {error}"
-            yield Problem(path, f'type "{backend.type}" cannot check it, which is a mistake in its package: {why}')
+            found = run_foreign(partial(_own_check, backend.settings))
+        except ForeignError as error:
+            yield Problem(path, f'type "{backend.type}" cannot check it, which is a mistake in its package: {error}')
+        else:
+            yield from (Problem((*path, *where), why) for where, why in found)
+
+
+def _own_check(settings: Any) -> list[tuple[KeyPath, str]]:
+    found: list[tuple[KeyPath, str]] = []
+    for each in getattr(settings, "check", tuple)():
+        match each:
+            case (str(key), str(why)):
+                found.append(((key,) if key else (), why))
+            case (tuple(path), str(why)) if all(isinstance(part, str | int) for part in path):
+                found.append((path, why))
+            case _:
+                raise TypeError(f"check yields {each!r}, and not a key and a message")
+    return found
 
 
 def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
@@ -128,7 +140,7 @@ def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem
     for name, backend in config.backends.items():
         set_by_all = frozenset.intersection(*groups[name]) if name in groups else frozenset()
         cls: Any = type(backend.settings)
-        programs = {(key.name, 0) for key in keys_of(cls) if key.type is Argv}
+        programs = {(key.name, 0) for key in keys_of(cls) if bare(key.type) is Argv}
         for path, template in templates_in(backend.settings):
             if template.names and path in programs:
                 yield Problem(("backends", name, *path), "expected the program's name, without placeholders")

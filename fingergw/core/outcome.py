@@ -12,6 +12,7 @@ from fingergw.core.query import Query
 
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
+_OURS = (GeneratorExit, KeyboardInterrupt)  # what Python raises in a backend that is not the backend's doing
 Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
 """What a cache had: an answer; one that was served while it is refreshed, or as upstream failed; one too old to be
 served; nothing. Empty where there was no cache."""
@@ -109,15 +110,38 @@ Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchan
 
 
 def asking(backend: Backend) -> Ask:
-    """Return what asks a backend."""
+    """Return what asks a backend, which may be anybody's.
+
+    It has failed if it raises what is no Exception, and would go through all that takes those for mistakes.
+    """
     revalidate: Ask | None = getattr(backend, "revalidate", None)
-    return revalidate or (lambda query, _: backend.answer(query))
+
+    async def ask(query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        try:
+            return await (backend.answer(query) if revalidate is None else revalidate(query, validators))
+        except (Exception, *_OURS):
+            raise
+        except BaseException as error:  # SystemExit, say, which is for no backend to decide
+            return Failed(_unforeseen(error), error)
+
+    return ask
 
 
 def knowing(backend: Backend) -> Known:
     """Return what says what a backend knows without asking anybody."""
     known: Known | None = getattr(backend, "at_once", None)
-    return known or (lambda _: None)
+    if known is None:
+        return lambda _: None
+
+    def know(query: Query) -> Outcome | None:
+        try:
+            return known(query)
+        except _OURS:
+            raise
+        except BaseException as error:
+            return Failed(_unforeseen(error), error)
+
+    return know
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:
@@ -130,5 +154,11 @@ async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException],
         return await asking
     except cancelled:
         raise
-    except Exception as error:
-        return Failed(f"unforeseen {type(error).__name__}", error)
+    except _OURS:
+        raise
+    except BaseException as error:
+        return Failed(_unforeseen(error), error)
+
+
+def _unforeseen(error: BaseException) -> str:
+    return f"unforeseen {type(error).__name__}"

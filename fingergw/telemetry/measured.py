@@ -31,7 +31,8 @@ def measured(
             meter.outcomes["given_up"] += 1
             raise
         word = _WORDS.get(type(outcome))
-        if word is None or (isinstance(outcome, Unchanged) and not validators):
+        is_odd = isinstance(outcome, Answered) and not isinstance(outcome.text, str)
+        if word is None or is_odd or (isinstance(outcome, Unchanged) and not validators):
             outcome, word = Failed(f"it said {reprlib.repr(outcome)}, which is no outcome"), "failed"
         meter.outcomes[word] += 1
         meter.times.add(seconds() - began_at)

@@ -1,0 +1,1 @@
+"""Backends of other people's packages."""
