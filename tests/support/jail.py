@@ -52,12 +52,13 @@ class Imports:
 
     :param folder: where to note that.
     :param is_hidden: whether root alone can read Python's library, fingergw's and all others.
+    :param python: of an environment with more in it; not where these are hidden.
     """
 
-    def __init__(self, folder: Path, *, is_hidden: bool) -> None:
+    def __init__(self, folder: Path, *, is_hidden: bool, python: Path | str = sys.executable) -> None:
         self._log = folder / "imports"
         self.fd = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self.command = [sys.executable]
+        self.command = [str(python)]
         if is_hidden:
             hidden = folder / "hidden"
             hidden.mkdir(mode=0o700)
