@@ -69,6 +69,8 @@ class _Reader(process.ProcessReader):
     """
 
     def connectionLost(self, reason: Failure) -> None:
+        if not self.connected:
+            return  # it was closed as what was left in it was too much
         if self._is_at_end() or self.disconnecting:
             super().connectionLost(reason)  # type: ignore[no-untyped-call]
         else:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import signal
 import sys
 import termios
@@ -22,7 +23,7 @@ import tomli_w
 from twisted.internet import process
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ProcessDone
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -297,6 +298,24 @@ class EndTests(CommandCase):
         reader.connectionLost(Failure(ConnectionLost()))
         (self.script_folder / "go").touch()
         assert await asked == Answered("all\n")
+
+    async def test_event_of_another_descriptor_with_too_much_output(self) -> None:
+        """A pipe that is closed as such an event finds too much in it is not closed once more."""
+        started: list[Any] = []
+
+        def spawn(*arguments: Any) -> Any:
+            started.append(spawner(reactor, LIMITS)(*arguments))
+            return started[0]
+
+        asked = self.asked(self.backend("head -c 2000 /dev/zero; exec sleep 60", max_bytes=1000, spawn=spawn))
+        reader = started[0].pipes[1]
+        reactor.removeReader(reader)
+        await until(lambda: bool(select.select([reader], [], [], 0)[0]), "the program's output")
+        reader.connectionLost(Failure(ConnectionLost()))
+        assert await asked == Failed("killed: more than 1000 bytes of output")
+        await until(lambda: not reader.connected, "the end of the pipe")
+        await deferLater(reactor, 0)
+        assert [event for event in self.events if "log_failure" in event] == []
 
     async def test_stall_after_the_end(self) -> None:
         """What a program has written is read whole although the gateway comes to it only when its time is over."""
