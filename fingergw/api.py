@@ -1,5 +1,6 @@
 """All that somebody else's backend imports."""
 
+from fingergw.core.addresses import Network
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Backend, Failed, Freshness, Missing, Outcome, Unchanged
 from fingergw.core.placeholders import Template
@@ -10,6 +11,7 @@ from fingergw.core.setting_types import (
     Bytes,
     Count,
     ExitCode,
+    FilePath,
     HeaderName,
     HeaderValue,
     HostName,
@@ -26,9 +28,9 @@ from fingergw.core.setting_types import (
     WatchedFile,
 )
 from fingergw.core.settings import Waits, setting, settings
-from fingergw.net.conversions import Conversion
 from fingergw.net.site import Site
-from fingergw.net.worker_pool import ConversionError
+from fingergw.net.workers.conversions import Conversion
+from fingergw.net.workers.pool import ConversionError
 
 __all__ = [
     "Answered",
@@ -42,6 +44,7 @@ __all__ = [
     "Count",
     "ExitCode",
     "Failed",
+    "FilePath",
     "Freshness",
     "HeaderName",
     "HeaderValue",
@@ -49,6 +52,7 @@ __all__ = [
     "Jinja",
     "Missing",
     "Name",
+    "Network",
     "Outcome",
     "Period",
     "Port",

@@ -81,13 +81,15 @@ def test_every_module_is_listed() -> None:
     house = README.partition("\n### The house\n")[2].partition("\n#")[0]
     listed: dict[str, list[str]] = {}
     room = ""
-    for named, modules in re.findall(r"^\| (?:`([a-z]+)/` )?\| (`[^|]+`) \|", house, re.MULTILINE):
+    for named, modules in re.findall(r"^\| (?:`([a-z/]+)/` )?\| (`[^|]+`) \|", house, re.MULTILINE):
         room = named or room
         listed.setdefault(room, []).extend(re.findall(r"`(\w+)`", modules))
     package = ROOT / "fingergw"
     there = {
-        folder.name: sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
-        for folder in (package, *(path.parent for path in package.glob("*/__init__.py")))
+        str(folder.relative_to(package) if folder != package else package.name): sorted(
+            path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")
+        )
+        for folder in (path.parent for path in package.rglob("__init__.py"))
     }
     assert {room: sorted(modules) for room, modules in listed.items()} == there
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDe
 from twisted.internet.interfaces import IDelayedCall, ITransport
 from twisted.logger import Logger
 
-from fingergw.app.parts import Parts, closing_of
+from fingergw.app.parts.parts import Parts, closing_of
 from fingergw.app.privileges import provide_descriptors, refuse_root
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.guarded import GuardedStore
@@ -22,8 +22,8 @@ from fingergw.finger.connections import Connections
 from fingergw.finger.listener import LINGER_SECONDS
 from fingergw.finger.service import ListenerService
 from fingergw.listen.binding import BoundService, Plan
-from fingergw.listen.listening import leads_to
-from fingergw.net.worker_pool import WorkerPool
+from fingergw.listen.endpoints import leads_to
+from fingergw.net.workers.pool import WorkerPool
 from fingergw.telemetry.access_log import AccessLog
 
 _log = Logger()

@@ -16,7 +16,7 @@ from fingergw.core.rules import Limits
 from fingergw.core.setting_types import FilePath
 from fingergw.core.settings import changed
 from fingergw.listen.binding import BoundService
-from fingergw.listen.listening import is_reachable
+from fingergw.listen.endpoints import is_reachable
 
 _log = Logger()
 _OTHER_DESCRIPTORS = 192  # [admin]'s, the event loop's, logs, stores, listening sockets, pipes of programs

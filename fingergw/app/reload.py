@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from fingergw.app.build import compile_parts
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts import closing_of
+from fingergw.app.parts.parts import closing_of
 from fingergw.config import model
 from fingergw.config.problems import Problem, to_error
 from fingergw.core.errors import ConfigError, FingergwError, ListenError

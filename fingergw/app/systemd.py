@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from fingergw.core.query import printable
+from fingergw.core.text import printable
 
 _log = Logger()
 # It reads at once, but for when it starts half a machine; and what it was not told it would wait for, and then kill.

@@ -31,7 +31,7 @@ from fingergw.api import (
     setting,
     settings,
 )
-from fingergw.core.query import escape
+from fingergw.core.text import escape
 from fingergw.net.programs import REPORT, ProgramLimits, Spawn, reap_orphans, spawner
 
 _log = Logger()

@@ -38,10 +38,10 @@ from fingergw.api import (
     setting,
     settings,
 )
-from fingergw.core.charsets import content_type, decode
 from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
-from fingergw.net.bounded_http import BodyError, Undecoded, bounded_agent, discard, read
-from fingergw.net.http_request import UPSTREAM_ERRORS, follow, get, header, reason
+from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
+from fingergw.net.http.charsets import content_type, decode
+from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason
 from fingergw.net.site import Convert
 
 _USER_AGENT = f"fingergw/{version('fingergw')}"

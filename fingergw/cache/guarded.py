@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from fingergw.cache.store import Claim, Found, Mark, RawStore
-from fingergw.core.query import escape
+from fingergw.core.text import escape
 
 T = TypeVar("T")
 _log = Logger()

@@ -11,8 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 from fingergw.cli.explaining import text_of, when_missing
 from fingergw.cli.explanation import Came, Explanation, Step
 from fingergw.core.outcome import Answered, Backend, Failed, Missing, Outcome, outcome_of
-from fingergw.core.query import Query, to_wire, truncate
+from fingergw.core.query import Query
 from fingergw.core.rules import Rules
+from fingergw.core.text import to_wire, truncate
 from fingergw.net.waiting import in_time
 
 _WORDS: dict[type[Outcome], Literal["answered", "missing", "failed"]] = {

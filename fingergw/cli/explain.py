@@ -16,7 +16,7 @@ from twisted.python import usage
 from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts import Parts, closing_of
+from fingergw.app.parts.parts import Parts, closing_of
 from fingergw.cli.asking import ask
 from fingergw.cli.configuration import read
 from fingergw.cli.explaining import Explaining

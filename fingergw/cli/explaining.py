@@ -14,9 +14,10 @@ from fingergw.core import query as grammar
 from fingergw.core.addresses import Network, parse_address
 from fingergw.core.errors import BadQuery
 from fingergw.core.forwarding import Denied, normal_host
-from fingergw.core.query import Query, printable
+from fingergw.core.query import Query
 from fingergw.core.routing import Mismatch
 from fingergw.core.rules import Refusal, Rules
+from fingergw.core.text import printable
 from fingergw.finger.protocol import FORWARDING
 
 _MAX_SHOWN = 5  # items of a list

@@ -9,7 +9,8 @@ from attrs import asdict, field, frozen
 
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Cached
-from fingergw.core.query import Query, printable
+from fingergw.core.query import Query
+from fingergw.core.text import printable
 
 Came: TypeAlias = Literal[
     "answered", "denied", "no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"

@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from fingergw.core.query import clean
+from fingergw.core.text import clean
 from fingergw.net.exchange import Connection, Incomplete, connect
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, tls_reason

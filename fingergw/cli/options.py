@@ -11,7 +11,7 @@ from typing import Final
 from twisted.python import usage
 
 from fingergw import __version__
-from fingergw.core.query import printable
+from fingergw.core.text import printable
 
 DEFAULT: Final = resources.files("fingergw") / "fingergw.toml"
 """The configuration that comes with fingergw."""

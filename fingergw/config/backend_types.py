@@ -38,7 +38,9 @@ _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinj
 _TIMEOUT = "Seconds that an answer may take, waiting for a place included; what takes longer is a failure."
 _MAX_RUNNING = "How many answers are got at once; more wait, within the timeout."
 _CACHE = "How long answers of this backend are kept. Default: not at all"
-_TAKEN = frozenset({"type", "cache", "timeout", "max_running", "check", "open", "sees", "waits", "one_of", "may_vary"})
+_TAKEN = frozenset(
+    {"type", "cache", "timeout", "max_running", "check", "open", "sees", "waits", "one_of", "may_vary", "breaker"}
+)
 _SEEN = frozenset({"user", "client", "listener", "verbose"})
 
 
@@ -208,4 +210,5 @@ def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
     elif origin in (Union, UnionType) and len(arguments) == 2 and str in arguments and any(map(is_table, arguments)):
         _refuse_unknown(next(filter(is_table, arguments)), key, is_inner=True)
     elif not (origin is Literal and all(isinstance(choice, str) for choice in arguments)):
-        raise TypeError(f"{key}: no key can have the type {kind!r}")
+        advice = "; a list is tuple[str, ...], and a table dict[str, str]" if origin in (list, tuple, dict) else ""
+        raise TypeError(f"{key}: no key can have the type {kind!r}{advice}")

@@ -14,8 +14,8 @@ from fingergw.config.bounds import is_suspect, out_of_bounds
 from fingergw.config.lines import line_numbers
 from fingergw.config.model import Source
 from fingergw.core.errors import ConfigError
-from fingergw.core.query import escape, printable
 from fingergw.core.settings import KeyPath
+from fingergw.core.text import escape, printable
 
 _MAX_OUT_OF_BOUNDS: Final = 20
 _MAX_MESSAGE: Final = 1000

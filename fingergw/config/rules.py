@@ -10,7 +10,7 @@ from typing import Any
 from fingergw.config import backend_types, model
 from fingergw.config.backend_types import BackendType, BrokenTypeError, ForeignError, backend_type, run_foreign
 from fingergw.config.problems import Problem, unknown
-from fingergw.core.routing import group_names
+from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
 from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from fingergw.config.store_address import parse_store
 from fingergw.core.addresses import Network, parse_address
 from fingergw.core.errors import BadQuery
+from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, parse
-from fingergw.core.routing import group_names
 from fingergw.core.setting_types import (
     Argv,
     Bytes,

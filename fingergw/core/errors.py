@@ -12,10 +12,11 @@ class FingergwError(Exception):
 class ConfigError(FingergwError):
     """Mend each line that is listed, then run ``fingergw check`` again.
 
-    :param problems: one line a mistake, each ``file:line: key path: what was expected``.
+    :param problems: one line a mistake, each ``file:line: key path: what was expected``; or a mistake by itself.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        problems = (problems,) if isinstance(problems, str) else problems
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 

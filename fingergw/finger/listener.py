@@ -9,8 +9,8 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from fingergw.core.admission import RateLimit
-from fingergw.core.query import escape, to_wire, truncate
 from fingergw.core.rules import Rules
+from fingergw.core.text import escape, to_wire, truncate
 from fingergw.finger.connections import Connections
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.meters import ListenerMeter

@@ -17,8 +17,9 @@ from fingergw.core.addresses import client_of
 from fingergw.core.chain import Result
 from fingergw.core.errors import BadQuery
 from fingergw.core.outcome import Answered, Failed
-from fingergw.core.query import escape, parse, take_line
+from fingergw.core.query import parse, take_line
 from fingergw.core.rules import Refusal
+from fingergw.core.text import escape
 from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
 from fingergw.net.trust import tls_reason
 from fingergw.telemetry.failures import log_failed

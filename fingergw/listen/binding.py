@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
-from fingergw.listen.listening import parse
+from fingergw.listen.endpoints import parse
 
 L = TypeVar("L")
 

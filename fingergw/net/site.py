@@ -9,13 +9,13 @@ from attrs import define, field
 from twisted.internet.interfaces import ITransport
 
 from fingergw.core.query import Query, fold_case
-from fingergw.net.conversions import Conversion
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import system_trust
 from fingergw.net.watched import Watched
+from fingergw.net.workers.conversions import Conversion
 
 Convert: TypeAlias = Callable[[Conversion, bytes], Awaitable[str]]
-"""Make a text of a body in another process; raises :class:`~fingergw.net.worker_pool.ConversionError`."""
+"""Make a text of a body in another process; raises :class:`~fingergw.net.workers.pool.ConversionError`."""
 Keywords: TypeAlias = Callable[[Query], Iterable[tuple[str, str]]]
 """Return what the listener and client of a query can ask for: pairs of keyword and summary."""
 

@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from fingergw.core.query import escape
+from fingergw.core.text import escape
 from fingergw.telemetry.log_output import Output, is_null, standard_output
 
 _log = Logger()

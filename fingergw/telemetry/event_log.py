@@ -23,7 +23,7 @@ from twisted.logger import (
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
-from fingergw.core.query import printable
+from fingergw.core.text import printable
 from fingergw.telemetry.log_file import opened
 from fingergw.telemetry.log_output import Output, standard_output
 from fingergw.telemetry.repeats import Repeats

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from fingergw.core.outcome import Failed
-from fingergw.core.query import escape
+from fingergw.core.text import escape
 
 _log = Logger()
 

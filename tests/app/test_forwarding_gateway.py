@@ -16,8 +16,8 @@ from twisted.logger import capturedLogs
 import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
-from fingergw.listen import listening
-from fingergw.listen.listening import leads_to
+from fingergw.listen import endpoints
+from fingergw.listen.endpoints import leads_to
 from tests.support import Client, GatewayCase, free_port, reactor
 from tests.support.finger_server import FingerServer, Script, breaks_off, hangs, says
 
@@ -268,7 +268,7 @@ def test_leads_to(
     peer: IAddress, own: IAddress, bound: IAddress, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection leads to a listener when its other end is what that is bound to, on this very machine."""
-    monkeypatch.setattr(listening, "_can_bind", lambda _: False)  # whatever this machine has
+    monkeypatch.setattr(endpoints, "_can_bind", lambda _: False)  # whatever this machine has
     assert leads_to(peer, own, bound) is expected
 
 
@@ -288,5 +288,5 @@ def test_leads_to_any_own_address() -> None:
 
 def test_where_anything_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel binds a socket to any address at all, that makes none of them this machine's."""
-    monkeypatch.setattr(listening, "_can_bind", lambda _: True)
+    monkeypatch.setattr(endpoints, "_can_bind", lambda _: True)
     assert not leads_to(tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("0.0.0.0"))

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 import pytest
 import trustme
 
-from fingergw.core.charsets import CODECS
+from fingergw.net.http.charsets import CODECS
 from tests.listen.test_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, leaf
 from tests.support import finger, free_port, process, receive_all, wait_until
 from tests.support.jail import NOBODY, Imports, make_jail

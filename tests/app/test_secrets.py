@@ -227,7 +227,7 @@ def test_whatever_an_upstream_does(tmp_path: Path) -> None:
 CRASHES = f"""
 import sys
 from fingergw.backends import http
-from fingergw.net.http_request import HTTPClient
+from fingergw.net.http.request import HTTPClient
 
 def request(self, url, get=HTTPClient.get, **options):
     path = url.to_text()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from fingergw.cache.backend import BACK_OFF_SECONDS
+from fingergw.cache.cached_backend import BACK_OFF_SECONDS
 from tests.support import DEADLINE_SECONDS, finger, forked, receive_all, serves, wait_until
 from tests.support.forked import Forked
 from tests.support.redis_server import RedisServer, needs_redis

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from fingergw.app.gateway import Gateway
-from fingergw.cache import backend as cache_backend
+from fingergw.cache import cached_backend as cache_backend
 from fingergw.core.query import Query
 from tests.support import DEADLINE_SECONDS, Client, GatewayCase, caches, reactor, until
 

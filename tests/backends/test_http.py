@@ -26,7 +26,7 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query
-from fingergw.net import bounded_http
+from fingergw.net.http import bounded as bounded_http
 from tests.support import GatewayCase, RawServer, Upstream, free_port, reactor, response, until
 from tests.support.certificates import UNTRUSTED
 

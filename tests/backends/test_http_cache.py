@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from fingergw.app.gateway import Gateway
-from fingergw.cache import backend as cache_backend
-from fingergw.cache.backend import CachedBackend
+from fingergw.cache import cached_backend as cache_backend
+from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Entry
 from fingergw.core.query import Query
 from tests.backends.test_http import CHUNKED, HEAD, INTERNAL_ERROR, HttpCase, Script, chunk, says

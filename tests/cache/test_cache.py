@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from fingergw.cache.backend import BACK_OFF_SECONDS, MAX_REFRESHES, CachedBackend
+from fingergw.cache.cached_backend import BACK_OFF_SECONDS, MAX_REFRESHES, CachedBackend
 from fingergw.cache.entry import Entry, Terms, digest
 from fingergw.cache.flight import Runtime
 from fingergw.cache.keys import Inputs

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 
-from fingergw.cache.backend import CachedBackend
+from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
 from fingergw.cache.keys import Inputs, keys

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fingergw.core.errors import BadQuery
-from fingergw.core.query import Query, clean, escape, fold_case, parse, printable, take_line, to_wire, truncate
-from fingergw.core.routing import regex
+from fingergw.core.patterns import regex
+from fingergw.core.query import Query, fold_case, parse, take_line
+from fingergw.core.text import clean, escape, printable, to_wire, truncate
 from tests.support.escaped import unescaped
 
 MAX = 64

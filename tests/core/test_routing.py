@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fingergw.core.addresses import Networks
+from fingergw.core.patterns import Matcher, glob, group_names, regex
 from fingergw.core.query import Query
-from fingergw.core.routing import Matcher, Route, Router, glob, group_names, regex
+from fingergw.core.routing import Route, Router
 
 INSIDE = Networks([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

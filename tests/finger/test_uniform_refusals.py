@@ -16,7 +16,8 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
-from fingergw.core.routing import Route, Router, glob, regex
+from fingergw.core.patterns import glob, regex
+from fingergw.core.routing import Route, Router
 from fingergw.finger.listener import Listener
 from tests.support import GatewayCase, Upstream, caches, response, until
 from tests.support.fakes import FakeBackend

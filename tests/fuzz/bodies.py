@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from attrs import define
 
-from fingergw.core.charsets import CODECS, content_type, decode
-from fingergw.core.query import to_wire, truncate
-from fingergw.net import limited
-from fingergw.net.conversions import DONE, FAILED, Conversion, converted
-from fingergw.net.worker import CPU_SECONDS
+from fingergw.core.text import to_wire, truncate
+from fingergw.net.http.charsets import CODECS, content_type, decode
+from fingergw.net.workers import limited
+from fingergw.net.workers.conversions import DONE, FAILED, Conversion, converted
+from fingergw.net.workers.worker import CPU_SECONDS
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ from fingergw.app import build
 from fingergw.config.problems import to_error
 from fingergw.core.errors import BadProxyHeader, BadQuery, ConfigError
 from fingergw.core.proxy_header import take_header
-from fingergw.core.query import Query, clean, escape, parse, printable, take_line, to_wire, truncate
+from fingergw.core.query import Query, parse, take_line
+from fingergw.core.text import clean, escape, printable, to_wire, truncate
 from fingergw.telemetry.access_log import Entry, json_line, text_line
 from tests.fuzz.bodies import bodies
 from tests.support.escaped import unescaped

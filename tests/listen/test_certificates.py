@@ -31,7 +31,7 @@ from twisted.logger import capturedLogs, formatEvent
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, PemFolder, creator
-from fingergw.listen.listening import check
+from fingergw.listen.endpoints import check
 from fingergw.net import watched
 from fingergw.net.watched import Watched
 from tests.support import DEADLINE_SECONDS, HELLO, GatewayCase, port_of, reactor, receive_all

@@ -13,7 +13,7 @@ from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.errors import ListenError
-from fingergw.listen.listening import check, on_loopback, parse, secured, socket_of
+from fingergw.listen.endpoints import check, on_loopback, parse, secured, socket_of
 from tests.support import reactor
 
 SAME = {

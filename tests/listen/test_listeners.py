@@ -24,7 +24,7 @@ from fingergw.finger.factory import FingerFactory
 from fingergw.finger.service import ListenerService
 from fingergw.listen import binding as binding_module
 from fingergw.listen.binding import Plan
-from fingergw.listen.listening import anchor, check, is_reachable, parse
+from fingergw.listen.endpoints import anchor, check, is_reachable, parse
 from tests.support import GatewayCase, free_port, in_thread, listens, port_of, reactor, receive_all, until
 from tests.support.fakes import FakeBackend
 from tests.support.listener import make_listener, put

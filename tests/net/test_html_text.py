@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fingergw.net.html_text import html_text
+from fingergw.net.workers.html_text import html_text
 
 
 @pytest.mark.parametrize(

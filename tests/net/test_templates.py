@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from fingergw.net.templates import TemplateError, fill, names_within_limits
+from fingergw.net.workers.templates import TemplateError, fill, names_within_limits
 
 MAX_BYTES = 65536
 
@@ -166,7 +166,7 @@ def test_no_more_processes() -> None:
 def test_looked_at_once() -> None:
     """A template that is the same at a reload is not looked at again, which takes a process."""
     found = names_within_limits("{{ name }} once", MAX_BYTES)
-    with patch("fingergw.net.limited.fork", side_effect=AssertionError):
+    with patch("fingergw.net.workers.limited.fork", side_effect=AssertionError):
         assert names_within_limits("{{ name }} once", MAX_BYTES) == found
         with pytest.raises(AssertionError):
             names_within_limits("{{ name }} once", 5)

@@ -17,8 +17,8 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
-from fingergw.net.conversions import Conversion
-from fingergw.net.worker_pool import ConversionError, WorkerPool
+from fingergw.net.workers.conversions import Conversion
+from fingergw.net.workers.pool import ConversionError, WorkerPool
 from tests.support import reactor, until, wait_until
 
 MAX_BYTES = 65536
@@ -230,8 +230,8 @@ class ProcessTests(PoolCase):
         program = (
             "import sys\n"
             "from twisted.internet import reactor\n"
-            "from fingergw.net.worker_pool import WorkerPool\n"
-            "from fingergw.net.conversions import Conversion\n"
+            "from fingergw.net.workers.pool import WorkerPool\n"
+            "from fingergw.net.workers.conversions import Conversion\n"
             "pool = WorkerPool(reactor)\n"
             "pool.convert('a', Conversion('text', 9), b'x').addCallback(lambda text: print(text, flush=True))\n"
             "reactor.run()\n"
@@ -250,8 +250,8 @@ class ProcessTests(PoolCase):
         program = (
             "import os, signal, sys\n"
             "from twisted.internet import defer, reactor, task\n"
-            "from fingergw.net.worker_pool import WorkerPool\n"
-            "from fingergw.net.conversions import Conversion\n"
+            "from fingergw.net.workers.pool import WorkerPool\n"
+            "from fingergw.net.workers.conversions import Conversion\n"
             "pool = WorkerPool(reactor)\n"
             "os.chroot(sys.argv[1])\n"
             "os.chdir('/')\n"
@@ -274,7 +274,9 @@ class ProcessTests(PoolCase):
 
     async def test_no_process_to_be_had(self) -> None:
         """Where there can be no more processes, that is the reason, and it is tried again for the next."""
-        with patch("fingergw.net.limited.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")):
+        with patch(
+            "fingergw.net.workers.limited.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")
+        ):
             reason = await self.refused(fill("{{ user }}"))
         assert reason == "no process to convert it in: Resource temporarily unavailable"
         assert await self.pool.convert("a", fill("{{ user }}"), b"{}") == "joe"

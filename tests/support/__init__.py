@@ -26,7 +26,7 @@ from twisted.trial.unittest import TestCase
 
 import fingergw
 from fingergw.app.gateway import Gateway
-from fingergw.cache.backend import CachedBackend
+from fingergw.cache.cached_backend import CachedBackend
 from tests.support.forked import Forked
 
 reactor: Any = _reactor

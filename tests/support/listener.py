@@ -17,9 +17,9 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
-from fingergw.core.query import to_wire
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Limits, Rules
+from fingergw.core.text import to_wire
 from fingergw.finger.connections import Connections
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener

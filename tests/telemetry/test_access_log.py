@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from fingergw.core.query import escape
+from fingergw.core.text import escape
 from fingergw.telemetry.access_log import AccessLog, Entry, json_line, text_line
 from tests.support import DEADLINE_SECONDS, ROOT
 from tests.support.escaped import unescaped

@@ -11,10 +11,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from fingergw.app.backends import Opened
-from fingergw.app.machine import Machine
-from fingergw.app.parts import Parts
-from fingergw.cache.backend import CachedBackend
+from fingergw.app.parts.backends import Opened
+from fingergw.app.parts.machine import Machine
+from fingergw.app.parts.parts import Parts
+from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
 from fingergw.cache.guarded import GuardedStore

@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from fingergw.core.response_framing import Head
+from fingergw.net.http.response_framing import Head
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
 

@@ -6,7 +6,7 @@ import codecs
 
 import pytest
 
-from fingergw.core.charsets import CODECS, ContentType, codec_of, content_type, decode
+from fingergw.net.http.charsets import CODECS, ContentType, codec_of, content_type, decode
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
-from fingergw.core.query import escape, printable
 from fingergw.core.settings import KeyPath
+from fingergw.core.text import escape, printable
 from fingergw.net.file_rights import exposure
 from fingergw.net.files import open_text
 from fingergw.net.root import below, here, later, outside

@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 from attrs import asdict, field, frozen
 
-from fingergw.core.charsets import decode
-from fingergw.net.html_text import html_text
-from fingergw.net.templates import TemplateError, fill
+from fingergw.net.http.charsets import decode
+from fingergw.net.workers.html_text import html_text
+from fingergw.net.workers.templates import TemplateError, fill
 
 DONE: Final = b"+"
 """A reply begins so, and then has a text in UTF-8."""

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 import fingergw
 from fingergw.app.build import problems
 from fingergw.app.gateway import Gateway
-from fingergw.cache.backend import CachedBackend
+from fingergw.cache.cached_backend import CachedBackend
 from tests.support import ROOT, GatewayCase, caches, free_port, until
 from tests.support.redis_server import RedisServer, needs_redis
 
@@ -109,7 +109,7 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
     """The keys of one backend are the same in every process, wherever its files are: a fleet shares them."""
     token = 'bearer_token_file = "token"\n'
     text = CACHED.replace("[backends.x.cache]", token + "[backends.x.cache]")
-    program = "import sys; from pathlib import Path; from tests.app.test_build_cache import prefix;"
+    program = "import sys; from pathlib import Path; from tests.app.test_parts_cache import prefix;"
     program += "print(prefix(Path(sys.argv[1]), sys.argv[2]))"
     prefixes = set()
     for seed in ("1", "2"):

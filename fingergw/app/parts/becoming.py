@@ -15,9 +15,9 @@ from twisted.python.util import gidFromString, uidFromString
 from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.core.settings import KeyPath
-from fingergw.net import limited
 from fingergw.net.identity import Identity
 from fingergw.net.root import later, outside
+from fingergw.net.workers import limited
 
 _ENTER = "see to it that the gateway's group can read it, and enter its folder"
 _TRY_SECONDS = 5.0  # of processor time; to open a file takes next to none

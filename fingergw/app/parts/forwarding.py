@@ -9,9 +9,10 @@ import attrs
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import ITransport
 
-from fingergw.app.backends import Asked
-from fingergw.app.machine import Machine
+from fingergw.app.parts.backends import Asked
+from fingergw.app.parts.machine import Machine
 from fingergw.backends.finger import FingerBackend
+from fingergw.cache.keys import Inputs
 from fingergw.config import model
 from fingergw.config.problems import Problem
 from fingergw.core.addresses import Networks
@@ -23,6 +24,8 @@ from fingergw.core.query import Query
 from fingergw.listen.client_strings import client_files, parse_client
 from fingergw.net.resolving import Resolver
 from fingergw.net.waiting import Waiting
+
+_INPUTS = Inputs(frozenset({"user"}), verbose=True)
 
 
 def forwarding_of(
@@ -70,5 +73,5 @@ def _targets(
             machine.problems.append(Problem(path, "this host is there twice, but for case"))
         backend = FingerBackend(endpoint, settings.max_bytes, is_self)
         waiting = Waiting(settings.timeout, settings.max_running, resolver.reactor)
-        targets[name] = Asked(waiting.before(asking(backend), backend.at_once))
+        targets[name] = Asked(waiting.before(asking(backend), backend.at_once), _INPUTS)
     return targets

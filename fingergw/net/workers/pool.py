@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from fingergw.net import limited, worker
-from fingergw.net.conversions import DONE, Conversion
+from fingergw.net.workers import limited, worker
+from fingergw.net.workers.conversions import DONE, Conversion
 
 _log = Logger()
 _PLACES = 2

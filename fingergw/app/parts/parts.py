@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from attrs import Factory, define, frozen
 
-from fingergw.app.backends import Asked, Examined, Opened
-from fingergw.cache.backend import CachedBackend
+from fingergw.app.parts.backends import Asked, Opened
+from fingergw.app.parts.examined import Examined
+from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.config import model
@@ -41,7 +42,7 @@ class Made:
     @property
     def backend(self) -> Backend:
         """What a chain asks."""
-        return self.cache or Asked(self.opened.ask)
+        return self.cache or Asked(self.opened.ask, self.opened.examined.inputs)
 
 
 @define(eq=False)
@@ -77,7 +78,7 @@ def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
     closing: list[Callable[[], object]] = []
     if but is None or parts.access_log is not but.access_log:
         closing.append(parts.access_log.close)
-    kept = () if but is None else but.backends.values()
+    kept = set[Made]() if but is None else set(but.backends.values())
     for made in parts.backends.values():
         if made not in kept:
             closing += [made.opened.close] if made.cache is None else [made.cache.stop, made.opened.close]

@@ -12,8 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from fingergw.net import limited
-from fingergw.net.conversions import converted
+from fingergw.net.workers import limited
+from fingergw.net.workers.conversions import converted
 
 CPU_SECONDS: Final = 1.0
 """The processor time that a conversion may take; then the worker is killed."""

@@ -13,8 +13,8 @@ from attrs import frozen
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from fingergw.core.query import clean
-from fingergw.net import limited
+from fingergw.core.text import clean
+from fingergw.net.workers import limited
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 _COMPILE_SECONDS = 0.5

@@ -13,7 +13,7 @@ from inscriptis.model.html_element import HtmlElement
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-from fingergw.core.charsets import codec_of, decode, is_marked
+from fingergw.net.http.charsets import codec_of, decode, is_marked
 
 _BLOCKS = (
     "details",

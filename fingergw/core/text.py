@@ -1,0 +1,80 @@
+"""Texts that do no harm: answers on their way out, and what is quoted in a log."""
+
+from __future__ import annotations
+
+import re
+
+_LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
+# C0 but TAB and LF, DEL, C1; the bidirectional marks, embeddings, overrides and isolates
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return a text that can do a terminal no harm (RFC 1288 §3.3), and that can be encoded.
+
+    Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped. A
+    surrogate, which is no character by itself, becomes U+FFFD.
+    """
+    if text.isprintable():
+        return text
+    for end in _LINE_ENDS:
+        text = text.replace(end, "\n")
+    if text.replace("\n", "").replace("\t", "").isprintable():  # which is a tenth of what the patterns take
+        return text
+    return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
+
+
+def to_wire(text: str, charset: str = "utf-8") -> bytes:
+    """Return a text as an answer's bytes: clean, every line ended by CRLF, also the last (RFC 1288 §2.2).
+
+    :param charset: ``"utf-8"`` or ``"ascii"``; what it cannot say becomes ``?``.
+    """
+    text = clean(text)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    return text.encode(charset, "replace").replace(b"\n", b"\r\n")
+
+
+def truncate(wire: bytes, max_bytes: int) -> bytes:
+    """Cut an answer to a size, between two characters, and end its last line by CRLF.
+
+    :param wire: what :func:`to_wire` returned.
+    :return: nothing at all if not even a line's end fits.
+    """
+    if len(wire) <= max_bytes:
+        return wire
+    if max_bytes < 2:
+        return b""
+    kept = wire[: max_bytes - 2].decode(errors="ignore").rstrip("\r\n")
+    return kept.encode() + b"\r\n"
+
+
+# No two texts are escaped alike: what is a byte has two digits, what is a character beyond ASCII four or eight.
+_ESCAPES = (
+    {number: f"\\x{number:02x}" for number in (*range(0x20), 0x7F)}
+    | {0xDC00 + number: f"\\x{number:02x}" for number in range(0x80, 0x100)}
+    | {number: f"\\u{number:04x}" for number in range(0x80, 0x100)}
+    | {ord(each): f"\\{shown}" for each, shown in zip('\t\n\r"\\', 'tnr"\\', strict=True)}
+)
+
+
+def escape(text: str) -> str:
+    """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line.
+
+    :param text: bytes in it that are not UTF-8 are as ``surrogateescape`` has them.
+    """
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    # by what needs no module of encodings, which may be out of reach in a chroot
+    return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with each character escaped that is not printable: for what was written for a reader already.
+
+    :param kept: characters that stay as they are all the same, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in kept else escape(each) for each in text)
