@@ -146,4 +146,5 @@ def templates_in(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, T
             yield from templates_in(inner, (*path, name))
     elif is_table(type(value)):
         for key in keys_of(type(value)):  # type: ignore[arg-type]  # a class has a hash
-            yield from templates_in(getattr(value, key.name), (*path, key.name))
+            if takes_placeholders(key.type):  # or a map of many names would be gone through
+                yield from templates_in(getattr(value, key.name), (*path, key.name))

@@ -115,11 +115,13 @@ def served(folder: Path, python: Path, change: Callable[[str], str] = str) -> It
 
 
 def test_told(tmp_path: Path, python: Path) -> None:
-    """It is told the name and what it sees, and nothing else; and it has its files."""
+    """It is told the name and what it sees, and nothing else, kept or not; and it has its files."""
     with served(tmp_path, python) as running:
         told = running.told("moshez")
-        assert (told["line"], told["number"], told["client"]) == ("moshez", "1234", "127.0.0.1")
+        assert (told["line"], told["number"], told["client"], told["listener"]) == ("moshez", "1234", "127.0.0.1", "")
         assert told["key"] != "none"
+        kept = running.told("red-kept")
+        assert (kept["client"], kept["listener"]) == ("127.0.0.1", "")
 
 
 def test_kept(tmp_path: Path, python: Path) -> None:
