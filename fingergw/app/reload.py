@@ -32,7 +32,7 @@ Read: TypeAlias = Callable[[], tuple[model.Config, list[Problem]]]
 class Operation(MultiService):
     """A gateway that reloads its configuration on SIGHUP, and reopens its logs on SIGUSR1.
 
-    :param read: reads the configuration, likewise :func:`fingergw.config.read`.
+    :param read: reads the configuration, as :func:`fingergw.config.read` does.
     :param on_applied: called with a configuration once it is active.
     """
 

@@ -14,8 +14,9 @@ from fingergw.config.problems import Problem
 def read(path: str | None, base: str | None = None, *, hint: bool = True) -> tuple[model.Config, list[Problem]]:
     """Read a configuration; without a path the default one, which counts as standing in the working folder.
 
-    :param hint: likewise.
-    :return: likewise :func:`fingergw.config.read`.
+    :param base: the folder that relative paths in it are relative to; default: the file's.
+    :param hint: whether who has no such file is told how to make one.
+    :return: what :func:`fingergw.config.read` returns.
     :raises ConfigError: it cannot be read or is not TOML.
     """
     if path is not None:

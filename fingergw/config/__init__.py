@@ -1,4 +1,4 @@
-"""The configuration file: TOML to frozen classes and back (DESIGN §2's contract is the module ``model``)."""
+"""The configuration file: TOML to frozen classes and back; the module ``model`` has the whole."""
 
 from fingergw.config.dumping import dumps, dumps_effective
 from fingergw.config.reading import load, load_table, read

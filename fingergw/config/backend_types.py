@@ -170,8 +170,8 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
     for each in attrs.fields(cls):
         if each.name in _TAKEN:
             raise ValueError(
-                f"{each.name}: the core has something else of that name; a key needs another, and what is "
-                "no key has no annotation"
+                f"{each.name}: the core has something else of that name; give the key another name, or leave out "
+                "the annotation if it is no key"
             )
         if each.init and each.name not in names:
             raise TypeError(f"{each.name}: expected a setting(), or a field(init=False)")

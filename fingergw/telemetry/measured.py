@@ -33,7 +33,8 @@ def measured(
         word = _WORDS.get(type(outcome))
         is_odd = isinstance(outcome, Answered) and not isinstance(outcome.text, str)
         if word is None or is_odd or (isinstance(outcome, Unchanged) and not validators):
-            outcome, word = Failed(f"it said {reprlib.repr(outcome)}, which is no outcome"), "failed"
+            said = f"Answered({reprlib.repr(outcome.text)})" if isinstance(outcome, Answered) else reprlib.repr(outcome)
+            outcome, word = Failed(f"it said {said}, which is no outcome"), "failed"
         meter.outcomes[word] += 1
         meter.times.add(seconds() - began_at)
         return outcome
