@@ -22,6 +22,7 @@ from fingergw.telemetry.readings import Readings
 M = TypeVar("M", bound=Metric)
 V = TypeVar("V")
 
+_VERSION = version("fingergw")  # now: in a chroot it cannot be looked for later
 _BOUNDS = (*map(str, BUCKETS_SECONDS), "+Inf")
 # a series that begins with its first event hides this one from whoever looks at what changes
 _REASONS: tuple[RejectReason, ...] = get_args(RejectReason)
@@ -86,7 +87,7 @@ class _GatewayCollector(Collector):
     def __init__(self, read: Callable[[], Readings]) -> None:
         self._read = read
         versions = {
-            "version": version("fingergw"),
+            "version": _VERSION,
             "python": platform.python_version(),
             "twisted": twisted.__version__,
         }

@@ -247,6 +247,8 @@ type = "static"
 text = "Reloaded"
 [cache]
 store = "redis://127.0.0.1:1/0"
+[admin]
+endpoint = "tcp:$admin"
 [log]
 access = "../log/access.log"
 format = "$form"
