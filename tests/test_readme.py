@@ -14,6 +14,7 @@ from fingergw.app.build import problems
 from fingergw.cli.main import RunOptions
 from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
+from fingergw.core.rules import Limits
 from fingergw.core.settings import keys_of
 from tests.support import ROOT, GatewayCase, Upstream, reactor, response
 
@@ -54,7 +55,7 @@ def test_shipped_file_is_the_embedded_default() -> None:
         ("`[backends.NAME.cache]`", tables.BackendCache),
         ("`[cache]`", tables.Cache),
         ('`[backends.NAME]` with `type = "finger"`', backend_type("finger").table),
-        ("`[limits]`", tables.Limits),
+        ("`[limits]`", Limits),
         ("`[forwarding]`", tables.Forwarding),
         ("`[answers]`", tables.Answers),
         ("`[process]`", tables.Process),
@@ -97,7 +98,7 @@ def test_every_module_is_listed() -> None:
 @pytest.mark.parametrize(
     ("heading", "cls", "count"),
     [
-        ("`[limits]`", tables.Limits, 7),
+        ("`[limits]`", Limits, 7),
         ("`[forwarding]`", tables.Forwarding, 4),
         ('`[backends.NAME]` with `type = "command"`', backend_type("command").table, 7),
         ('`[backends.NAME]` with `type = "http"`', backend_type("http").table, 3),

@@ -13,9 +13,9 @@ from cattrs import Converter
 from fingergw.config import model
 from fingergw.config.backend_types import BackendType, backend_type
 from fingergw.config.structure import PATHS
-from fingergw.config.tables import Limits
 from fingergw.core.addresses import Network
 from fingergw.core.placeholders import Template
+from fingergw.core.rules import Limits
 from fingergw.core.setting_types import Argv, HeaderName, Umask, Url, Variable
 from fingergw.core.settings import bare, changed, is_table, keys_of
 

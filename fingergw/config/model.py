@@ -14,12 +14,12 @@ from fingergw.config.tables import (
     BackendCache,
     Cache,
     Forwarding,
-    Limits,
     Listener,
     Log,
     Process,
     Route,
 )
+from fingergw.core.rules import Limits
 from fingergw.core.settings import setting, settings
 
 T = TypeVar("T")

@@ -17,6 +17,7 @@ from fingergw.config.problems import Problem, parse_toml, to_error, unknown
 from fingergw.config.rules import broken_rules, duplicates
 from fingergw.config.structure import make_converter, structure
 from fingergw.core.errors import ConfigError
+from fingergw.core.rules import Limits
 from fingergw.core.settings import KeyPath, changed, keys_of
 from fingergw.net.files import open_text
 
@@ -110,7 +111,7 @@ def _structure(raw: dict[str, Any], converter: Converter, source: model.Source) 
         key: made
         for key, kind in (
             ("cache", tables.Cache),
-            ("limits", tables.Limits),
+            ("limits", Limits),
             ("forwarding", tables.Forwarding),
             ("answers", tables.Answers),
             ("process", tables.Process),
@@ -119,7 +120,7 @@ def _structure(raw: dict[str, Any], converter: Converter, source: model.Source) 
         )
         if key in raw and (made := part(raw[key], kind, key)) is not None
     }
-    limits = settings.get("limits", tables.Limits())
+    limits = settings.get("limits", Limits())
     listeners = {
         index: changed(listener, limits=_over(limits, listener.limits, raw["listeners"][index].get("limits", {})))
         for index, listener in items("listeners", tables.Listener)
@@ -148,5 +149,5 @@ def _without(config: model.Config, paths: Collection[KeyPath]) -> model.Config:
     return changed(config, listeners=tuple(kept.values()), source=source)
 
 
-def _over(limits: tables.Limits, own: tables.Limits, given: dict[str, object]) -> tables.Limits:
+def _over(limits: Limits, own: Limits, given: dict[str, object]) -> Limits:
     return changed(limits, **{key: getattr(own, key) for key in given})

@@ -1,4 +1,4 @@
-"""The tables of the configuration, but for backends; names, types, defaults and sentences are the file's own."""
+"""The tables of the configuration, but for backends and limits: each with its keys, defaults and sentences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from attrs import Factory
 
 from fingergw.core.addresses import Network
+from fingergw.core.rules import Limits
 from fingergw.core.setting_types import (
     Bytes,
     Count,
@@ -25,39 +26,6 @@ from fingergw.core.settings import setting, settings
 
 Fallthrough: TypeAlias = Literal["missing", "failed"]
 Told: TypeAlias = Literal["client", "listener", "verbose"]
-
-
-@settings
-class Rate:
-    """So many queries in so many seconds, and so many at once."""
-
-    queries: Count = setting("How many queries a client may send within per.")
-    per: Seconds = setting("So many seconds.")
-    burst: Count = setting("How many it may send at once.")
-
-
-@settings
-class Limits:
-    """What clients may cost."""
-
-    max_query_bytes: Bytes = setting("How long the query line may be.", default=512)
-    query_timeout: Seconds = setting("Seconds to receive the query line.", default=10)
-    answer_timeout: Seconds = setting(
-        "Seconds from the query line to the last byte of the answer. A chain of backends that is not done by then is "
-        "given up, so let each of them have less.",
-        default=15,
-    )
-    max_answer_bytes: Bytes = setting("An answer is cut to this.", default=65536)
-    max_connections: Count = setting(
-        "Connections at once, for each listener; more are told that it is busy.", default=1000
-    )
-    max_connections_per_client: Count = setting(
-        "Connections at once of one client, which is an IPv4 address or an IPv6 /64.", default=20
-    )
-    max_waiting: Count = setting("Queries that wait for a backend at once; more are told that it is busy.", default=500)
-    rate: Rate | None = setting(
-        "How often one client may ask; more is told that it is busy. Default: as often as it likes", default=None
-    )
 
 
 @settings

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import define, field
+
+from fingergw.core.setting_types import Count, Seconds
+from fingergw.core.settings import setting, settings
 
 # Whoever has more addresses than this at work at once could ask more often than a full table lets him anyway.
 _MAX_CLIENTS = 16384
 
 
-@frozen
+@settings
 class Rate:
-    """So many queries in so many seconds, and so many at once.
+    """So many queries in so many seconds, and so many at once."""
 
-    :param per: seconds.
-    """
-
-    queries: int
-    per: float
-    burst: int
+    queries: Count = setting("How many queries a client may send within per.")
+    per: Seconds = setting("So many seconds.")
+    burst: Count = setting("How many it may send at once.")
 
 
 @define(eq=False)

@@ -12,23 +12,35 @@ from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.routing import Router
+from fingergw.core.setting_types import Bytes, Count, Seconds
+from fingergw.core.settings import setting, settings
 
 Refusal: TypeAlias = Literal["no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"]
 """What a client is told in the place of an answer, by its name in ``[answers]``."""
 
 
-@frozen
+@settings
 class Limits:
-    """What one connection, and all of a listener's together, may use; times in seconds."""
+    """What clients may cost."""
 
-    max_query_bytes: int
-    query_timeout: float
-    answer_timeout: float
-    max_answer_bytes: int
-    max_connections: int
-    max_connections_per_client: int
-    max_waiting: int
-    rate: Rate | None
+    max_query_bytes: Bytes = setting("How long the query line may be.", default=512)
+    query_timeout: Seconds = setting("Seconds to receive the query line.", default=10)
+    answer_timeout: Seconds = setting(
+        "Seconds from the query line to the last byte of the answer. A chain of backends that is not done by then is "
+        "given up, so let each of them have less.",
+        default=15,
+    )
+    max_answer_bytes: Bytes = setting("An answer is cut to this.", default=65536)
+    max_connections: Count = setting(
+        "Connections at once, for each listener; more are told that it is busy.", default=1000
+    )
+    max_connections_per_client: Count = setting(
+        "Connections at once of one client, which is an IPv4 address or an IPv6 /64.", default=20
+    )
+    max_waiting: Count = setting("Queries that wait for a backend at once; more are told that it is busy.", default=500)
+    rate: Rate | None = setting(
+        "How often one client may ask; more is told that it is busy. Default: as often as it likes", default=None
+    )
 
 
 @frozen(eq=False)

@@ -30,10 +30,10 @@ from fingergw.cli.explain import asked_of
 from fingergw.cli.explaining import Explaining
 from fingergw.cli.explanation import Explanation
 from fingergw.config import model, tables
-from fingergw.config.tables import Answers, Forwarding, Limits, Log, Route
+from fingergw.config.tables import Answers, Forwarding, Log, Route
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
-from fingergw.core.rules import Rules
+from fingergw.core.rules import Limits, Rules
 from fingergw.core.setting_types import Bytes, Count, HostName
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener

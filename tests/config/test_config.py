@@ -27,6 +27,8 @@ from fingergw.config import load, load_table, model, read
 from fingergw.config import tables as typed_tables
 from fingergw.config.lines import line_numbers
 from fingergw.config.problems import Problem, to_error
+from fingergw.core import admission as typed_admission
+from fingergw.core import rules as typed_rules
 from fingergw.core.errors import ConfigError
 from fingergw.core.placeholders import Template
 from fingergw.core.settings import KeyPath, changed, keys_of
@@ -733,6 +735,8 @@ def test_a_problem_without_a_file() -> None:
 
 
 # A file's values have no more than the types that TOML has.
+admission: Any = typed_admission
+rules: Any = typed_rules
 tables: Any = typed_tables
 HTTP: Any = http.Http
 COMMAND: Any = command.Command
@@ -743,7 +747,7 @@ def test_the_contract(tmp_path: Path) -> None:
     path = write(tmp_path, CONTRACT)
     config, problems = read(path)
     assert problems == []
-    limits = tables.Limits(
+    limits = rules.Limits(
         max_query_bytes=1,
         query_timeout=2.5,
         answer_timeout=3.0,
@@ -751,7 +755,7 @@ def test_the_contract(tmp_path: Path) -> None:
         max_connections=5,
         max_connections_per_client=6,
         max_waiting=7,
-        rate=tables.Rate(queries=60, per=60.0, burst=20),
+        rate=admission.Rate(queries=60, per=60.0, burst=20),
     )
     everyone = (ip_network("0.0.0.0/0"), ip_network("::/0"))
     assert config == model.Config(
@@ -1159,7 +1163,7 @@ def test_a_listeners_limits_win(tmp_path: Path) -> None:
     """A listener's own limits are laid over the global ones, also where they say what the default is."""
     text = "[limits]\nmax_connections = 5\nmax_query_bytes = 100\n" + LISTENER + "limits.max_connections = 1000\n"
     config = load(write(tmp_path, text))
-    assert config.listeners[0].limits == tables.Limits(max_query_bytes=100)
+    assert config.listeners[0].limits == rules.Limits(max_query_bytes=100)
     assert config.limits.max_connections == 5
 
 

@@ -7,21 +7,22 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingergw.core.admission import ConnectionCounts, Rate, RateLimit
+from fingergw.core.admission import ConnectionCounts, RateLimit
+from tests.support.listener import rate_of
 
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 20)), max_size=60)
 
 
 def test_a_burst_and_then_the_rate() -> None:
     """So many are allowed at once, and then one for each interval that has passed."""
-    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     assert [limit.allows("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
     assert [limit.allows("a", now) for now in (100.5, 101.0, 101.5, 102.0)] == [False, True, False, True]
 
 
 def test_a_burst_comes_back() -> None:
     """Who was silent for long enough may ask as many at once again, and no more than that."""
-    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     for _ in range(3):
         limit.allows("a", 0.0)
     assert [limit.allows("a", 1000.0) for _ in range(4)] == [True, True, True, False]
@@ -29,14 +30,14 @@ def test_a_burst_comes_back() -> None:
 
 def test_a_burst_of_one_keeps_to_the_rate() -> None:
     """Queries that come just in time are all allowed, whatever floating point makes of the interval."""
-    limit = RateLimit(Rate(queries=3, per=1, burst=1))
+    limit = RateLimit(rate_of(queries=3, per=1, burst=1))
     assert all(limit.allows("a", 1e6 + count / 3) for count in range(1000))
     assert not limit.allows("a", 1e6 + 999 / 3 + 0.2)
 
 
 def test_what_is_refused_costs_nothing() -> None:
     """Who goes on asking while refused is allowed as soon as one who waited would be."""
-    limit = RateLimit(Rate(queries=1, per=10, burst=1))
+    limit = RateLimit(rate_of(queries=1, per=10, burst=1))
     assert limit.allows("a", 0.0)
     assert not any(limit.allows("a", now / 10) for now in range(1, 99))
     assert limit.allows("a", 10.0)
@@ -44,7 +45,7 @@ def test_what_is_refused_costs_nothing() -> None:
 
 def test_a_clock_that_is_set_back() -> None:
     """Who has asked before the clock was set back by an hour has to wait no longer than after a full burst."""
-    limit = RateLimit(Rate(queries=60, per=60, burst=3))
+    limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     limit.allows("a", 10_000.0)
     limit.allows("a", 6_400.0)
     assert limit.allows("a", 6_402.0)
@@ -52,7 +53,7 @@ def test_a_clock_that_is_set_back() -> None:
 
 def test_clients_do_not_concern_each_other() -> None:
     """One that asks too often leaves the others what they have."""
-    limit = RateLimit(Rate(queries=1, per=10, burst=1))
+    limit = RateLimit(rate_of(queries=1, per=10, burst=1))
     assert [limit.allows("a", 0.0) for _ in range(3)] == [True, False, False]
     assert limit.allows("b", 0.0)
 
@@ -60,7 +61,7 @@ def test_clients_do_not_concern_each_other() -> None:
 @given(steps=STEPS, queries=st.integers(1, 5), burst=st.integers(1, 5))
 def test_never_more_than_the_rate_and_a_burst(steps: list[tuple[str, float]], queries: int, burst: int) -> None:
     """In no window of time is a client allowed more than the burst and what the rate gives in that time."""
-    limit, now = RateLimit(Rate(queries, 10, burst)), 0.0
+    limit, now = RateLimit(rate_of(queries, 10, burst)), 0.0
     allowed: dict[str, list[float]] = {}
     for client, pause in steps:
         now += pause
@@ -75,7 +76,7 @@ def test_never_more_than_the_rate_and_a_burst(steps: list[tuple[str, float]], qu
 
 def test_the_table_cannot_be_made_to_grow() -> None:
     """Of a million clients only so many are remembered, and those who asked last are."""
-    limit = RateLimit(Rate(queries=1, per=1e6, burst=1), max_clients=100)
+    limit = RateLimit(rate_of(queries=1, per=1e6, burst=1), max_clients=100)
     for number in range(1_000_000):
         limit.allows(str(number), 0.0)
     assert len(limit) == 100
@@ -85,7 +86,7 @@ def test_the_table_cannot_be_made_to_grow() -> None:
 
 def test_asking_again_keeps_a_client_in_the_table() -> None:
     """Who is refused is not forgotten for those who come after him."""
-    limit = RateLimit(Rate(queries=1, per=1e6, burst=1), max_clients=3)
+    limit = RateLimit(rate_of(queries=1, per=1e6, burst=1), max_clients=3)
     for other in range(100):
         assert limit.allows("a", 0.0) is (other == 0)
         limit.allows(str(other), 0.0)

@@ -8,13 +8,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.addresses import client_of
-from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered
 from fingergw.core.routing import Route, Router
 from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
-from tests.support.listener import connect, make_listener
+from tests.support.listener import connect, make_listener, rate_of
 
 BUSY = b"Too many queries, try again later\r\n"
 
@@ -89,7 +88,7 @@ class RateTests(TestCase):
     def test_too_often(self) -> None:
         """Beyond the burst a client is busy until its time has come; another is served."""
         clock, backend = Clock(), FakeBackend(Answered("hi"))
-        listener = make_listener(backend, clock=clock, rate=Rate(queries=1, per=10, burst=2))
+        listener = make_listener(backend, clock=clock, rate=rate_of(queries=1, per=10, burst=2))
 
         def ask(client: str, line: bytes = b"x\r\n") -> bytes:
             transport = connect(listener, client=client)
@@ -105,7 +104,7 @@ class RateTests(TestCase):
     def test_what_counts(self) -> None:
         """Every line counts, whether it is a query or not; a connection without one does not."""
         for line in (b"\x1b\r\n", b"z" * 1000, b"\r\n", b"@h\r\n"):
-            listener = make_listener(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
+            listener = make_listener(FakeBackend(Answered("hi")), rate=rate_of(queries=1, per=10, burst=1))
             connect(listener, client="192.0.2.1").abortConnection()
             first, second = (connect(listener, client="192.0.2.1") for _ in range(2))
             first.protocol.dataReceived(line)
@@ -115,7 +114,7 @@ class RateTests(TestCase):
 
     def test_on_a_unix_socket(self) -> None:
         """Clients of a unix socket cannot be told apart, and have no rate."""
-        listener = make_listener(FakeBackend(Answered("hi")), rate=Rate(queries=1, per=10, burst=1))
+        listener = make_listener(FakeBackend(Answered("hi")), rate=rate_of(queries=1, per=10, burst=1))
         for _ in range(3):
             transport = connect(listener)
             transport.protocol.dataReceived(b"x\r\n")

@@ -15,10 +15,12 @@ from twisted.python.failure import Failure
 
 from fingergw.app.gateway import Gateway
 from fingergw.core.addresses import Networks
+from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Limits, Rules
+from fingergw.core.setting_types import Count, Seconds
 from fingergw.core.text import to_wire
 from fingergw.finger.connections import Connections
 from fingergw.finger.factory import FingerFactory
@@ -39,6 +41,11 @@ def put(gateway: Gateway, backend: object) -> None:
         plan, before = service.plan, service.plan.listener
         listener = evolve(before, rules=evolve(before.rules, router=router_to(backend)))
         service.activate(evolve(plan, factory=FingerFactory(listener), listener=listener))
+
+
+def rate_of(queries: int, per: float, burst: int) -> Rate:
+    """Return so many queries in so many seconds, and so many at once."""
+    return Rate(queries=Count(queries), per=Seconds(per), burst=Count(burst))
 
 
 def make_listener(
@@ -71,21 +78,10 @@ def make_listener(
     clock = clock or Clock()
     access_log = AccessLog("off" if log is None else str(log), "json", clock, lambda: 0.0)
     access_log.open()
-    values: Any = {
-        "max_query_bytes": 512,
-        "query_timeout": 10,
-        "answer_timeout": 15,
-        "max_answer_bytes": 65536,
-        "max_connections": 1000,
-        "max_connections_per_client": 20,
-        "max_waiting": 500,
-        "rate": None,
-        **limits,
-    }
     rules = Rules(
         listener="l",
         router=router or router_to(backend),
-        limits=Limits(**values),
+        limits=Limits(**limits),
         refusals={name: to_wire(text, charset) for name, text in texts.items()},
         charset=charset,
         case_sensitive=case_sensitive,

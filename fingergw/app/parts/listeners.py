@@ -12,7 +12,6 @@ from fingergw.app.parts.machine import Machine
 from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.core.addresses import Networks
-from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding
@@ -20,7 +19,7 @@ from fingergw.core.outcome import Backend, Failed, Missing
 from fingergw.core.patterns import glob, regex
 from fingergw.core.query import fold_case
 from fingergw.core.routing import Route, Router
-from fingergw.core.rules import Limits, Rules
+from fingergw.core.rules import Rules
 from fingergw.core.settings import keys_of
 from fingergw.core.text import to_wire
 from fingergw.finger.connections import Connections
@@ -119,15 +118,13 @@ def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:
 def _rules(
     configuration: model.Config, listener: tables.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
 ) -> Rules:
-    answers, rate = configuration.answers, listener.limits.rate
-    limits = {key.name: getattr(listener.limits, key.name) for key in keys_of(tables.Limits)}
-    limits["rate"] = rate and Rate(rate.queries, rate.per, rate.burst)
+    answers = configuration.answers
     names = [key.name for key in keys_of(tables.Answers) if key.name not in ("charset", "case_sensitive")]
     refusals: dict[Any, bytes] = {name: to_wire(getattr(answers, name), answers.charset) for name in names}
     return Rules(
         listener=listener.name,
         router=router,
-        limits=Limits(**limits),
+        limits=listener.limits,
         refusals=refusals,
         charset=answers.charset,
         case_sensitive=answers.case_sensitive,
