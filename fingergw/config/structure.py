@@ -17,11 +17,11 @@ from fingergw.config.backend_types import BrokenTypeError, backend_type, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import ExpectedError
-from fingergw.core.setting_types import AuthoritiesFile, FilePath, SecretFile, WatchedFile
+from fingergw.core.setting_types import FILES, FilePath
 from fingergw.core.settings import Key, KeyPath, is_table, keys_of
 
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
-PATHS = (FilePath, SecretFile, WatchedFile, AuthoritiesFile)
+PATHS = (FilePath, *FILES)
 
 
 def make_converter(base: Path) -> Converter:

@@ -6,7 +6,7 @@ What the configuration makes of a value, what it refuses, and what it does with 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NewType
+from typing import Any, Final, NewType
 
 from fingergw.core.placeholders import Template
 
@@ -59,6 +59,8 @@ WatchedFile = NewType("WatchedFile", Path)
 """A file that is read again when it changes: a text, or TOML that holds what its key says."""
 AuthoritiesFile = NewType("AuthoritiesFile", Path)
 """A PEM file of authorities to trust for TLS, read again when it changes."""
+FILES: Final[tuple[Any, ...]] = (SecretFile, WatchedFile, AuthoritiesFile)
+"""The types of files that are read, and read again when they change."""
 ProgramPath = NewType("ProgramPath", str)
 """A program: its path, or what to look for on the PATH."""
 Argv = NewType("Argv", tuple[Template, ...])

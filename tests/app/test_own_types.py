@@ -17,7 +17,7 @@ from tests.support import COMMAND, ROOT, finger, free_port, process, run, wait_u
 MODULE = '''
 from pathlib import Path
 
-from fingergw.api import Answered, Backend, Site, setting, settings
+from fingergw.api import Answered, Backend, FilePath, Site, setting, settings
 
 
 class Says:
@@ -49,6 +49,7 @@ class Odd:
     """Does as told."""
 
     does: str = setting("What it does.")
+    place: FilePath | None = setting("What it looks into.", default=None)
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
@@ -58,6 +59,8 @@ class Odd:
             return None
         if self.does == "version":
             return BrokenVersion(Answered("x"))
+        if self.place is not None:
+            return Says(Answered(self.place.name))
         return Says(None) if self.does == "none" else Noted(Path(self.does))
 '''
 
@@ -163,3 +166,11 @@ def test_reloads(tmp_path: Path, command: list[str]) -> None:
         assert finger(gateway.port, b"x\r\n") == b"three\r\n"
         assert not three.exists()
     assert (one.read_text(), three.read_text()) == ("closed", "closed")
+
+
+def test_cached_answers_of_another_path(tmp_path: Path, command: list[str]) -> None:
+    """Answers that are kept are those of the path that the table names: another one has its own."""
+    with served(tmp_path, command, "nothing kept") as gateway:
+        for name in ("one", "two"):
+            gateway.reload("look", f'place = "{name}"\ncache = {{}}\n')
+            assert finger(gateway.port, b"x\r\n") == name.encode() + b"\r\n"

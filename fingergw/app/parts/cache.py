@@ -24,9 +24,9 @@ from fingergw.config import model
 from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
-from fingergw.config.structure import PATHS
 from fingergw.config.tables import Cache
 from fingergw.core.outcome import Failed
+from fingergw.core.setting_types import FILES
 from fingergw.core.settings import bare, keys_of
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
@@ -140,7 +140,7 @@ def _fingerprint(opened: Opened) -> str:
     """
     table = dump_backend(opened.examined.table)
     settings: Any = type(opened.examined.table.settings)
-    files = {key.name for key in keys_of(settings) if bare(key.type) in PATHS}
+    files = {key.name for key in keys_of(settings) if bare(key.type) in FILES}  # what is in them counts
     said = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
     secrets = [text for _, text in opened.examined.secrets]
     return hashlib.sha256(repr((said, secrets, opened.site.used)).encode()).hexdigest()[:16]

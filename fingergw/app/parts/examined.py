@@ -16,7 +16,7 @@ from fingergw.config.backend_types import backend_type
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.query import fold_case
-from fingergw.core.setting_types import Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile, WatchedFile
+from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
 from fingergw.core.settings import Key, bare, keys_of, takes_placeholders, templates_in
 from fingergw.core.text import escape
 from fingergw.net.watched import Watched
@@ -81,7 +81,7 @@ class Examination:
 
     def _examine(self, examined: Examined, key: Key, value: Any) -> None:
         kind, where = bare(key.type), ("backends", examined.name, key.name)
-        if kind in (SecretFile, WatchedFile, AuthoritiesFile):
+        if kind in FILES:
             read = len(self.machine.texts)
             watched = self._file(kind, key, value, *where)
             texts = tuple(self.machine.texts[read:])
