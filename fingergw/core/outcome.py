@@ -92,11 +92,11 @@ Outcome: TypeAlias = Answered | Missing | Failed
 class Backend(Protocol):
     """Where answers come from. It knows neither routes, nor cache, nor the next backend.
 
-    It may have more. ``revalidate(query, validators)`` asks its upstream whether what it has answered before still
-    holds, and returns what ``answer`` does, or :class:`Unchanged`. ``at_once(query)`` returns what it can say without
-    asking anybody, or None; where queries wait for their turn, that needs none. ``close()``, which may be a coroutine,
-    is called when it is not needed any more. ``version``, a text, tells its answers from those of another time: it
-    joins the key by which they are kept.
+    It may have more. ``revalidate(query, validators)`` is asked in the place of ``answer`` where an answer is kept that
+    came with validators, whether that still holds. It returns what ``answer`` does, or :class:`Unchanged`.
+    ``at_once(query)`` returns what it can say without asking anybody, or None; where queries wait for their turn, that
+    needs none. ``close()``, which may be a coroutine, is called when it is not needed any more. ``version``, a text,
+    tells its answers from those of another time: it joins the key by which they are kept.
     """
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
@@ -118,7 +118,7 @@ def asking(backend: Backend) -> Ask:
 
     async def ask(query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         try:
-            return await (backend.answer(query) if revalidate is None else revalidate(query, validators))
+            return await (revalidate(query, validators) if revalidate and validators else backend.answer(query))
         except (Exception, *_OURS):
             raise
         except BaseException as error:  # SystemExit, say, which is for no backend to decide
