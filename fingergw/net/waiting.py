@@ -26,6 +26,16 @@ def within(timeout: float, clock: IReactorTime, asking: Deferred[T]) -> Deferred
     return work.addTimeout(timeout, clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
 
 
+def detached(work: Deferred[T]) -> Deferred[T]:
+    """Return what fires as a work does. To cancel it cancels the work, and does not wait until that has ended.
+
+    :param work: what comes of it after that is told to nobody.
+    """
+    told: Deferred[T] = Deferred(lambda _: work.cancel())
+    work.addBoth(lambda result: None if told.called else told.callback(result))
+    return told
+
+
 @frozen(eq=False)
 class Waiting:
     """The queries that wait for one backend.
@@ -61,10 +71,7 @@ class Waiting:
             takes a while to end then, it has its place until it has ended, and nobody else waits for that.
         :return: fires with the answer, or with Failed if there is none in time.
         """
-        work = Deferred.fromCoroutine(self._in_turn(begin))
-        told: Deferred[T] = Deferred(lambda _: work.cancel())
-        work.addBoth(lambda result: None if told.called else told.callback(result))
-        return within(self.timeout, self.clock, told)
+        return within(self.timeout, self.clock, detached(Deferred.fromCoroutine(self._in_turn(begin))))
 
     async def _in_turn(self, begin: Callable[[], Awaitable[T]]) -> T:
         await self._places.acquire()

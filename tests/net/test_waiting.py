@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
-from fingergw.net.waiting import Waiting, in_time, within
+from fingergw.net.waiting import Waiting, detached, in_time, within
 
 LATE = Failed("not done within 5 s")
 
@@ -327,6 +327,18 @@ class TimeAloneTests(WaitingCase):
         assert self.successResultOf(late) == LATE
         assert self.slow.cancelled == 1
         assert self.clock.getDelayedCalls() == []
+
+    def test_detached(self) -> None:
+        """What goes on after it was cancelled is not waited for, and what comes of it is told to nobody."""
+        self.slow.ends_late = True
+        done, late = (detached(Deferred.fromCoroutine(self.slow.answer())) for _ in range(2))
+        self.slow.asked[0].callback("done")
+        assert self.successResultOf(done) == "done"
+        late.cancel()
+        self.failureResultOf(late, CancelledError)
+        assert self.slow.cancelled == 1
+        self.slow.endings[0].errback(LookupError("late"))
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_it_is_the_same(self) -> None:
         """What is given a time is returned itself, so that who cancels it cancels what is under way."""

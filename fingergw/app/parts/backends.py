@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from inspect import iscoroutine
 from typing import Any
 
@@ -25,7 +25,7 @@ from fingergw.core.outcome import Ask, Outcome, asking, knowing
 from fingergw.core.query import Query
 from fingergw.net.resolving import Resolver
 from fingergw.net.site import Keywords, Site
-from fingergw.net.waiting import Waiting
+from fingergw.net.waiting import Waiting, detached
 from fingergw.telemetry.measured import measured
 from fingergw.telemetry.meters import BackendMeter
 
@@ -88,7 +88,7 @@ class Opened:
 
         :return: fires when it is closed.
         """
-        closing: Deferred[object] = maybeDeferred(self._close)
+        closing: Deferred[object] = detached(maybeDeferred(self._close))
         closing.addTimeout(_CLOSE_SECONDS, self.site.reactor)
         return closing.addErrback(
             lambda failure: _log.failure("backend {name} cannot be closed", failure, name=self.site.name)
@@ -119,6 +119,10 @@ class Backends:
         """What the configuration says that is in no backend's table, and that one may ask for."""
         return {"case_sensitive": self.configuration.answers.case_sensitive, "routes": self.configuration.routes}
 
+    @cached_property
+    def _keywords(self) -> Keywords:
+        return _keywords(self.configuration.routes)
+
     def open(self, examined: Examined, meter: BackendMeter) -> Opened | None:
         """Open a backend; None if it cannot be, which is noted.
 
@@ -134,7 +138,7 @@ class Backends:
             files=examined.files,
             programs=examined.programs,
             given=self.given,
-            keywords=_keywords(self.configuration.routes),
+            keywords=self._keywords,
             convert=partial(self.convert, examined.name),
         )
         try:
