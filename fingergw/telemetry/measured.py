@@ -31,7 +31,8 @@ def measured(
             meter.outcomes["given_up"] += 1
             raise
         word = _WORDS.get(type(outcome))
-        is_odd = isinstance(outcome, Answered) and not isinstance(outcome.text, str)
+        said = outcome.text if isinstance(outcome, Answered) else outcome.reason if isinstance(outcome, Failed) else ""
+        is_odd = not isinstance(said, str)
         if word is None or is_odd or (isinstance(outcome, Unchanged) and not validators):
             said = f"Answered({reprlib.repr(outcome.text)})" if isinstance(outcome, Answered) else reprlib.repr(outcome)
             outcome, word = Failed(f"it said {said}, which is no outcome"), "failed"
