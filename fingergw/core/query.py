@@ -1,4 +1,4 @@
-"""The RFC 1288 query grammar and the cleaning of output, sans-IO."""
+"""The RFC 1288 query grammar, sans-IO."""
 
 from __future__ import annotations
 
