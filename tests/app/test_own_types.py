@@ -170,7 +170,7 @@ def test_reloads(tmp_path: Path, command: list[str]) -> None:
 
 def test_cached_answers_of_another_path(tmp_path: Path, command: list[str]) -> None:
     """Answers that are kept are those of the path that the table names: another one has its own."""
-    with served(tmp_path, command, "nothing kept") as gateway:
+    with served(tmp_path, command, str(tmp_path / "noted")) as gateway:
         for name in ("one", "two"):
             gateway.reload("look", f'place = "{name}"\ncache = {{}}\n')
             assert finger(gateway.port, b"x\r\n") == name.encode() + b"\r\n"
