@@ -17,7 +17,8 @@ from fingergw.config.backend_types import BrokenTypeError, backend_type, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import ExpectedError
-from fingergw.core.setting_types import FILES, FilePath
+from fingergw.core.placeholders import Template
+from fingergw.core.setting_types import FILES, Argv, FilePath
 from fingergw.core.settings import Key, KeyPath, is_table, keys_of
 
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
@@ -36,6 +37,7 @@ def make_converter(base: Path) -> Converter:
         converter.register_structure_hook(new_type, hook)
     for path in PATHS:
         converter.register_structure_hook(path, lambda value, _: base / values.text(value, _))
+    converter.register_structure_hook(Argv, lambda value, _: converter.structure(value, tuple[Template, ...]))
     converter.register_structure_hook(Backend, partial(_backend, converter))
     converter.register_structure_hook_factory(_is(Literal), _literal)
     for predicate, raw, factory in (

@@ -17,7 +17,6 @@ from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, parse
 from fingergw.core.setting_types import (
-    Argv,
     Bytes,
     Count,
     ExitCode,
@@ -192,16 +191,6 @@ def _template(value: object, _: object) -> Template:
     return Template(text(value, _))
 
 
-def _argv(value: object, _: object) -> tuple[Template, ...]:
-    argv = []
-    for place, argument in enumerate(plain(list, value)):
-        try:
-            argv.append(_template(argument, _))
-        except ValueError as error:
-            raise ExpectedError(str(error), place) from None
-    return tuple(argv)
-
-
 def _url(value: object, _: object) -> Template:
     template = _template(value, _)
     string = template.text
@@ -270,7 +259,6 @@ HOOKS: Final[dict[Any, Callable[[object, object], object]]] = {
     Regex: _regex,
     Variable: _variable,
     Template: _template,
-    Argv: _argv,
     Url: _url,
     Jinja: text,
     ProgramPath: text,

@@ -120,6 +120,7 @@ type = "command"
 argv = [
   "a",  # program
   5,  #! backends.x.argv[1]: expected a string, not a whole number
+  "{user",  #! backends.x.argv[2]: expected '}' before end of string; $BRACE
 ]
 --- value-of-table
 [backends.x]
