@@ -182,9 +182,27 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
         if not isinstance(said, tuple) or not known.issuperset(said):
             raise ValueError(f"{word}: expected a tuple of some of: {', '.join(sorted(known)) or '(there is none)'}")
     for key in keys:
-        _refuse_unknown(key.type, key.name)
+        _refuse_key(key, key.name)
         if bare(key.type) is WatchedFile and key.holds is not None:
             _refuse_unknown(key.holds, f"{key.name} holds", is_inner=True)
+
+
+def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
+    """Refuse a key of a type that the configuration knows nothing of, or with bounds that it would overlook.
+
+    :param name: where it stands.
+    :param is_inner: whether it is of a table in a list or a table.
+    :raises TypeError: the type is unknown.
+    :raises ValueError: the bounds are not for that type.
+    """
+    _refuse_unknown(key.type, name, is_inner=is_inner)
+    kind = bare(key.type)
+    if key.nonempty and kind is not Argv and get_origin(kind) is not tuple:
+        raise ValueError(f"{name}: only a list can be nonempty")
+    while hasattr(kind, "__supertype__"):
+        kind = kind.__supertype__
+    if (key.least is not None or key.most is not None) and kind not in (int, float):
+        raise ValueError(f"{name}: only a number has least and most")
 
 
 def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
@@ -202,7 +220,7 @@ def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
         return
     if is_table(kind):
         for inner in keys_of(kind):
-            _refuse_unknown(inner.type, f"{key}.{inner.name}", is_inner=True)
+            _refuse_key(inner, f"{key}.{inner.name}", is_inner=True)
     elif origin is tuple and arguments[1:] == [Ellipsis]:
         _refuse_unknown(arguments[0], key, is_inner=True)
     elif origin is dict and getattr(arguments[0], "__supertype__", arguments[0]) is str:
