@@ -158,7 +158,7 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
         elif not parts.store.is_open:
             notes.append("cache: the store could not be asked, and what is in memory here began empty")
     user = parts.configuration.process.user
-    programs = {link.name for link in explained.chain or () if link.type == "command"}
-    if user is not None and any(step.backend in programs for step in steps):
+    programs = {name for name, made in parts.backends.items() if made.opened.examined.programs}
+    if user is not None and explained.forwarding is None and any(step.backend in programs for step in steps):
         notes.append(f'programs are run with the rights of who runs this, by the gateway with those of "{user}"')
     return notes
