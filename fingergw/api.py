@@ -28,7 +28,7 @@ from fingergw.core.setting_types import (
     WatchedFile,
 )
 from fingergw.core.settings import Waits, setting, settings
-from fingergw.net.site import Site
+from fingergw.net.site import Convert, Keywords, Site
 from fingergw.net.workers.conversions import Conversion
 from fingergw.net.workers.pool import ConversionError
 
@@ -41,6 +41,7 @@ __all__ = [
     "ConfigError",
     "Conversion",
     "ConversionError",
+    "Convert",
     "Count",
     "ExitCode",
     "Failed",
@@ -50,6 +51,7 @@ __all__ = [
     "HeaderValue",
     "HostName",
     "Jinja",
+    "Keywords",
     "Missing",
     "Name",
     "Network",

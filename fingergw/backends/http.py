@@ -21,6 +21,7 @@ from fingergw.api import (
     Bytes,
     Conversion,
     ConversionError,
+    Convert,
     Failed,
     Freshness,
     HeaderName,
@@ -42,7 +43,6 @@ from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected
 from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
 from fingergw.net.http.charsets import content_type, decode
 from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason
-from fingergw.net.site import Convert
 
 _USER_AGENT = f"fingergw/{version('fingergw')}"
 _MAX_REDIRECTS = 5

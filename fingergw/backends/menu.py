@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from fingergw.api import Answered, Backend, Missing, Outcome, Query, Site, settings
-from fingergw.net.site import Keywords
+from fingergw.api import Answered, Backend, Keywords, Missing, Outcome, Query, Site, settings
 
 
 @settings

@@ -82,8 +82,7 @@ def test_section() -> None:
     import fingergw.api
 
     assert set(FILES) == {"pyproject.toml", "fingergw_txt.py"}
-    rest = {"ConversionError", "ConfigError"}
-    assert {name for name in fingergw.api.__all__ if name not in SECTION} == rest
+    assert [name for name in fingergw.api.__all__ if not re.search(rf"\b{name}\b", SECTION)] == []
 
 
 def test_answers(command: list[str], tmp_path: Path) -> None:
