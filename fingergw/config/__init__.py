@@ -1,4 +1,4 @@
-"""The configuration file: TOML to frozen classes and back; the module ``model`` has the whole."""
+"""The configuration file: TOML to frozen classes and back."""
 
 from fingergw.config.dumping import dumps, dumps_effective
 from fingergw.config.reading import load, load_table, read
