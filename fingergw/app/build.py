@@ -105,7 +105,7 @@ def compile_parts(
     """Compile a configuration.
 
     :param gateway: what it is for.
-    :param before: what the gateway has in force, and of which is kept what is the same.
+    :param before: what is active, of which is kept what is the same.
     :param becoming: what the process becomes after its first configuration is compiled.
     :param opens: whether backends are opened, unless something is wrong; otherwise nobody can be asked.
     :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
@@ -129,7 +129,7 @@ def compile_parts(
         resolver=resolver,
         memory=cache.memory,
         store=cache.store,
-        store_made_of=cache.store_made_of,
+        store_fingerprint=cache.store_fingerprint,
     )
     examination = Examination(configuration, machine)
     examined = [examination.of(name) for name in configuration.backends]
@@ -160,7 +160,7 @@ def _access_log(settings: tables.Log, machine: Machine, reactor: Any, before: Pa
 
 
 def _keep_or_open(examined: Examined, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> None:
-    """Have a backend in the parts: the one that is in force, if it is the same, or else a new one.
+    """Have a backend in the parts: the one that is active, if it is the same, or else a new one.
 
     That has requests under way, which a new one would have to make again, and beyond what may run at once.
     """

@@ -94,7 +94,7 @@ class StaticFile:
 
     entries: Callable[[], Entries]
     fold: Callable[[str], str]
-    _made_of: Entries = field(init=False)
+    _current: Entries = field(init=False)
     _answers: Mapping[str, Answered] = field(init=False)
     _version: str = field(init=False)
 
@@ -102,12 +102,12 @@ class StaticFile:
         self._make(self.entries())
 
     def _make(self, entries: Entries) -> None:
-        self._made_of, self._answers, self._version = entries, _answers(entries, self.fold), ""
+        self._current, self._answers, self._version = entries, _answers(entries, self.fold), ""
 
     def _follow(self) -> None:
         """Make the answers anew if the file has changed."""
         entries = self.entries()
-        if entries is not self._made_of:
+        if entries is not self._current:
             self._make(entries)
 
     async def answer(self, query: Query) -> Outcome:
@@ -120,7 +120,7 @@ class StaticFile:
         """What tells its answers from those of other entries."""
         self._follow()
         if not self._version:
-            self._version = hashlib.sha256(repr(self._made_of).encode()).hexdigest()[:16]
+            self._version = hashlib.sha256(repr(self._current).encode()).hexdigest()[:16]
         return self._version
 
 

@@ -71,7 +71,7 @@ class Opened:
         :param examined: what that would be made of.
         :param given: what the configuration says beside its table.
         """
-        return self.examined.made_of == examined.made_of and all(
+        return self.examined.fingerprint == examined.fingerprint and all(
             given[word] == value for word, value in self.site.used.items()
         )
 

@@ -43,9 +43,9 @@ _CONNECT_SECONDS = 5.0
 class Caching:
     """What is built from ``[cache]`` and each ``[backends.X.cache]``.
 
-    :param before: what is in force, whose memory is gone on with, and whose store, if it is the same.
+    :param before: what is active, whose memory is gone on with, and whose store, if it is the same.
     :param store: None where answers are kept in memory alone.
-    :param store_made_of: all that the store depends on.
+    :param store_fingerprint: all that the store depends on.
     """
 
     def __init__(self, configuration: model.Config, machine: Machine, resolver: Resolver, before: Parts | None) -> None:
@@ -63,8 +63,8 @@ class Caching:
         )
         read = len(machine.texts)
         store = self._open(settings)
-        self.store_made_of = (settings, machine.texts[read:])
-        if before is not None and before.store_made_of == self.store_made_of:
+        self.store_fingerprint = (settings, machine.texts[read:])
+        if before is not None and before.store_fingerprint == self.store_fingerprint:
             self.store = before.store
         elif store is not None:
             self.store = GuardedStore(store, settings.store, self._reactor)

@@ -46,7 +46,7 @@ class Examined:
     template_names: frozenset[str] = frozenset()
 
     @property
-    def made_of(self) -> object:
+    def fingerprint(self) -> object:
         """All that the backend depends on, but for files that it follows."""
         return self.table, self.programs, self.secrets, self.authorities
 

@@ -49,7 +49,7 @@ class Made:
 class Parts:
     """All of it; the gateway has those that are active.
 
-    :param store_made_of: all that the store depends on.
+    :param store_fingerprint: all that the store depends on.
     :param backends: by name.
     :param warnings: what an operator should know of the configuration, a line each.
     :param meters: what was counted of each backend, by name.
@@ -60,7 +60,7 @@ class Parts:
     resolver: Resolver
     memory: Memory
     store: GuardedStore | None
-    store_made_of: object
+    store_fingerprint: object
     plans: list[Plan[Listener]] = Factory(list)
     admin: Plan[None] | None = None
     backends: dict[str, Made] = Factory(dict)
