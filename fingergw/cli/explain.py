@@ -134,19 +134,19 @@ async def asked_of(explained: Explanation, rules: Rules, gateway: Gateway, react
     :param rules: the listener's.
     :param gateway: what the rules are part of.
     """
-    parts = gateway.parts
-    if explained.asking is None:
-        return explained
-    if parts.store is not None:
+    parts, asks = gateway.parts, explained.asking is not None
+    if asks and parts.store is not None:
         parts.store.start()
     try:
+        if not asks:
+            return explained
         explained = await ask(explained, rules, reactor)
         await deferLater(reactor, 0)  # the cache tells first, and keeps then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
         await DeferredList([maybeDeferred(close) for close in closing_of(parts, but=None)])
         await gateway.workers.stop()
-        if parts.store is not None:
+        if asks and parts.store is not None:
             await parts.store.stop()
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, ROOT, finger, free_port, process, run, wait_until
+from tests.support import finger, free_port, process, run, wait_until
+from tests.support.packages import write_package
 
 MODULE = '''
 from pathlib import Path
@@ -68,13 +69,7 @@ class Odd:
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     """Return what runs ``fingergw`` where such a package is installed."""
-    folder = tmp_path / "packages"
-    described = folder / "odd-1.dist-info"
-    described.mkdir(parents=True)
-    (folder / "odd.py").write_text(MODULE)
-    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
-    (described / "entry_points.txt").write_text("[fingergw.backends]\nodd = odd:Odd\n")
-    return ["env", f"PYTHONPATH={folder}:{ROOT}", *COMMAND]
+    return write_package(tmp_path / "packages", "odd", MODULE, "odd = odd:Odd")
 
 
 def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
@@ -174,3 +169,11 @@ def test_cached_answers_of_another_path(tmp_path: Path, command: list[str]) -> N
         for name in ("one", "two"):
             gateway.reload("look", f'place = "{name}"\ncache = {{}}\n')
             assert finger(gateway.port, b"x\r\n") == name.encode() + b"\r\n"
+
+
+def test_closed_by_explain(tmp_path: Path, command: list[str]) -> None:
+    """What explain has opened to ask, it closes, also where nobody is asked."""
+    for name, query, code in (("asked", "x", 0), ("nobody", "", 1)):
+        noted = tmp_path / name
+        ended = run(["explain", "--ask", *write(tmp_path, free_port(), str(noted)), query], command=command)
+        assert (ended.returncode, noted.read_text()) == (code, "closed")

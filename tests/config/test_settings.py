@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from jsonschema import Draft7Validator
 
 from tests.support import run
 from tests.support.checked import LISTENER
+from tests.support.packages import write_package
 
-PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from fingergw.cli import main; sys.exit(main())"
 # Each stands behind a listener. A message stands as a comment, begun by "#!", on the line that it has.
 BOUNDS = """
 [backends.a]
@@ -164,20 +163,11 @@ by_name.b = "z"
 """
 
 
-def installed(folder: Path, **types: str) -> list[str]:
-    """Install a package with types of backends in a folder, and return what runs ``fingergw`` with it."""
-    package = folder / "directory-1.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: directory\nVersion: 1\n")
-    points = "".join(f"{name} = {where}\n" for name, where in types.items())
-    (package / "entry_points.txt").write_text(f"[fingergw.backends]\n{points}")
-    return [sys.executable, "-c", PROGRAM, str(folder)]
-
-
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return what runs ``fingergw`` where a package with a type of backend is installed."""
-    return installed(tmp_path_factory.mktemp("installed"), directory="tests.support.directory_backend:Directory")
+    folder, types = tmp_path_factory.mktemp("installed"), "directory = tests.support.directory_backend:Directory"
+    return write_package(folder, "directory", "", types)
 
 
 @pytest.fixture(scope="module")
@@ -295,20 +285,17 @@ INNER = ["tuple[SecretFile, ...]", "dict[str, SecretFile]"]
 def test_what_nothing_can_be_made_of(tmp_path: Path, file: Path) -> None:
     """A type with a key that the configuration knows nothing of is a mistake where it is used; which key is told."""
     kinds = UNKNOWN + INNER
-    (tmp_path / "odd.py").write_text(
-        "from typing import Literal\nfrom fingergw.api import SecretFile, setting, settings\n"
-        + "".join(
-            f"@settings\nclass Odd{number}:\n    key: {kind} = setting('A key.')\n    def open(self, site): pass\n"
-            for number, kind in enumerate(kinds)
-        )
+    text = "from typing import Literal\nfrom fingergw.api import SecretFile, setting, settings\n" + "".join(
+        f"@settings\nclass Odd{number}:\n    key: {kind} = setting('A key.')\n    def open(self, site): pass\n"
+        for number, kind in enumerate(kinds)
     )
     names = [f"odd{number}" for number in range(len(kinds))]
-    command = installed(tmp_path, **{name: f"odd:{name.title()}" for name in names})
+    command = write_package(tmp_path, "odd", text, "\n".join(f"{name} = odd:{name.title()}" for name in names))
     file.write_text(LISTENER + "".join(f'[backends.{name}]\ntype = "{name}"\n' for name in names))
     found = mistakes(run(["check", "--config", str(file)], command=command), file)
     for number, (name, message) in enumerate(zip(names, found, strict=True)):
         why = "no key can have the type" if number < len(UNKNOWN) else "only a key of the backend itself can have"
-        assert f'backends.{name}.type: type "{name}" of the package directory: ' in message
+        assert f'backends.{name}.type: type "{name}" of the package odd: ' in message
         assert f"TypeError: key: {why}" in message
     ended = run(["schema"], command=command)
     assert (ended.returncode, ended.stderr) == (0, "")

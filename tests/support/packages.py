@@ -18,9 +18,9 @@ def write_package(folder: Path, name: str, text: str, types: str) -> list[str]:
     :param types: its entry points, such as ``clock = "my_package:Clock"``, a line each.
     :return: a command that is ``fingergw``, and finds it.
     """
-    (folder / f"{name}.py").write_text(text)
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(text)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[fingergw.backends]\n{types}\n")
     return ["env", f"PYTHONPATH={ROOT}:{folder}", sys.executable, "-m", "fingergw"]
