@@ -52,7 +52,7 @@ class Command:
     waits = Waits(timeout=5, max_running=4)
 
     argv: Argv = setting(
-        "The program and its arguments; there is no shell. {user} and a regex's groups are put in place.", nonempty=True
+        "The program and its arguments; there is no shell. {user} and a regex's groups are put in place."
     )
     max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
     max_cpu_seconds: Count = setting("Of processor time, for the program and for each that it starts.", default=10)

@@ -197,7 +197,7 @@ def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
     """
     _refuse_unknown(key.type, name, is_inner=is_inner)
     kind = bare(key.type)
-    if key.nonempty and kind is not Argv and get_origin(kind) is not tuple:
+    if key.nonempty and get_origin(kind) is not tuple:
         raise ValueError(f"{name}: only a list can be nonempty")
     while hasattr(kind, "__supertype__"):
         kind = kind.__supertype__

@@ -188,7 +188,7 @@ _OTHERS: Final[Mapping[Any, Schema]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
     Template: _TEXT,
-    Argv: {"type": "array", "items": _TEXT},
+    Argv: {"type": "array", "items": _TEXT, "minItems": 1},
     Jinja: _TEXT,
     Name: _TEXT,
     ProgramPath: _TEXT,

@@ -23,6 +23,7 @@ from fingergw.core.settings import Key, KeyPath, is_table, keys_of
 
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
 PATHS = (FilePath, *FILES)
+_ONE = "expected at least one"
 
 
 def make_converter(base: Path) -> Converter:
@@ -37,7 +38,7 @@ def make_converter(base: Path) -> Converter:
         converter.register_structure_hook(new_type, hook)
     for path in PATHS:
         converter.register_structure_hook(path, lambda value, _: base / values.text(value, _))
-    converter.register_structure_hook(Argv, lambda value, _: converter.structure(value, tuple[Template, ...]))
+    converter.register_structure_hook(Argv, partial(_argv, converter))
     converter.register_structure_hook(Backend, partial(_backend, converter))
     converter.register_structure_hook_factory(_is(Literal), _literal)
     for predicate, raw, factory in (
@@ -91,6 +92,13 @@ def _backend(converter: Converter, value: object, _: object) -> Backend:
     return Backend(kind, own, made.cache, **waiting)
 
 
+def _argv(converter: Converter, value: object, _: object) -> tuple[Template, ...]:
+    if value == []:
+        raise ExpectedError(_ONE)
+    argv: tuple[Template, ...] = converter.structure(value, tuple[Template, ...])
+    return argv
+
+
 def _literal(kind: Any) -> StructureHook:
     choices = get_args(kind)
 
@@ -137,7 +145,7 @@ def _bounded(key: Key, converter: Converter) -> StructureHook | None:
 
     def structure(value: object, _: object) -> object:
         if key.nonempty and value == []:
-            raise ExpectedError("expected at least one")
+            raise ExpectedError(_ONE)
         made = converter.structure(value, key.type)
         if isinstance(made, int | float):
             values.refuse_outside(made, key.least, key.most)

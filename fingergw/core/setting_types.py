@@ -64,4 +64,4 @@ FILES: Final[tuple[Any, ...]] = (SecretFile, WatchedFile, AuthoritiesFile)
 ProgramPath = NewType("ProgramPath", str)
 """A program: its path, or what to look for on the PATH."""
 Argv = NewType("Argv", tuple[Template, ...])
-"""A program and its arguments; the program has no placeholders."""
+"""A program and its arguments, if any; the program has no placeholders."""

@@ -34,6 +34,7 @@ TYPES: dict[str, tuple[object, object]] = {  # what it takes, and what it does n
     "Template": ("for {user}", 1),
     "Url": ("https://example.org/{user}?key=hidden", "ftp://example.org"),
     "Argv": (["/bin/true", "{user}"], "/bin/true"),
+    "fingergw.api.Argv": (["/bin/true"], []),
     "ProgramPath": ("/bin/true", 1),
     "Jinja": ("{{ user }}", 1),
     "SecretFile": ("secret", 1),

@@ -91,7 +91,7 @@ class Examination:
                 examined.secrets += texts
             else:
                 examined.authorities += texts
-        elif kind in (Argv, ProgramPath):
+        elif kind in (Argv, ProgramPath) and value != ():
             is_argv = kind is Argv
             program = self.machine.program(value[0].text if is_argv else value, *where, *([0] if is_argv else []))
             if program is not None:
