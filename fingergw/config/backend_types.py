@@ -188,12 +188,12 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
 
 
 def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
-    """Refuse a key of a type that the configuration knows nothing of, or with bounds that it would overlook.
+    """Refuse a key of a type that the configuration knows nothing of, or with what it cannot do for that type.
 
     :param name: where it stands.
     :param is_inner: whether it is of a table in a list or a table.
     :raises TypeError: the type is unknown.
-    :raises ValueError: the bounds are not for that type.
+    :raises ValueError: what it says is not for that type.
     """
     _refuse_unknown(key.type, name, is_inner=is_inner)
     kind = bare(key.type)
@@ -203,6 +203,8 @@ def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
         kind = kind.__supertype__
     if (key.least is not None or key.most is not None) and kind not in (int, float):
         raise ValueError(f"{name}: only a number has least and most")
+    if key.secret and kind in (bool, int, float):  # what stands in its place could not be loaded again
+        raise ValueError(f"{name}: only a text can be secret")
 
 
 def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:

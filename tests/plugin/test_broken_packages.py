@@ -105,6 +105,7 @@ KEYS = {
     'key: str = setting("x", nonempty=True)': "key: only a list can be nonempty",
     'key: tuple[int, ...] = setting("x", least=1)': "key: only a number has least and most",
     'key: str | None = setting("x", default=None, most=9)': "key: only a number has least and most",
+    'key: int = setting("x", secret=True)': "key: only a text can be secret",
     "key: int = 3": "key: expected a setting(), or a field(init=False)",
     'sees: tuple[str, ...] = ("client",)': f"sees: {OWN}",
     'sees = ("clients",)': "sees: expected a tuple of some of: client, listener, user, verbose",
