@@ -31,6 +31,7 @@ from fingergw.core.setting_types import (
 from fingergw.core.settings import Key, Waits, bare, is_table, keys_of, setting, settings
 
 T = TypeVar("T")
+_OURS = "fingergw.backends."
 GROUP: Final = "fingergw.backends"
 """The group of entry points by which a package names its types."""
 _PLAIN = (str, bool, int, float, Template)
@@ -84,10 +85,17 @@ class BackendType:
 
 @cache
 def _installed() -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
+    """Return what is installed, by the names of the types.
+
+    :raises FingergwError: our own are not there, as fingergw is not installed, or was before it had this group.
+    """
+    found: dict[str, dict[str, EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        found.setdefault(point.name, []).append(point)
-    return found
+        # The same class may be named twice: an upgrade that was broken off leaves the old package's names behind.
+        found.setdefault(point.name, {}).setdefault(point.value, point)
+    if not any(value.startswith(_OURS) for points in found.values() for value in points):
+        raise FingergwError("its own types of backends are not installed: install it anew where its code is now")
+    return {name: list(points.values()) for name, points in found.items()}
 
 
 def names() -> tuple[str, ...]:

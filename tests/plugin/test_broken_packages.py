@@ -8,7 +8,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from tests.support import finger, free_port, process, run, wait_until
+from tests.support import ROOT, finger, free_port, process, run, wait_until
 from tests.support.packages import write_package
 
 HEAD = """
@@ -196,6 +196,24 @@ def test_two_packages(folder: Path, name: str) -> None:
     names = told.partition("several packages: ")[2].partition(";")[0]
     assert ", ".join(sorted(names.split(", "))) == both
     assert f'type "{name}" is in several packages' in told
+
+
+def test_left_behind(folder: Path) -> None:
+    """A class that is named twice, by what an upgrade that was broken off has left behind too, is one type."""
+    for name in ("fingergw_broken", "~ingergw_broken"):
+        command = write_package(folder, name, with_keys(""), "broken = fingergw_broken:Broken")
+    done = run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
+    assert (done.returncode, done.stdout) == (0, "fingergw.toml: no mistakes found\n"), done.stderr
+
+
+def test_not_installed(folder: Path) -> None:
+    """Where what is installed names no types of fingergw's own, as its code has been replaced, it says so once."""
+    command = write_package(folder, "fingergw", "", "broken = fingergw_broken:Broken")
+    (folder / "fingergw.py").unlink()
+    command[1] = f"PYTHONPATH={folder}:{ROOT}"
+    done = run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
+    why = "fingergw: its own types of backends are not installed: install it anew where its code is now\n"
+    assert (done.returncode, done.stderr) == (1, why)
 
 
 def test_unused(folder: Path) -> None:
