@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import NoneType, UnionType
@@ -14,6 +15,7 @@ import attrs
 from attrs import frozen
 
 from fingergw.config.tables import BackendCache
+from fingergw.config.values import END_SECONDS
 from fingergw.core import setting_types
 from fingergw.core.addresses import Network
 from fingergw.core.errors import FingergwError
@@ -125,11 +127,18 @@ def run_foreign(code: Callable[[], T]) -> T:
             return code()
     except KeyboardInterrupt:
         raise
+    except FingergwError as error:
+        raise ForeignError(str(error)) from None
     except BaseException as error:
-        told, kind = str(error), type(error).__name__
-        if not isinstance(error, FingergwError):
-            told = f"{kind}: {told}" if told else kind
-        raise ForeignError(told) from None
+        raise ForeignError(named(error)) from None
+
+
+def named(error: BaseException) -> str:
+    """Return what was raised by its name, and its text if it has one that can be had."""
+    kind, told = type(error).__name__, ""
+    with suppress(Exception):
+        told = str(error)
+    return f"{kind}: {told}" if told else kind
 
 
 @cache
@@ -176,6 +185,8 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
     """
     names = {key.name for key in keys}
     for each in attrs.fields(cls):
+        if each.name in names and each.name.startswith("_"):
+            raise ValueError(f"{each.name}: expected a name that begins with a letter")
         if each.name in _TAKEN:
             raise ValueError(
                 f"{each.name}: the core has something else of that name; give the key another name, or leave out "
@@ -183,7 +194,12 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
             )
         if each.init and each.name not in names:
             raise TypeError(f"{each.name}: expected a setting(), or a field(init=False)")
-    if waits is not None and not (isinstance(waits, Waits) and waits.timeout > 0 and waits.max_running > 0):
+    if waits is not None and not (
+        isinstance(waits, Waits)
+        and 0 < waits.timeout < END_SECONDS
+        and isinstance(waits.max_running, int)
+        and waits.max_running > 0
+    ):
         raise ValueError("waits: expected Waits(timeout=..., max_running=...), both above 0")
     for word, known in (("sees", _SEEN), ("one_of", names)):
         said = getattr(cls, word, ())
@@ -193,6 +209,31 @@ def _refuse_unfit(cls: Any, keys: tuple[Key, ...], waits: object) -> None:
         _refuse_key(key, key.name)
         if bare(key.type) is WatchedFile and key.holds is not None:
             _refuse_unknown(key.holds, f"{key.name} holds", is_inner=True)
+        default = key.default
+        if isinstance(default, attrs.Factory) and not default.takes_self:  # type: ignore[arg-type]  # it is a class
+            default = default.factory()
+        if not isinstance(default, attrs.Factory) and default is not attrs.NOTHING and not _is_of(default, key.type):  # type: ignore[arg-type]
+            raise TypeError(f"{key.name}: its default {reprlib.repr(default)} is not of its type")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    """Tell whether a value is of a key's type, bounds aside."""
+    while hasattr(kind, "__supertype__"):
+        kind = kind.__supertype__
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is_of(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of(each, arguments[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_of(name, arguments[0]) and _is_of(each, arguments[1]) for name, each in value.items()
+        )
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:

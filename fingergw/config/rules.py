@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from fingergw.config import backend_types, model
 from fingergw.config.backend_types import BackendType, BrokenTypeError, ForeignError, backend_type, run_foreign
@@ -13,6 +14,8 @@ from fingergw.config.problems import Problem, unknown
 from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
 from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
+
+_MAX_MISTAKES: Final = 1000  # that are told of one table: a check may go on for ever
 
 
 def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
@@ -112,7 +115,9 @@ def _own_checks(config: model.Config) -> Iterator[Problem]:
 
 def _own_check(settings: Any) -> list[tuple[KeyPath, str]]:
     found: list[tuple[KeyPath, str]] = []
-    for each in getattr(settings, "check", tuple)():
+    for each in islice(getattr(settings, "check", tuple)(), _MAX_MISTAKES + 1):
+        if len(found) == _MAX_MISTAKES:
+            raise ValueError(f"check yields more than {_MAX_MISTAKES} mistakes")
         match each:
             case (str(key), str(why)):
                 found.append(((key,) if key else (), why))

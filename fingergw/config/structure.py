@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -13,7 +14,7 @@ from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_fa
 from cattrs.gen import make_dict_structure_fn, override
 
 from fingergw.config import values
-from fingergw.config.backend_types import BrokenTypeError, backend_type, names
+from fingergw.config.backend_types import BrokenTypeError, backend_type, named, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import ExpectedError
@@ -162,7 +163,9 @@ def structure(converter: Converter, value: object, kind: Any, path: KeyPath) -> 
     """
     try:
         return converter.structure(value, kind), []
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # somebody else's class may raise SystemExit
         return None, list(_problems(error, path))
 
 
@@ -186,5 +189,11 @@ def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
             yield from _problems(inner, (*path, item.index))
         for inner in others:
             yield from _problems(inner, path)
-    else:
-        yield Problem((*path, *getattr(error, "path", ())), str(error))
+    elif isinstance(error, ExpectedError):
+        yield Problem((*path, *error.path), str(error))
+    else:  # of what a class makes of its values, which may be anybody's
+        told = ""
+        if isinstance(error, Exception):
+            with suppress(Exception):
+                told = str(error)
+        yield Problem(path, told or named(error))

@@ -14,7 +14,8 @@ from tests.support.packages import write_package
 HEAD = """
 from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
-from fingergw.api import Answered, SecretFile, Unchanged, Waits, WatchedFile, setting, settings
+from attrs import Factory
+from fingergw.api import Answered, SecretFile, Template, Unchanged, Waits, WatchedFile, setting, settings
 """
 BODY = """
 @settings
@@ -113,7 +114,18 @@ KEYS = {
     'one_of = ("nothing",)': "one_of: expected a tuple of some of: ",
     "waits = 5": "waits: expected Waits(timeout=..., max_running=...), both above 0",
     "waits = Waits(timeout=5, max_running=0)": "waits: expected Waits(",
-    'waits = Waits(timeout="5", max_running=1)': "TypeError: '>' not supported",
+    'waits = Waits(timeout="5", max_running=1)': "TypeError: '<' not supported",
+    "waits = Waits(timeout=float('inf'), max_running=1)": "waits: expected Waits(",
+    "waits = Waits(timeout=5, max_running=2.5)": "waits: expected Waits(",
+    '_key: str = setting("x", default="")': "_key: expected a name that begins with a letter",
+    'key: Template = setting("x", default="{user}")': "key: its default '{user}' is not of its type",
+    'key: int | None = setting("x", default="3")': "key: its default '3' is not of its type",
+    'key: tuple[str, ...] = setting("x", default=["a"])': "key: its default ['a'] is not of its type",
+    'key: tuple[str, ...] = setting("x", default=(1,))': "key: its default (1,) is not of its type",
+    'key: dict[str, int] = setting("x", default={"a": "b"})': "key: its default {'a': 'b'} is not of its type",
+    'key: Literal["a", "b"] = setting("x", default="c")': "key: its default 'c' is not of its type",
+    'key: SecretFile | None = setting("x", default="file")': "key: its default 'file' is not of its type",
+    'key: str = setting("x", default=Factory(lambda: 1 / 0))': "ZeroDivisionError: division by zero",
 }
 CHECKS = {
     "raise RuntimeError('oh no')": "RuntimeError: oh no",
@@ -125,6 +137,14 @@ CHECKS = {
     "yield ('url', None), 'x'": "TypeError: check yields (('url', None), 'x'), and not",
     "yield 'url', 'is not told'; yield": "TypeError: check yields None, and not",
     "return None": "TypeError: 'NoneType' object is not iterable",
+    "while True: yield 'url', 'again'": "ValueError: check yields more than 1000 mistakes",
+    "raise type('Bad', (Exception,), {'__str__': lambda self: 1 / 0})": "Bad",
+}
+MADE = {
+    "raise ValueError('expected more')": "expected more",
+    "raise SystemExit(4)": "SystemExit: 4",
+    "raise RuntimeError": "RuntimeError",
+    "raise type('Bad', (Exception,), {'__str__': lambda self: 1 / 0})": "Bad",
 }
 OPENS = {
     "raise RuntimeError('oh no')": "cannot be opened: RuntimeError: oh no",
@@ -182,6 +202,13 @@ def test_check(folder: Path, text: str, expected: str) -> None:
     """A check that raises, or says what is no mistake, is one mistake that names the type."""
     told = mistake(checked(folder, with_keys(f"def check(self):\n    {text}")), "6")
     assert f'backends.b: type "broken" cannot check it, which is a mistake in its package: {expected}' in told
+
+
+@pytest.mark.parametrize(("text", "expected"), MADE.items(), ids=MADE)
+def test_made(folder: Path, text: str, expected: str) -> None:
+    """A class that raises as it is made, which a ValueError is meant for, is one mistake."""
+    told = mistake(checked(folder, with_keys(f"def __attrs_post_init__(self):\n    {text}")), "6")
+    assert told == f"fingergw.toml:6: backends.b: {expected}"
 
 
 @pytest.mark.parametrize("name", ["broken", "http"])
