@@ -26,6 +26,7 @@ class MenuBackend:
     """
 
     keywords: Keywords
+    ignores_name = True
 
     async def answer(self, query: Query) -> Outcome:
         """Return one aligned line a keyword; Missing if there is none."""

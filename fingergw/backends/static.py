@@ -129,6 +129,7 @@ class StaticText:
     """Answer the same to every query."""
 
     text: Answered
+    ignores_name = True
 
     async def answer(self, query: Query) -> Outcome:
         """Return the text at once."""

@@ -183,3 +183,27 @@ class TlsTests(GatewayCase):
         await until(lambda: server.command("EVAL", keys, 0), "a key in the second database")
         assert gateway.parts.store is not None
         self.assertEqual((gateway.parts.store.is_open, gateway.parts.store.failures), (True, 0))
+
+
+class SameForAllNames(GatewayCase):
+    """Backends whose answer does not depend on what was asked."""
+
+    async def test_kept_once(self) -> None:
+        """A menu, and one text for any name, are kept once, whatever names are invented."""
+        for backend in ('type = "menu"', 'type = "static"\ntext = "x"'):
+            gateway = self.start(
+                f'{LISTENER}[[routes]]\npattern = "*"\nsummary = "all"\nbackends = ["b"]\n'
+                f"[backends.b]\n{backend}\n[backends.b.cache]\n"
+            )
+            self.assertEqual(await self.ask(gateway, b"one\r\n"), await self.ask(gateway, b"two\r\n"))
+            self.assertEqual(gateway.parts.memory.entries, 1, backend)
+
+    async def test_a_map(self) -> None:
+        """What a map has for each name is kept for each."""
+        gateway = self.start(
+            f'{LISTENER}[[routes]]\npattern = "*"\nbackends = ["b"]\n[backends.b]\ntype = "static"\n'
+            'entries = { one = "1", two = "2" }\n[backends.b.cache]\n'
+        )
+        self.assertEqual(await self.ask(gateway, b"one\r\n"), b"1\r\n")
+        self.assertEqual(await self.ask(gateway, b"two\r\n"), b"2\r\n")
+        self.assertEqual(gateway.parts.memory.entries, 2)

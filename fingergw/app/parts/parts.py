@@ -42,7 +42,7 @@ class Made:
     @property
     def backend(self) -> Backend:
         """What a chain asks."""
-        return self.cache or Asked(self.opened.ask, self.opened.examined.inputs)
+        return self.cache or Asked(self.opened.ask, self.opened.inputs)
 
 
 @define(eq=False)
