@@ -336,7 +336,7 @@ def test_reload_under_options(folder: Path, options: list[str]) -> None:
 
 
 def test_reload_that_brings_types(folder: Path) -> None:
-    """In a chroot, where nothing can be imported, a reload may bring types of backends that nobody had before."""
+    """In a chroot, where nothing can be imported, a reload may bring types of backends, and metrics, that are new."""
     root = make_jail(folder / "root")
     (root / "bin").mkdir()
     shutil.copy("/usr/bin/true", root / "bin" / "program")
@@ -349,10 +349,12 @@ def test_reload_that_brings_types(folder: Path) -> None:
             '[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
             '[backends.other]\ntype = "finger"\nhost = "127.0.0.1"\n[backends.menu]\ntype = "menu"\n'
             f'[backends.program]\ntype = "command"\nargv = ["{root}/bin/program"]\n'
+            '[admin]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
         )
         path.write_text(path.read_text() + more)
         running.send_signal(signal.SIGHUP)
-        wait_until(lambda: "reloaded" in log.read_text() or "stays as it was" in log.read_text(), "the reload")
+        ends = ("configuration reloaded", "stays as it was", "the reload failed")
+        wait_until(lambda: any(end in log.read_text() for end in ends), "the reload")
         assert "configuration reloaded" in log.read_text(), log.read_text()
 
 
