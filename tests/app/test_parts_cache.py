@@ -185,6 +185,16 @@ class TlsTests(GatewayCase):
         self.assertEqual((gateway.parts.store.is_open, gateway.parts.store.failures), (True, 0))
 
 
+class Many(GatewayCase):
+    """As many backends as routes."""
+
+    async def test_keywords(self) -> None:
+        """What a menu lists is found once for all of them: there may be very many of both."""
+        gateway = self.start(f'{LISTENER}[backends]\na = {{ type = "menu" }}\nb = {{ type = "menu" }}\n')
+        a, b = (made.opened.site.keywords() for made in gateway.parts.backends.values())
+        self.assertIs(a, b)
+
+
 class SameForAllNames(GatewayCase):
     """Backends whose answer does not depend on what was asked."""
 

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from inspect import iscoroutine
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import ITransport
 from twisted.logger import Logger
@@ -119,11 +119,14 @@ class Backends:
     resolver: Resolver
     convert: Callable[..., Awaitable[str]]
     is_self: Callable[[ITransport], bool]
+    given: Mapping[str, object] = field(init=False)
+    """What the configuration says that is in no backend's table, and that one may ask for."""
+    _keywords: Keywords = field(init=False)
 
-    @property
-    def given(self) -> dict[str, object]:
-        """What the configuration says that is in no backend's table, and that one may ask for."""
-        return {"case_sensitive": self.configuration.answers.case_sensitive, "routes": self.configuration.routes}
+    def __attrs_post_init__(self) -> None:
+        routes = self.configuration.routes
+        self.given = {"case_sensitive": self.configuration.answers.case_sensitive, "routes": routes}
+        self._keywords = _keywords(routes)  # once: there may be as many backends as routes
 
     @cached_property
     def _keywords(self) -> Keywords:
