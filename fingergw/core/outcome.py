@@ -114,24 +114,29 @@ def asking(backend: Backend) -> Ask:
 
     It has failed if it raises what is no Exception, and would go through all that takes those for mistakes.
     """
-    revalidate: Ask | None = getattr(backend, "revalidate", None)
+    return _Asking(backend, getattr(backend, "revalidate", None))
 
-    async def ask(query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+
+@frozen(eq=False)
+class _Asking:
+    backend: Backend
+    revalidate: Ask | None
+
+    async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        revalidate = self.revalidate
         try:
-            return await (revalidate(query, validators) if revalidate and validators else backend.answer(query))
+            return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
         except (Exception, *_OURS):
             raise
         except BaseException as error:  # SystemExit, say, which is for no backend to decide
             return Failed(_unforeseen(error), error)
-
-    return ask
 
 
 def knowing(backend: Backend) -> Known:
     """Return what says what a backend knows without asking anybody."""
     known: Known | None = getattr(backend, "at_once", None)
     if known is None:
-        return lambda _: None
+        return _nothing_known
 
     def know(query: Query) -> Outcome | None:
         try:
@@ -142,6 +147,10 @@ def knowing(backend: Backend) -> Known:
             return Failed(_unforeseen(error), error)
 
     return know
+
+
+def _nothing_known(_: Query) -> None:
+    return None
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:

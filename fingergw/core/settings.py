@@ -127,6 +127,7 @@ def bare(kind: Any) -> Any:
     return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind
 
 
+@cache
 def takes_placeholders(kind: Any) -> bool:
     """Tell whether a type, or one that it is made of, is a text with placeholders."""
     if is_table(kind):

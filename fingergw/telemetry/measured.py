@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping
 
+from attrs import frozen
+
 from fingergw.core.outcome import Answered, Ask, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 from fingergw.telemetry.meters import BackendMeter
@@ -12,22 +14,29 @@ from fingergw.telemetry.meters import BackendMeter
 _WORDS: dict[type[object], str] = {Answered: "answered", Unchanged: "answered", Missing: "missing", Failed: "failed"}
 
 
-def measured(
-    ask: Ask, meter: BackendMeter, seconds: Callable[[], float], cancelled: tuple[type[BaseException], ...]
-) -> Ask:
-    """Return what asks a backend, and counts what comes of that and how long it takes.
+@frozen(eq=False)
+class Measured:
+    """Ask a backend, and count what comes of that and how long it takes.
 
-    It has failed if it raises something unforeseen, or says what is no outcome.
+    It has failed if it raises something unforeseen, or says what is no outcome. It is a class, as there may be very
+    many backends, and a function with variables of its own takes more.
 
     :param seconds: a clock that is never set back.
     :param cancelled: what is raised when nobody waits for the answer any more.
     """
 
-    async def asked(query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+    ask: Ask
+    meter: BackendMeter
+    seconds: Callable[[], float]
+    cancelled: tuple[type[BaseException], ...]
+
+    async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        """Ask it."""
+        seconds, meter = self.seconds, self.meter
         began_at = seconds()
         try:
-            outcome = await outcome_of(ask(query, validators), cancelled)
-        except cancelled:
+            outcome = await outcome_of(self.ask(query, validators), self.cancelled)
+        except self.cancelled:
             meter.outcomes["given_up"] += 1
             raise
         word = _WORDS.get(type(outcome))
@@ -39,5 +48,3 @@ def measured(
         meter.outcomes[word] += 1
         meter.times.add(seconds() - began_at)
         return outcome
-
-    return asked

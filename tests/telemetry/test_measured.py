@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Unchanged
 from fingergw.core.query import Query
-from fingergw.telemetry.measured import measured
+from fingergw.telemetry.measured import Measured
 from fingergw.telemetry.meters import BackendMeter
 from tests.support import sync
 
@@ -26,7 +26,7 @@ def asking(says: Callable[[], Any], meter: BackendMeter) -> Ask:
         clock.advance(2.0)
         return says()
 
-    return measured(ask, meter, clock.seconds, (CancelledError,))
+    return Measured(ask, meter, clock.seconds, (CancelledError,))
 
 
 @pytest.mark.parametrize(

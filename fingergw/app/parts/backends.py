@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import cached_property, partial
+from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
@@ -26,7 +26,7 @@ from fingergw.core.query import Query
 from fingergw.net.resolving import Resolver
 from fingergw.net.site import Keywords, Site
 from fingergw.net.waiting import Waiting, detached
-from fingergw.telemetry.measured import measured
+from fingergw.telemetry.measured import Measured
 from fingergw.telemetry.meters import BackendMeter
 
 _log = Logger()
@@ -122,15 +122,13 @@ class Backends:
     given: Mapping[str, object] = field(init=False)
     """What the configuration says that is in no backend's table, and that one may ask for."""
     _keywords: Keywords = field(init=False)
+    _seconds: Callable[[], float] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         routes = self.configuration.routes
         self.given = {"case_sensitive": self.configuration.answers.case_sensitive, "routes": routes}
+        self._seconds = self.resolver.reactor.seconds
         self._keywords = _keywords(routes)  # once: there may be as many backends as routes
-
-    @cached_property
-    def _keywords(self) -> Keywords:
-        return _keywords(self.configuration.routes)
 
     def open(self, examined: Examined, meter: BackendMeter) -> Opened | None:
         """Open a backend; None if it cannot be, which is noted.
@@ -159,7 +157,7 @@ class Backends:
         ask, known = asking(backend), knowing(backend)
         if table.timeout is not None and table.max_running is not None:
             ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
-        ask = measured(ask, meter, reactor.seconds, (CancelledError,))
+        ask = Measured(ask, meter, self._seconds, (CancelledError,))
         return Opened(backend, ask, version, site, examined)
 
 

@@ -55,8 +55,9 @@ class Examined:
         """What in a query can change an answer."""
         known, cache = backend_type(self.table.type), self.table.cache
         names: frozenset[str] | None = None  # it is told the name and all groups
-        if "user" in known.sees or takes_placeholders(known.settings):
-            used = (template.names for _, template in templates_in(self.table.settings))
+        takes = takes_placeholders(known.settings)
+        if takes or "user" in known.sees:
+            used = (template.names for _, template in (templates_in(self.table.settings) if takes else ()))
             names = self.template_names.union(*used, known.sees & {"user"})
         told = known.sees if cache is None or not known.may_vary else known.sees.intersection(cache.vary)
         return Inputs(names, **{word: word in told for word in ("verbose", "client", "listener")})
