@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def _keep_or_open(examined: Examined, parts: Parts, builder: Backends, cache: Ca
             return
         made = Made(opened, cache.of(opened, meter.cache))
     else:
-        made.opened.catch_up(examined)
+        parts.on_activation.append(partial(made.opened.catch_up, examined))
     parts.backends[name] = made
 
 

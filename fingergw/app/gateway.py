@@ -194,6 +194,8 @@ class Gateway(MultiService):
     ) -> None:
         """Change over, in one turn of the reactor."""
         before, self.parts = self.parts, parts
+        while parts.on_activation:
+            parts.on_activation.pop()()
         if parts.store is not before.store:
             self._leave(self._store_changes.run(_change_store, before.store, parts.store))
         settings = parts.configuration.cache

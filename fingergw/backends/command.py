@@ -47,7 +47,7 @@ _SIGNALS = {
 class Command:
     """Answers with what a program prints."""
 
-    sees = ("user", "client", "listener", "verbose")
+    sees = ("client", "listener", "verbose")
     may_vary = True
     waits = Waits(timeout=5, max_running=4)
 

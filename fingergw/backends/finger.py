@@ -33,7 +33,7 @@ _CONNECT_SECONDS = 30.0
 class Finger:
     """Asks another finger server, and answers with what it says."""
 
-    sees = ("user", "verbose")
+    sees = ("verbose",)
     waits = Waits(timeout=5, max_running=20)
 
     host: HostName = setting("The server's name or address.")

@@ -56,6 +56,7 @@ _SMALL_BYTES = 65536
 class Http:
     """Answers with what a URL gives."""
 
+    only_placeholders = True
     waits = Waits(timeout=5, max_running=100)
 
     url: Url = setting(

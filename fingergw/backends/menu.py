@@ -11,6 +11,7 @@ from fingergw.api import Answered, Backend, Keywords, Missing, Outcome, Query, S
 class Menu:
     """Lists the keywords with a summary that this client can ask for on this listener."""
 
+    only_placeholders = True  # and there are none
     sees = ("client", "listener")
 
     def open(self, site: Site) -> Backend:
@@ -26,7 +27,6 @@ class MenuBackend:
     """
 
     keywords: Keywords
-    ignores_name = True
 
     async def answer(self, query: Query) -> Outcome:
         """Return one aligned line a keyword; Missing if there is none."""

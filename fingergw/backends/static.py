@@ -49,11 +49,15 @@ class Static:
     """Answers from a map in this file, a map in a file of its own, or one text."""
 
     one_of = ("entries", "file", "text")
-    sees = ("user",)
 
     entries: Entries | None = setting("Each name and its text, or a table for the classic finger layout.", default=None)
     file: WatchedFile | None = setting("A TOML file of such entries.", default=None, holds=Entries)
     text: str | None = setting("One answer for any name: a chain's last word.", default=None)
+
+    @property
+    def only_placeholders(self) -> bool:
+        """Whether the name does not matter, as one text has no placeholders."""
+        return self.text is not None
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
@@ -129,7 +133,6 @@ class StaticText:
     """Answer the same to every query."""
 
     text: Answered
-    ignores_name = True
 
     async def answer(self, query: Query) -> Outcome:
         """Return the text at once."""

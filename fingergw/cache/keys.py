@@ -27,8 +27,8 @@ class Inputs:
     def of(self, query: Query) -> Query:
         """Return a query with nothing in it but these, as nothing else may change an answer that is kept."""
         names, groups = self.placeholders, query.groups
-        if names is not None and not groups.keys() <= names:
-            groups = {name: value for name, value in groups.items() if name in names}
+        if groups:  # a copy: what a backend does to it is not for the next one
+            groups = {name: value for name, value in groups.items() if names is None or name in names}
         return Query(
             query.user if names is None or "user" in names else "",
             query.hosts,
@@ -44,8 +44,6 @@ def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
 
     :param prefix: what the keys begin with.
     """
-    if inputs == Inputs(frozenset({"user"})):
-        return lambda query: prefix + query.user
     names = None if inputs.placeholders is None else sorted(inputs.placeholders)
 
     def key(query: Query) -> str:
@@ -62,4 +60,6 @@ def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
             parts.append(query.listener)
         return prefix + "\n".join(parts)
 
+    if inputs == Inputs():
+        return lambda query: key(query) if query.groups else prefix + query.user
     return key

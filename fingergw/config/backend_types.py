@@ -41,10 +41,10 @@ _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinj
 _TIMEOUT = "Seconds that an answer may take, waiting for a place included; what takes longer is a failure."
 _MAX_RUNNING = "How many answers are got at once; more wait, within the timeout."
 _CACHE = "How long answers of this backend are kept. Default: not at all"
-_TAKEN = frozenset(
-    {"type", "cache", "timeout", "max_running", "check", "open", "sees", "waits", "one_of", "may_vary", "breaker"}
+_TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
+    {"check", "open", "sees", "only_placeholders", "may_vary", "waits", "one_of"}
 )
-_SEEN = frozenset({"user", "client", "listener", "verbose"})
+_SEEN = frozenset({"client", "listener", "verbose"})
 
 
 class BrokenTypeError(Exception):
@@ -76,7 +76,7 @@ class BackendType:
 
     @property
     def sees(self) -> frozenset[str]:
-        """What of a query it is told, beside what its placeholders use."""
+        """What of a query it is told beside the name and the groups."""
         return frozenset(getattr(self.settings, "sees", ()))
 
     @property

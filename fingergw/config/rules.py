@@ -25,7 +25,7 @@ def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]
     :param raw: all that stands in it.
     """
     yield from _dangling(raw)
-    yield from _vary(raw)
+    yield from _unfit_vary(raw)
     yield from _own_checks(config)
     yield from _placeholders(config, raw)
     yield from _proxies(raw)
@@ -93,7 +93,8 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
                     yield Problem((*path, key, place), unknown(name, names, key.removesuffix("s")))
 
 
-def _vary(raw: dict[str, Any]) -> Iterator[Problem]:
+def _unfit_vary(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Look for a cache that would have a type told less than it needs."""
     for name, backend in _backends(raw):
         known, cache = _type_of(backend), backend.get("cache")
         if known is not None and not known.may_vary and isinstance(cache, dict) and "vary" in cache:

@@ -7,11 +7,13 @@ from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import field, frozen
+from attrs.validators import instance_of, optional
 
 from fingergw.core.query import Query
 
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
+_SECONDS = optional(instance_of((int, float)))
 _OURS = (GeneratorExit, KeyboardInterrupt)  # what Python raises in a backend that is not the backend's doing
 Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
 """What a cache had: an answer; one that was served while it is refreshed, or as upstream failed; one too old to be
@@ -29,9 +31,9 @@ class Freshness:
     :param ttl_at_most: whether the ttl is only the longest that it may be fresh, should one's own be shorter.
     """
 
-    ttl: float | None = None
-    stale_while_revalidate: float | None = None
-    stale_if_error: float | None = None
+    ttl: float | None = field(default=None, validator=_SECONDS)
+    stale_while_revalidate: float | None = field(default=None, validator=_SECONDS)
+    stale_if_error: float | None = field(default=None, validator=_SECONDS)
     validators: Mapping[str, str] = _NONE
     ttl_at_most: bool = False
 
@@ -45,8 +47,8 @@ class Answered:
     :param cache: what a cache had.
     """
 
-    text: str
-    freshness: Freshness | None = field(default=None, eq=False)
+    text: str = field(validator=instance_of(str))
+    freshness: Freshness | None = field(default=None, eq=False, validator=optional(instance_of(Freshness)))
     cache: Cached = field(default="", eq=False)
 
 
@@ -58,7 +60,7 @@ class Missing:
     :param cache: what a cache had.
     """
 
-    freshness: Freshness | None = field(default=None, eq=False)
+    freshness: Freshness | None = field(default=None, eq=False, validator=optional(instance_of(Freshness)))
     cache: Cached = field(default="", eq=False)
 
 
@@ -71,7 +73,7 @@ class Failed:
     :param cache: what a cache had.
     """
 
-    reason: str
+    reason: str = field(validator=instance_of(str))
     error: BaseException | None = None
     cache: Cached = field(default="", eq=False)
 

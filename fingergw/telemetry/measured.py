@@ -40,11 +40,8 @@ class Measured:
             meter.outcomes["given_up"] += 1
             raise
         word = _WORDS.get(type(outcome))
-        said = outcome.text if isinstance(outcome, Answered) else outcome.reason if isinstance(outcome, Failed) else ""
-        is_odd = not isinstance(said, str)
-        if word is None or is_odd or (isinstance(outcome, Unchanged) and not validators):
-            said = f"Answered({reprlib.repr(outcome.text)})" if isinstance(outcome, Answered) else reprlib.repr(outcome)
-            outcome, word = Failed(f"it said {said}, which is no outcome"), "failed"
+        if word is None or (isinstance(outcome, Unchanged) and not validators):
+            outcome, word = Failed(f"it said {reprlib.repr(outcome)}, which is no outcome"), "failed"
         meter.outcomes[word] += 1
         meter.times.add(seconds() - began_at)
         return outcome

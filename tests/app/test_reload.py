@@ -544,6 +544,20 @@ class BackendTests(ReloadCase):
             await self.reload(gateway, LISTENER + text + cache)
             assert await self.ask(gateway, b"moshez\r\n") == b"Away\r\n"
 
+    async def test_file_and_a_refused_reload(self) -> None:
+        """A reload that is refused takes nothing over of a file that is followed."""
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        text = '[[routes]]\npattern = "*"\nbackends = ["p"]\n[backends.p]\ntype = "static"\nfile = "people.toml"\n'
+        self.write("people.toml", 'moshez = "Happy"')
+        with mock.patch.object(watched, "_LOOK_SECONDS", 1000.0):  # by itself it does not look
+            gateway = self.begin(LISTENER + text)
+            self.write("people.toml", 'moshez = "Away"')
+            await self.reload(gateway, LISTENER + listener(taken.getsockname()[1], "b") + text)
+            assert (gateway.reloads, await self.ask(gateway, b"moshez\r\n")) == ({"refused": 1}, b"Happy\r\n")
+            await self.reload(gateway, LISTENER + text)
+            assert await self.ask(gateway, b"moshez\r\n") == b"Away\r\n"
+
     # what Twisted itself does with pyOpenSSL
     @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
     @pytest.mark.filterwarnings("ignore:X509[.]get:DeprecationWarning")

@@ -21,6 +21,14 @@ from tests.support.fakes import FakeBackend
 QUERY = Query("moshez", ("h",), True, "main", "192.0.2.1", {"team": "red", "site": "north"})
 
 
+def test_groups_are_its_own() -> None:
+    """What one backend does to the groups that it is told is not what the next one is told."""
+    query = Query("x", groups={"team": "a"})
+    told = Inputs().of(query)
+    told.groups["team"] = "b"  # type: ignore[index]  # as somebody else's may
+    assert query.groups == {"team": "a"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "told"),
     [

@@ -1,30 +1,26 @@
-"""What asks a backend, whatever that has beside its answer."""
+"""Outcomes, which anybody's backend may make."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
-from fingergw.core.outcome import Answered, Freshness, Outcome, Unchanged, asking
-from fingergw.core.query import Query
-from tests.support import sync
+import pytest
 
-VALIDATORS = {"etag": "1"}
+from fingergw.core.outcome import Answered, Failed, Freshness, Missing
 
 
-class Revalidating:
-    """A backend that can tell whether an answer still holds, and needs validators for that."""
-
-    async def answer(self, query: Query) -> Outcome:
-        """Answer anew."""
-        return Answered(query.user)
-
-    async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
-        """Say that it still holds."""
-        return Unchanged(Freshness(validators={"etag": validators["etag"]}))
-
-
-def test_revalidated() -> None:
-    """It is asked whether an answer still holds where that came with validators, and to answer anew where not."""
-    ask = asking(Revalidating())
-    assert sync(ask(Query("x"), VALIDATORS)) == Unchanged(Freshness(validators=VALIDATORS))
-    assert sync(ask(Query("x"), {})) == Answered("x")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Answered(b"bytes"),  # type: ignore[arg-type]
+        lambda: Answered("text", 30),  # type: ignore[arg-type]
+        lambda: Missing(30),  # type: ignore[arg-type]
+        lambda: Failed(OSError("no")),  # type: ignore[arg-type]
+        lambda: Freshness(ttl="4"),  # type: ignore[arg-type]
+        lambda: Freshness(stale_if_error="4"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_none(make: Callable[[], object]) -> None:
+    """What is made of something else than it should be is refused where it is made."""
+    with pytest.raises(TypeError, match="must be"):
+        make()

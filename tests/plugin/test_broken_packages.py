@@ -109,7 +109,7 @@ KEYS = {
     'key: int = setting("x", secret=True)': "key: only a text can be secret",
     "key: int = 3": "key: expected a setting(), or a field(init=False)",
     'sees: tuple[str, ...] = ("client",)': f"sees: {OWN}",
-    'sees = ("clients",)': "sees: expected a tuple of some of: client, listener, user, verbose",
+    'sees = ("clients",)': "sees: expected a tuple of some of: client, listener, verbose",
     'sees = "client"': "sees: expected a tuple",
     'one_of = ("nothing",)': "one_of: expected a tuple of some of: ",
     "waits = 5": "waits: expected Waits(timeout=..., max_running=...), both above 0",
@@ -158,7 +158,7 @@ OPENS = {
 ANSWERS = {
     "text": ('return "text"', "it said 'text', which is no outcome"),
     "none": ("return None", "it said None, which is no outcome"),
-    "number": ("return Answered(3)", "it said Answered("),
+    "number": ("return Answered(3)", "unforeseen TypeError"),
     "unchanged": ("return Unchanged(Freshness())", "it said Unchanged("),
     "raises": ("raise RuntimeError('oh no')", "unforeseen RuntimeError"),
     "exits": ("raise SystemExit(3)", "unforeseen SystemExit"),

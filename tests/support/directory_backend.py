@@ -28,7 +28,7 @@ class Directory:
     """Answers from a directory."""
 
     one_of = ("level", "tree")
-    sees = ("user", "client")
+    sees = ("client",)
     waits = Waits(timeout=2.5, max_running=3)
 
     level: int | None = setting("A level.", default=None, most=9)

@@ -7,7 +7,7 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import ITransport
 from twisted.logger import Logger
@@ -64,12 +64,6 @@ class Opened:
     version: Callable[[], str] | None
     site: Site
     examined: Examined
-
-    @property
-    def inputs(self) -> Inputs:
-        """What of a query it is told."""
-        inputs = self.examined.inputs
-        return evolve(inputs, placeholders=frozenset()) if getattr(self.backend, "ignores_name", False) else inputs
 
     def is_same(self, examined: Examined, given: Mapping[str, object]) -> bool:
         """Tell whether another one would be the same.

@@ -79,7 +79,7 @@ class Caching:
             return None
         return CachedBackend(
             ask=opened.ask,
-            inputs=opened.inputs,
+            inputs=opened.examined.inputs,
             prefix=f"fingergw:1:{opened.site.name}:{_fingerprint(opened)}:",
             version=opened.version,
             terms=Terms(table.cache.ttl, table.cache.stale, table.cache.negative_ttl),

@@ -17,7 +17,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.query import fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
-from fingergw.core.settings import Key, bare, keys_of, takes_placeholders, templates_in
+from fingergw.core.settings import Key, bare, keys_of, templates_in
 from fingergw.core.text import escape
 from fingergw.net.watched import Watched
 from fingergw.net.workers.templates import TemplateError, names_within_limits
@@ -52,13 +52,11 @@ class Examined:
 
     @property
     def inputs(self) -> Inputs:
-        """What in a query can change an answer."""
-        known, cache = backend_type(self.table.type), self.table.cache
-        names: frozenset[str] | None = None  # it is told the name and all groups
-        takes = takes_placeholders(known.settings)
-        if takes or "user" in known.sees:
-            used = (template.names for _, template in (templates_in(self.table.settings) if takes else ()))
-            names = self.template_names.union(*used, known.sees & {"user"})
+        """What of a query the backend is told, and what can change an answer."""
+        known, cache, settings = backend_type(self.table.type), self.table.cache, self.table.settings
+        names: frozenset[str] | None = None  # the name and all groups
+        if getattr(settings, "only_placeholders", False):
+            names = self.template_names.union(*(template.names for _, template in templates_in(settings)))
         told = known.sees if cache is None or not known.may_vary else known.sees.intersection(cache.vary)
         return Inputs(names, **{word: word in told for word in ("verbose", "client", "listener")})
 

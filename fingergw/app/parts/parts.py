@@ -42,7 +42,7 @@ class Made:
     @property
     def backend(self) -> Backend:
         """What a chain asks."""
-        return self.cache or Asked(self.opened.ask, self.opened.inputs)
+        return self.cache or Asked(self.opened.ask, self.opened.examined.inputs)
 
 
 @define(eq=False)
@@ -52,6 +52,7 @@ class Parts:
     :param store_fingerprint: all that the store depends on.
     :param backends: by name.
     :param warnings: what an operator should know of the configuration, a line each.
+    :param on_activation: what is to be called once it is active.
     :param meters: what was counted of each backend, by name.
     """
 
@@ -66,6 +67,7 @@ class Parts:
     backends: dict[str, Made] = Factory(dict)
     meters: dict[str, BackendMeter] = Factory(dict)
     warnings: list[str] = Factory(list)
+    on_activation: list[Callable[[], object]] = Factory(list)
 
     @property
     def converts(self) -> bool:

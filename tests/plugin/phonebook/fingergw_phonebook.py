@@ -127,6 +127,7 @@ class Motto:
     """Answers the same to everybody."""
 
     one_of = ("text", "file")
+    only_placeholders = True
 
     text: Template | None = setting("The motto.", default=None)
     file: WatchedFile | None = setting("A file that holds it.", default=None)
