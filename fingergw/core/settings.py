@@ -121,12 +121,14 @@ def changed(table: T, **values: Any) -> T:
     return attrs.evolve(table, **values)  # type: ignore[misc]  # it is one, which mypy cannot know
 
 
+@cache
 def bare(kind: Any) -> Any:
     """Return a key's type without the None that it may be instead."""
     kinds = [each for each in get_args(kind) if each is not NoneType]
     return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind
 
 
+@cache
 @cache
 def takes_placeholders(kind: Any) -> bool:
     """Tell whether a type, or one that it is made of, is a text with placeholders."""

@@ -618,9 +618,13 @@ def test_signals_while_it_stops(tmp_path: Path) -> None:
     path.write_text(listener(port) + HELLO)
     with forked(["--config", str(path), "--logfile", str(tmp_path / "log")], port=port) as running:
         running.terminate()
-        while running.poll() is None:
-            running.send_signal(signal.SIGHUP)
-            running.send_signal(signal.SIGUSR1)
+
+        def has_ended() -> bool:
+            for number in (signal.SIGHUP, signal.SIGUSR1):
+                running.send_signal(number)
+            return running.poll() is not None
+
+        wait_until(has_ended, "its end")
         assert running.returncode == 0
 
 

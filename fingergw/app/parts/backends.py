@@ -83,8 +83,13 @@ class Opened:
         for key, watched in self.examined.files.items():
             watched.catch_up(examined.files[key])
 
+    @property
+    def has_close(self) -> bool:
+        """Whether there is something to close."""
+        return hasattr(self.backend, "close")
+
     def close(self) -> Deferred[object]:
-        """Close it, if it can be; what goes wrong is logged.
+        """Close it; what goes wrong is logged.
 
         :return: fires when it is closed.
         """
@@ -95,8 +100,7 @@ class Opened:
         )
 
     def _close(self) -> object:
-        close: Callable[[], object] = getattr(self.backend, "close", lambda: None)
-        closing = close()
+        closing = self.backend.close()
         return Deferred.fromCoroutine(closing) if iscoroutine(closing) else closing
 
 

@@ -83,5 +83,6 @@ def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
     kept = set[Made]() if but is None else set(but.backends.values())
     for made in parts.backends.values():
         if made not in kept:
-            closing += [made.opened.close] if made.cache is None else [made.cache.stop, made.opened.close]
+            closing += [] if made.cache is None else [made.cache.stop]
+            closing += [made.opened.close] if made.opened.has_close else []
     return closing
