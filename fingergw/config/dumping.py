@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -72,12 +73,12 @@ def dump_value(value: object, kind: Any) -> Any:
 
     :param kind: the key's type.
     """
-    return _tidy(_taught(Converter()).unstructure(value, kind))
+    return _tidy(_whole().unstructure(value, kind))
 
 
 def dump_backend(backend: model.Backend) -> dict[str, Any]:
     """Return a backend's whole table as TOML can say it, in the order of its keys; what may be a secret too."""
-    return _backend(backend, _taught(Converter()))
+    return _backend(backend, _whole())
 
 
 def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
@@ -86,6 +87,12 @@ def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
     if config.backends or not converter.omit_if_default:
         raw["backends"] = {name: _backend(backend, converter) for name, backend in config.backends.items()}
     return {key.name: raw[key.name] for key in keys_of(model.Config) if key.name in raw}
+
+
+@cache  # it takes a moment to make, and there can be many backends
+def _whole() -> Converter:
+    """Return what writes every key."""
+    return _taught(Converter())
 
 
 def _taught(converter: Converter) -> Converter:
