@@ -53,7 +53,7 @@ def test_a_soak_fails_on_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     ("change", "said"),
     [
         ({"counters": {"timers": 0, "connections at tcp": 1}}, "1 connections at tcp"),
-        ({"children": ("sleep, state S",)}, "a child: sleep, state S"),
+        ({"children": ("sleep, dead",)}, "a child: sleep, dead"),
         ({"descriptors": {"socket": 10, "pipe": 2}}, "descriptors of socket: 9 at the start, 10 now"),
         ({"descriptors": {"socket": 9}}, "descriptors of pipe: 2 at the start, 0 now"),
         (

@@ -220,7 +220,8 @@ def _children(pid: int, mark: bytes) -> Iterator[str]:
             name, _, fields = (entry / "stat").read_text().rpartition(")")
             state, parent = fields.split()[:2]
             if int(parent) == pid or mark in (entry / "environ").read_bytes().split(b"\0"):
-                yield f"{name.partition('(')[2]}, state {state}"
+                # whether one that lives is at work at the moment does not matter
+                yield name.partition("(")[2] + (", dead" if state == "Z" else "")
 
 
 @contextlib.contextmanager
