@@ -165,9 +165,7 @@ def _value(kind: Any) -> Schema:
 
 def _default(key: Key) -> Schema:
     """Return what the schema says of a key's default, where there is one that a file could have."""
-    default = key.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, whatever its type says
-        default = attrs.NOTHING if default.takes_self else default.factory()
+    default = key.own_default
     if default is attrs.NOTHING or default is None or default == "" or is_table(type(default)):
         return {}
     return {"default": dump_value(default, key.type)}

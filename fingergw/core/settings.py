@@ -57,6 +57,13 @@ class Key:
     secret: bool
     holds: Any
 
+    @property
+    def own_default(self) -> Any:
+        """What it is by default, whatever the others are; ``attrs.NOTHING`` where that is nothing."""
+        if isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]  # a class, whatever its type says
+            return NOTHING if self.default.takes_self else self.default.factory()
+        return self.default
+
 
 def setting(
     text: str = "",
@@ -129,6 +136,13 @@ def bare(kind: Any) -> Any:
 
 
 @cache
+def supertype(kind: Any) -> Any:
+    """Return the type that a value of another has at run time: of ``Seconds`` that is ``float``."""
+    while hasattr(kind, "__supertype__"):
+        kind = kind.__supertype__
+    return kind
+
+
 @cache
 def takes_placeholders(kind: Any) -> bool:
     """Tell whether a type, or one that it is made of, is a text with placeholders."""

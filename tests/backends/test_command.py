@@ -63,6 +63,17 @@ def unread_bytes(pid: int, descriptor: int) -> int:
         os.close(pipe)
 
 
+class RecordedSpawn:
+    """What starts a program, and has its process at hand."""
+
+    process: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Start it."""
+        self.process = spawner(reactor, LIMITS)(*arguments)
+        return self.process
+
+
 class CommandCase(GatewayCase):
     """Tests that run programs, with time under their control."""
 
@@ -286,14 +297,9 @@ class EndTests(CommandCase):
 
     async def test_event_of_another_descriptor(self) -> None:
         """What the reactor tells a pipe of, and was for what had its number before, loses nothing of the output."""
-        started: list[Any] = []
-
-        def spawn(*arguments: Any) -> Any:
-            started.append(spawner(reactor, LIMITS)(*arguments))
-            return started[0]
-
+        spawn = RecordedSpawn()
         asked = self.asked(self.backend("while [ ! -e go ]; do sleep 0.01; done; echo all", spawn=spawn))
-        reader = started[0].pipes[1]
+        reader = spawn.process.pipes[1]
         reactor.removeReader(reader)  # so does a reactor to which a pipe's end is told
         reader.connectionLost(Failure(ConnectionLost()))
         (self.script_folder / "go").touch()
@@ -301,14 +307,9 @@ class EndTests(CommandCase):
 
     async def test_event_of_another_descriptor_with_too_much_output(self) -> None:
         """A pipe that is closed as such an event finds too much in it is not closed once more."""
-        started: list[Any] = []
-
-        def spawn(*arguments: Any) -> Any:
-            started.append(spawner(reactor, LIMITS)(*arguments))
-            return started[0]
-
+        spawn = RecordedSpawn()
         asked = self.asked(self.backend("head -c 2000 /dev/zero; exec sleep 60", max_bytes=1000, spawn=spawn))
-        reader = started[0].pipes[1]
+        reader = spawn.process.pipes[1]
         reactor.removeReader(reader)
         await until(lambda: bool(select.select([reader], [], [], 0)[0]), "the program's output")
         reader.connectionLost(Failure(ConnectionLost()))
