@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 from twisted.python import usage
 
@@ -17,19 +20,23 @@ from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.parts import Parts, closing_of
-from fingergw.cli.asking import ask
 from fingergw.cli.configuration import read
-from fingergw.cli.explaining import Explaining
-from fingergw.cli.explanation import Explanation
+from fingergw.cli.explanation import Explanation, Said, Step, text_of
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
 from fingergw.cli.output import show
+from fingergw.cli.reasons import explain, local_address
 from fingergw.config import model
 from fingergw.config.problems import unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
+from fingergw.core.decide import Asked, Decision, decide
+from fingergw.core.outcome import Answered, Backend, Cached, Failed, Outcome, outcome_of
+from fingergw.core.query import Query, take_line
 from fingergw.core.rules import Rules
 from fingergw.core.settings import changed
+from fingergw.core.text import to_wire, truncate
 from fingergw.listen.endpoint_strings import split
+from fingergw.net.waiting import in_time
 
 _EX_USAGE = 2
 _BROKEN_OFF = 128 + signal.SIGINT  # or SIGTERM; Twisted would exit with 0, as if a backend had answered
@@ -94,16 +101,17 @@ class ExplainOptions(Options):
             configuration = _without_files(configuration)
         gateway = build.make_gateway(configuration, reactor, opens=bool(self["ask"]))
         rules = next(each.rules for each in gateway.listeners if each.rules.listener == name)
-        listener = next(each for each in configuration.listeners if each.name == name)
-        client = self["from"] or ("unix" if split(listener.endpoint)[0] == "unix" else "127.0.0.1")
-        explained = Explaining(configuration, rules).explain(self.line, client)
+        endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
+        client = self["from"] or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
+        decision = decided(rules, self.line, client, endpoint)
+        explained = explain(configuration, rules, self.line, client, decision)
         if not self["ask"]:
             return self._print(explained)
 
         codes: list[int] = []
 
         async def asked(reactor: Any) -> None:
-            asking = Deferred.fromCoroutine(asked_of(explained, rules, gateway, reactor))
+            asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, gateway, reactor))
             reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
             with suppress(CancelledError):
                 codes.append(self._print(await asking))
@@ -116,8 +124,20 @@ class ExplainOptions(Options):
 
     def _print(self, explained: Explanation) -> int:
         text = json.dumps(explained.as_json(), indent=2) + "\n" if self["json"] else explained.as_text()
-        is_found = explained.asking is not None and explained.outcome in (None, "answered")
+        is_found = bool(explained.route) and explained.outcome in (None, "answered")
         return show(text, for_people=True) or (0 if is_found else 1)
+
+
+def decided(rules: Rules, sent: bytes, client: str, endpoint: str) -> Decision | None:
+    """Decide as the gateway does; None if the client may not connect.
+
+    :param rules: the listener's.
+    :param sent: what the client sends, without the line's end.
+    :param endpoint: the listener's endpoint string.
+    """
+    may_connect = rules.lets_in(client) or (client == "unix" and rules.trusted_proxies is None)
+    line = take_line(sent + b"\r\n", rules.limits.max_query_bytes) or b""
+    return decide(rules, line, client, local_address(endpoint), time.time()) if may_connect else None
 
 
 def _without_files(configuration: model.Config) -> model.Config:
@@ -128,19 +148,46 @@ def _without_files(configuration: model.Config) -> model.Config:
     return changed(configuration, cache=changed(configuration.cache, store="memory"))
 
 
-async def asked_of(explained: Explanation, rules: Rules, gateway: Gateway, reactor: Any) -> Explanation:
-    """Ask the chain that a query goes to, and close all that this has opened.
+async def ask(explained: Explanation, asked: Asked, rules: Rules, clock: IReactorTime) -> Explanation:
+    """Ask a chain as the gateway does, and tell what each of its backends says.
+
+    :param rules: the listener's.
+    """
+    steps: list[Step] = []
+    seconds, cancelled = clock.seconds, asked.chain.cancelled
+    recorded = tuple((name, _Recorded(name, each, cancelled, seconds, steps)) for name, each in asked.chain.backends)
+    asking = evolve(asked.chain, backends=recorded).answer(asked.query)
+    result = await in_time(rules.limits.answer_timeout, clock, asking)
+    outcome = result if isinstance(result, Failed) else result.outcome
+    notes = explained.notes
+    if isinstance(result, Failed):
+        notes += (f"answer_timeout was over: {result.reason}",)
+    if isinstance(outcome, Answered):
+        wire, limit = to_wire(outcome.text, rules.charset), rules.limits.max_answer_bytes
+        explained, answer = evolve(explained, outcome="answered"), truncate(wire, limit)
+        if len(wire) > len(answer):
+            notes += (f"the answer is cut to max_answer_bytes, {limit}",)
+    else:
+        refusal = asked.refusal(outcome)
+        explained, answer = evolve(explained, outcome=refusal), rules.refusals[refusal]
+    return evolve(explained, steps=tuple(steps), answer=text_of(answer), notes=notes)
+
+
+async def asked_of(
+    explained: Explanation, decision: Decision | None, rules: Rules, gateway: Gateway, reactor: Any
+) -> Explanation:
+    """Ask the chain that a query goes to, if it goes to one, and close all that this has opened.
 
     :param rules: the listener's.
     :param gateway: what the rules are part of.
     """
-    parts, asks = gateway.parts, explained.asking is not None
+    parts, asks = gateway.parts, isinstance(decision, Asked)
     if asks and parts.store is not None:
         parts.store.start()
     try:
-        if not asks:
+        if not isinstance(decision, Asked):
             return explained
-        explained = await ask(explained, rules, reactor)
+        explained = await ask(explained, decision, rules, reactor)
         await deferLater(reactor, 0)  # the cache tells first, and keeps then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
@@ -162,3 +209,36 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
     if user is not None and explained.forwarding is None and any(step.backend in programs for step in steps):
         notes.append(f'programs are run with the rights of who runs this, by the gateway with those of "{user}"')
     return notes
+
+
+@frozen(eq=False)
+class _Recorded:
+    """A backend, and what it says.
+
+    :param steps: what it says is added there.
+    """
+
+    name: str
+    backend: Backend
+    cancelled: tuple[type[BaseException], ...]
+    seconds: Callable[[], float]
+    steps: list[Step]
+
+    async def answer(self, query: Query) -> Outcome:
+        """Answer as the backend does."""
+        began_at = self.seconds()
+        try:
+            outcome = await outcome_of(self.backend.answer(query), self.cancelled)
+        except self.cancelled:
+            self._add("given_up", began_at)
+            raise
+        if isinstance(outcome, Failed):
+            error = "" if outcome.error is None else f": {outcome.error}"
+            self._add("failed", began_at, outcome.cache, outcome.reason + error)
+        else:
+            self._add("answered" if isinstance(outcome, Answered) else "missing", began_at, outcome.cache)
+        return outcome
+
+    def _add(self, said: Said, began_at: float, cache: Cached = "", why: str = "") -> None:
+        milliseconds = round((self.seconds() - began_at) * 1000, 3)
+        self.steps.append(Step(self.name, said, why, milliseconds, cache))

@@ -1,4 +1,4 @@
-"""What is explained of a query, for people and for machines."""
+"""What is explained of a query, for people and for programs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import asdict, field, frozen
 
-from fingergw.core.chain import Chain
 from fingergw.core.outcome import Cached
-from fingergw.core.query import Query
+from fingergw.core.rules import Refusal
 from fingergw.core.text import printable
 
-Came: TypeAlias = Literal[
-    "answered", "denied", "no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"
-]
-"""What came of a query, as the access log has it."""
-_WIDTH = 12  # of what a line is about
+_WIDTH = 12  # of the column that says what a line is about
+Line: TypeAlias = int | None
+"""A line in the configuration file, from 1; None where there is none."""
+Said: TypeAlias = Literal["answered", "missing", "failed", "given_up"]
 
 
 @frozen
-class Asked:
+class QueryAsked:
     """A query as it was read.
 
     :param line: as it was given.
-    :param user: as names are compared.
-    :param invalid: why it is no query; empty if it is one, or was not looked at.
+    :param user: in lower case, unless names are case-sensitive.
+    :param invalid: why it is no query; empty if it is one, or was not read.
     """
 
     line: str
@@ -36,15 +34,14 @@ class Asked:
 
 
 @frozen
-class At:
+class ListenerAsked:
     """The listener.
 
-    :param line: in the configuration file, from 1; None where there is none.
-    :param trusted_proxies: whom it believes who the client is; None where it sees that itself.
+    :param trusted_proxies: those that may say who the client is; None where the listener sees the client itself.
     """
 
     name: str
-    line: int | None
+    line: Line
     endpoint: str
     decoy: bool
     trusted_proxies: tuple[str, ...] | None
@@ -52,7 +49,7 @@ class At:
 
 @frozen
 class Client:
-    """Who asks, and whether and why he may."""
+    """Who asks, and whether and why they may."""
 
     address: str
     let_in: bool
@@ -63,13 +60,12 @@ class Client:
 class Tried:
     """A route that was looked at.
 
-    :param line: likewise the listener's.
     :param why: why it matches, or does not.
-    :param groups: the named ones of its regex.
+    :param groups: the values of its regex's named groups.
     """
 
     name: str
-    line: int | None
+    line: Line
     matches: bool
     why: str
     groups: Mapping[str, str] = field(factory=dict)
@@ -77,9 +73,9 @@ class Tried:
 
 @frozen
 class Forwarded:
-    """Whether and why a query with a host is passed on.
+    """Whether and why a query with a host is forwarded.
 
-    :param host: that it is for, the last one.
+    :param host: the last one of the query.
     :param endpoint: where it goes; empty if nowhere.
     """
 
@@ -93,27 +89,26 @@ class Forwarded:
 class Link:
     """A backend of a chain.
 
-    :param line: likewise the listener's.
-    :param cached: whether its answers are kept.
+    :param cached: whether it has a cache.
     """
 
     name: str
-    line: int | None
+    line: Line
     type: str
     cached: bool
 
 
 @frozen
 class Step:
-    """What came of asking a backend.
+    """What a backend said.
 
-    :param outcome: ``given_up`` where the time for the whole chain was over.
-    :param why: why it has failed.
-    :param cache: what its cache had; empty where it has none.
+    :param outcome: ``given_up`` if the time for the whole chain was over.
+    :param why: why it failed.
+    :param cache: what its cache had; empty if it has none.
     """
 
     backend: str
-    outcome: Literal["answered", "missing", "failed", "given_up"]
+    outcome: Said
     why: str
     milliseconds: float
     cache: Cached
@@ -121,19 +116,18 @@ class Step:
 
 @frozen
 class Explanation:
-    """All that is decided of a query; what was not come to is empty, or None.
+    """All that is decided about a query. What was not reached is empty, or None.
 
-    :param route: what the access log has: a route's name, or ``forwarding``.
-    :param fallthrough: the kinds of outcome after which the next backend of the chain is asked.
-    :param steps: what came of asking the chain; None if it was not asked.
-    :param outcome: None if only asking the chain would tell.
+    :param route: as in the access log: a route's name, or ``forwarding``.
+    :param fallthrough: the outcomes after which the next backend of the chain is asked.
+    :param steps: what each backend of the chain said; None if the chain was not asked.
+    :param outcome: as in the access log; None if only asking the chain would tell.
     :param answer: what the client gets, in lines that end by LF; None if it gets nothing, or only asking would tell.
     :param notes: what else there is to know.
-    :param asking: the chain, and what it is to be asked; None if nobody is.
     """
 
-    query: Asked
-    listener: At
+    query: QueryAsked
+    listener: ListenerAsked
     client: Client
     routes: tuple[Tried, ...] = ()
     forwarding: Forwarded | None = None
@@ -141,17 +135,16 @@ class Explanation:
     chain: tuple[Link, ...] | None = None
     fallthrough: tuple[str, ...] = ()
     steps: tuple[Step, ...] | None = None
-    outcome: Came | None = None
+    outcome: Literal["answered", "denied"] | Refusal | None = None
     answer: str | None = None
     notes: tuple[str, ...] = ()
-    asking: tuple[Chain, Query] | None = field(default=None, eq=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as what JSON can say."""
-        return asdict(self, filter=lambda attribute, _: attribute.name != "asking")
+        """Return all of it as JSON has it."""
+        return asdict(self)
 
     def as_text(self) -> str:
-        """Return all of it in lines for a terminal."""
+        """Return all of it as lines for a terminal."""
         lines: list[str] = []
         about = ""
         for new, text in self._rows():
@@ -162,7 +155,7 @@ class Explanation:
         return "\n".join(lines) + "\n"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
-        """Return what there is to tell, and what each is about."""
+        """Yield what each line is about, and its text."""
         yield "query", _query(self.query, was_read=self.client.let_in and not self.listener.decoy)
         yield "listener", _at(self.listener.line) + f"{_quoted(self.listener.name)}: {self.listener.endpoint}"
         if self.listener.trusted_proxies is not None:
@@ -177,7 +170,7 @@ class Explanation:
             for group, value in each.groups.items():
                 yield "routes", f"{'':<10}{group} = {_quoted(value)}"
         if self.forwarding is not None:
-            where = f"goes to {self.forwarding.endpoint}" if self.forwarding.allowed else "is not passed on"
+            where = f"goes to {self.forwarding.endpoint}" if self.forwarding.allowed else "is not forwarded"
             yield "forwarding", f"{where}: {self.forwarding.why}"
         for link in self.chain or ():
             yield "chain", _at(link.line) + f"{_quoted(link.name)} ({link.type}{', cached' if link.cached else ''})"
@@ -195,20 +188,25 @@ class Explanation:
             yield "note", note
 
 
-def _query(query: Asked, *, was_read: bool) -> str:
+def _query(query: QueryAsked, *, was_read: bool) -> str:
     if not was_read:
         return _quoted(query.line)
     if query.invalid:
-        return f"{_quoted(query.line)} is none: {query.invalid}"
+        return f"{_quoted(query.line)} is not a query: {query.invalid}"
     told = f"for {_quoted(query.user)}" if query.user else "for no user"
     if query.hosts:
         told += " at " + " at ".join(map(_quoted, query.hosts))
     return told + (", verbose (/W)" if query.verbose else "")
 
 
-def _at(line: int | None) -> str:
+def _at(line: Line) -> str:
     return "" if line is None else f"{f'line {line}':<10}"
 
 
 def _quoted(text: str) -> str:
     return f'"{printable(text)}"'
+
+
+def text_of(wire: bytes) -> str:
+    """Return an answer's bytes as lines that end by LF."""
+    return wire.decode().replace("\r\n", "\n")

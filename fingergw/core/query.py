@@ -48,8 +48,8 @@ def take_line(received: bytes, max_query_bytes: int) -> bytes | None:
 
     :param received: everything received on the connection; what follows the first line is ignored.
     :param max_query_bytes: how long a line may be, telnet commands included and its end not.
-    :return: the line without CRLF, a bare LF's too, and without telnet commands (RFC 854).
-    :raises BadQuery: the line is longer than that, whether or not its end has come.
+    :return: the line without its CRLF or bare LF, and without telnet commands (RFC 854). Of a line that is too long,
+        whether or not its end has come, the first ``max_query_bytes + 1`` bytes as they are.
     """
     if _IAC in received:
         match = _TELNET_LINE.match(received[: max_query_bytes + 2])  # a line that ends later is too long
@@ -57,15 +57,14 @@ def take_line(received: bytes, max_query_bytes: int) -> bytes | None:
     else:
         size = received.find(b"\n")
     if size < 0:
-        if len(received) > max_query_bytes + 1:  # one more may be the CR
-            raise BadQuery(f"longer than {max_query_bytes} bytes")
-        return None
+        # one byte more may be the CR
+        return received[: max_query_bytes + 1] if len(received) > max_query_bytes + 1 else None
     line = received[:size]
     if _IAC in line:  # first, as an option may have the number of a CR
         line = _TELNET.sub(_unescape_iac, line)
     kept = line.removesuffix(b"\r")
     if size > max_query_bytes and size - len(line) + len(kept) > max_query_bytes:
-        raise BadQuery(f"longer than {max_query_bytes} bytes")
+        return received[: max_query_bytes + 1]
     return kept
 
 

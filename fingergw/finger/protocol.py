@@ -1,12 +1,10 @@
-"""Bytes to a query, and its answer to bytes, within limits and deadlines (RFC 1288 §2)."""
+"""One connection: bytes to a query line, and an answer to bytes, within limits and deadlines (RFC 1288 §2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -15,9 +13,9 @@ from zope.interface import implementer
 
 from fingergw.core.addresses import client_of
 from fingergw.core.chain import Result
-from fingergw.core.errors import BadQuery
-from fingergw.core.outcome import Answered, Failed
-from fingergw.core.query import parse, take_line
+from fingergw.core.decide import Asked, decide
+from fingergw.core.outcome import Answered
+from fingergw.core.query import take_line
 from fingergw.core.rules import Refusal
 from fingergw.core.text import escape
 from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
@@ -27,8 +25,6 @@ from fingergw.telemetry.meters import RejectReason
 
 _log = Logger()
 
-FORWARDING = "forwarding"
-"""What the log has as the route of a query that is forwarded."""
 _LINGER_BYTES = 65536
 
 # What a connection does: receive the query line; wait for a backend; see the answer on its way.
@@ -52,10 +48,9 @@ class FingerProtocol(Protocol):
     _asked_at = 0.0
     _line = b""
     _route = ""
-    _missing: Refusal = "no_such_user"
     _counted_as: str | None = None
     _is_turned_away = False
-    _work: Deferred[Result] | None = None
+    _work: Deferred[None] | None = None
     _may_send_more = False
     _has_closed = False  # the client, its side
     _handed_over = False  # the answer, to the kernel
@@ -101,7 +96,7 @@ class FingerProtocol(Protocol):
     def _turn_away(self, reason: RejectReason) -> None:
         self._is_turned_away = True  # and takes nobody's place until it is gone
         self.connections.turned_away += 1
-        self._refuse_busy(reason)
+        self._reject(reason)
         self._linger()
 
     def dataReceived(self, data: bytes) -> None:
@@ -112,108 +107,69 @@ class FingerProtocol(Protocol):
                 self._abort()
             return
         received = self._received + data if self._received else data
-        rules = self.rules
+        limits = self.rules.limits
         self._asked_at = now = self.connections.seconds()
-        invalid: BadQuery | None = None
-        try:
-            line = take_line(received, rules.limits.max_query_bytes)
-        except BadQuery as error:
-            line, invalid = received[: rules.limits.max_query_bytes], error
+        line = take_line(received, limits.max_query_bytes)
         if line is None:
             self._received = received
             return
-        self._line = line
+        self._line = line[: limits.max_query_bytes]  # for the log
         # A client that sends in pieces, or has sent more than a line, may have something yet to come.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
-        self.due = now + rules.limits.answer_timeout
+        self.due = now + limits.answer_timeout
         if self._counted_as is not None and not self.listener.may_ask_now(self._counted_as, now):
-            self._refuse_busy("rate")
-        elif rules.decoy_delay is not None:
-            self._deceive(now + rules.decoy_delay)
-        elif invalid is not None:
-            self._refuse_invalid(invalid)
+            self._reject("rate")
+            return
+        local_address = self._local_address() if b"@" in line else ""
+        decision = decide(self.rules, line, self.client, local_address, now)
+        if isinstance(decision, Asked):
+            self._ask(decision)
+        elif decision.at > now:  # a decoy takes its time
+            self._state, self.due = _ANSWERING, decision.at
         else:
-            self._asked(line)
+            if decision.why:
+                self._may_send_more = True
+                _log.debug("{client}: invalid query: {why}", client=self.client, why=decision.why)
+            self._refuse(decision.refusal)
 
-    def _deceive(self, due: float) -> None:
-        """Answer as if nobody were here, whatever is asked, once it is time."""
-        if due <= self._asked_at:
-            self._refuse("no_such_user")
-        else:
-            self._state, self.due = _ANSWERING, due
+    def _local_address(self) -> str:
+        assert self.transport is not None
+        return getattr(self.transport.getHost(), "host", "")
 
-    def _refuse_invalid(self, invalid: BadQuery) -> None:
-        self._may_send_more = True
-        _log.debug("{client}: invalid query: {why}", client=self.client, why=str(invalid))
-        self._refuse("bad_query")
+    def _ask(self, asked: Asked) -> None:
+        self._state, self._route = _ANSWERING, asked.route
+        work = self._work = Deferred.fromCoroutine(self._answer(asked))
+        if not work.called and not self.connections.may_wait(work, self.rules.limits.max_waiting):
+            self._reject("waiting")
+            work.cancel()
 
-    def _asked(self, line: bytes) -> None:
-        """Send a query to the chain that it is for, or refuse it."""
-        rules = self.rules
+    async def _answer(self, asked: Asked) -> None:
+        """Ask a chain, and answer what it says; without a turn of the reactor if that is known at once."""
         try:
-            query = parse(line, rules.case_sensitive, rules.listener, self.client)
-        except BadQuery as error:
-            self._refuse_invalid(error)
-            return
-        if query.hosts:
-            assert self.transport is not None
-            chain = rules.forwarding.find(query, getattr(self.transport.getHost(), "host", ""))
-            if chain is None:
-                self._refuse("forward_denied")
-            else:
-                self._route = FORWARDING
-                self._ask(chain.answer(query))
-            return
-        if not query.user:
-            self._missing = "list_denied"
-        found = rules.router.find(query)
-        if found is None:
-            self._refuse(self._missing)
-            return
-        route, groups = found
-        self._route = route.name
-        self._ask(route.target.answer(query._replace(groups=groups) if groups else query))
+            result = await asked.chain.answer(asked.query)
+            if self._state is _ANSWERING:
+                self._send_result(asked, result)
+        except Exception as error:
+            if isinstance(error, CancelledError) and self._state is not _ANSWERING:
+                return  # nobody waits any more
+            _log.failure("the chain of route {route} failed", route=self._route)
+            if self._state is _ANSWERING:
+                self._refuse("internal_error")
 
-    def _ask(self, asking: Coroutine[Deferred[object], object, Result]) -> None:
-        """Ask a chain. What is known at once is answered here and now, at the cost of a call, not of a Deferred."""
-        self._state = _ANSWERING
-        try:
-            waiting = asking.send(None)
-        except StopIteration as done:
-            self._resulted(done.value)
-        except Exception:
-            self._crashed(Failure())
-        else:
-            self._work = Deferred.fromCoroutine(_go_on(asking, waiting))
-            self._work.addCallback(self._resulted).addErrback(self._crashed)
-            may_wait = self.connections.may_wait(self._work, self.rules.limits.max_waiting)
-            if not may_wait and self._state is _ANSWERING:
-                self._refuse_busy("waiting")
-                self._work.cancel()
-
-    def _resulted(self, result: Result) -> None:
-        """Send what the chain came to; its reasons go to the log alone."""
-        if self._state is not _ANSWERING:
-            return
+    def _send_result(self, asked: Asked, result: Result) -> None:
+        """Send what the chain says; its reasons go to the log alone."""
         for backend, failed in result.failures:
             log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
-        if isinstance(result.outcome, Answered):
-            answer = self.listener.to_wire(result.outcome.text)
-            self._send(answer, "answered", result.backend, result.outcome.cache)
+        outcome = result.outcome
+        if isinstance(outcome, Answered):
+            self._send(self.listener.to_wire(outcome.text), "answered", result.backend, outcome.cache)
         else:
-            self._refuse(
-                "internal_error" if isinstance(result.outcome, Failed) else self._missing, result.outcome.cache
-            )
-
-    def _crashed(self, failure: Failure) -> None:
-        if self._state is _ANSWERING:
-            _log.failure("the chain of route {route} failed", failure, route=self._route)
-            self._refuse("internal_error")
+            self._refuse(asked.refusal(outcome), outcome.cache)
 
     def _refuse(self, refusal: Refusal, cache: str = "") -> None:
         self._send(self.rules.refusals[refusal], refusal, "", cache)
 
-    def _refuse_busy(self, reason: RejectReason) -> None:
+    def _reject(self, reason: RejectReason) -> None:
         self.connections.meter.rejections[reason] += 1
         self._refuse("busy")
 
@@ -328,20 +284,3 @@ class FingerProtocol(Protocol):
     def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
-
-
-def _go_on(
-    asking: Coroutine[Deferred[object], object, Result], waiting: Deferred[object]
-) -> Generator[Deferred[object], object, Result]:
-    """Go on with a coroutine that has been begun, and waits."""
-    while True:
-        try:
-            value = yield waiting
-        except Exception as error:
-            step: Callable[[], Deferred[object]] = partial(asking.throw, error)
-        else:
-            step = partial(asking.send, value)
-        try:
-            waiting = step()
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]

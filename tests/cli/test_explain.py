@@ -25,12 +25,12 @@ import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Static
 from fingergw.cli import main
-from fingergw.cli.asking import ask
-from fingergw.cli.explain import asked_of
-from fingergw.cli.explaining import Explaining
+from fingergw.cli.explain import ask, asked_of, decided
 from fingergw.cli.explanation import Explanation
+from fingergw.cli.reasons import explain
 from fingergw.config import model, tables
 from fingergw.config.tables import Answers, Forwarding, Log, Route
+from fingergw.core.decide import Asked
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
 from fingergw.core.rules import Limits, Rules
@@ -136,17 +136,17 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         (["--from", "::ffff:10.1.2.3", "x"], 1, "client 10.1.2.3 is let in: in 10.0.0.0/8 of allow"),
         (["--listener", "behind", "x"], 1, "who the PROXY header says, if it comes from 192.0.2.1/32\nclient 127."),
         (["--listener", "trap", "status"], 1, "it is a decoy: nobody is ever found there\noutcome no_such_user"),
-        (["a@"], 1, 'query "a@" is none: an empty host name\n'),
-        (["\x1b[2J"], 1, 'query "\\x1b[2J" is none: a control or an invisible character\n'),
-        (["\udcfe"], 1, "is none: not UTF-8\n"),
-        (["x" * 513], 1, "is none: longer than 512 bytes\n"),
+        (["a@"], 1, 'query "a@" is not a query: an empty host name\n'),
+        (["\x1b[2J"], 1, 'query "\\x1b[2J" is not a query: a control or an invisible character\n'),
+        (["\udcfe"], 1, "is not a query: not UTF-8\n"),
+        (["x" * 513], 1, "is not a query: longer than 512 bytes\n"),
         (["@old.example.org."], 0, 'query for no user at "old.example.org."\n'),
         (["a@x@old.example.ORG"], 0, "forwarding goes to tcp:old.example.org:79: [forwarding] allow has the host\n"),
         (["a@old.example.org"], 0, 'chain line 47 "old.example.org" (finger)'),
-        (["a@192.0.2.7"], 0, "note it is not passed on where one of the hosts is the very address that the client"),
+        (["a@192.0.2.7"], 0, "note it is not forwarded if one of the hosts is the very address that the client"),
         (["--listener", "behind", "a@192.0.2.7"], 1, '"192.0.2.7" is this gateway itself\n'),
-        (["a@other"], 1, 'forwarding is not passed on: "other" is not in [forwarding] allow\noutcome forward_denied'),
-        (["a@b@c@d@old.example.org"], 1, "is not passed on: 4 hosts are more than max_hops, 3\n"),
+        (["a@other"], 1, 'forwarding is not forwarded: "other" is not in [forwarding] allow\noutcome forward_denied'),
+        (["a@b@c@d@old.example.org"], 1, "is not forwarded: 4 hosts are more than max_hops, 3\n"),
         (["a@127.1@old.example.org"], 1, '"127.1" is no plain name or address of a host\n'),
         (["a@localhost@old.example.org"], 1, '"localhost" is a loopback\n'),
         (["a@public@old.example.org"], 1, '"public" is this gateway itself\n'),
@@ -351,10 +351,12 @@ def test_explain_never_disagrees_with_the_gateway(
 ) -> None:
     """Whatever the rules and the query: route, outcome and answer are the gateway's own, and each no has its reason."""
     listener = listener_of(configuration, name)
-    explained = Explaining(configuration, listener.rules).explain(line.encode(), client)
+    rules = listener.rules
+    decision = decided(rules, line.encode(), client, "tcp:79")
+    explained = explain(configuration, rules, line.encode(), client, decision)
     assert [each.matches for each in explained.routes[:-1]] == [False] * len(explained.routes[:-1])
-    if explained.asking is not None and explained.forwarding is None:
-        explained = sync(ask(explained, listener.rules, listener.connections.clock))
+    if isinstance(decision, Asked) and explained.forwarding is None:
+        explained = sync(ask(explained, decision, rules, listener.connections.clock))
     answer = told_by_gateway(listener, line.encode(), client)
     if explained.outcome is None:  # passed on, and given up as the client left
         assert listener.connections.meter.outcomes == {("forwarding", "gone"): 1}
@@ -402,24 +404,24 @@ text = "from c"
 class AskTests(GatewayCase):
     """--ask, with backends that say what they are told to."""
 
-    def explain(self, line: bytes = b"x", more: str = "", **says: Any) -> tuple[Explanation, Rules, Gateway]:
+    def explain(self, line: bytes = b"x", more: str = "", **says: Any) -> tuple[Explanation, Asked, Rules, Gateway]:
         """Explain a query at a gateway, some of whose backends say something else."""
         configuration = fingergw.load(self.write("fingergw.toml", CHAIN + more))
         gateway = fingergw.make_service(configuration, reactor)
         assert isinstance(gateway, Gateway)
         rules = gateway.listeners[0].rules
-        explained = Explaining(configuration, rules).explain(line, "127.0.0.1")
-        assert explained.asking is not None
-        chain, query = explained.asking
+        decision = decided(rules, line, "127.0.0.1", "tcp:79")
+        explained = explain(configuration, rules, line, "127.0.0.1", decision)
+        assert isinstance(decision, Asked)
         backends = tuple(
-            (name, FakeBackend(says[name]) if name in says else backend) for name, backend in chain.backends
+            (name, FakeBackend(says[name]) if name in says else backend) for name, backend in decision.chain.backends
         )
-        return evolve(explained, asking=(evolve(chain, backends=backends), query)), rules, gateway
+        return explained, decision._replace(chain=evolve(decision.chain, backends=backends)), rules, gateway
 
     async def asked(self, line: bytes = b"x", **says: Any) -> Explanation:
         """Ask, and return what is told."""
-        explained, rules, _ = self.explain(line, **says)
-        return await ask(explained, rules, reactor)
+        explained, decision, rules, _ = self.explain(line, **says)
+        return await ask(explained, decision, rules, reactor)
 
     async def test_each_backend(self) -> None:
         """Each backend that is asked is told of with its outcome and reason, up to the one that answers."""
@@ -467,9 +469,9 @@ class AskTests(GatewayCase):
 
     async def test_cache(self) -> None:
         """What a cache had is told, and that the gateway's own is not looked into."""
-        explained, rules, gateway = self.explain()
-        first = await ask(explained, rules, reactor)
-        second = await asked_of(explained, rules, gateway, reactor)
+        explained, decision, rules, gateway = self.explain()
+        first = await ask(explained, decision, rules, reactor)
+        second = await asked_of(explained, decision, rules, gateway, reactor)
         assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
         assert any("the gateway's own is not looked into" in note for note in second.notes)
 
@@ -485,8 +487,8 @@ class AskTests(GatewayCase):
 
     async def asked_by_command(self, more: str) -> Explanation:
         """Ask as ``--ask`` does."""
-        explained, rules, gateway = self.explain(more=more)
-        return await asked_of(explained, rules, gateway, reactor)
+        explained, decision, rules, gateway = self.explain(more=more)
+        return await asked_of(explained, decision, rules, gateway, reactor)
 
     async def test_shared_cache_that_is_gone(self) -> None:
         """A Redis that cannot be reached is told of, and the backends answer all the same."""

@@ -40,7 +40,7 @@ def feed(chunks: Iterable[bytes], max_query_bytes: int = MAX) -> Query | Literal
             received += chunk
             line = take_line(received, max_query_bytes)
             if line is not None:
-                return parse(line)
+                return parse(line) if len(line) <= max_query_bytes else "bad"
     except BadQuery:
         return "bad"
     return None

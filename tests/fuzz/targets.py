@@ -55,9 +55,13 @@ def grammar(data: bytes) -> None:
 
 
 def _take_query(received: bytes) -> Query | str | None:
+    line = take_line(received, _MAX_QUERY_BYTES)
+    if line is None:
+        return None
+    if len(line) > _MAX_QUERY_BYTES:
+        return "bad"
     try:
-        line = take_line(received, _MAX_QUERY_BYTES)
-        return None if line is None else parse(line)
+        return parse(line)
     except BadQuery as error:
         return _bad(error)
 

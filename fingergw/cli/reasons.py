@@ -1,0 +1,194 @@
+"""Why the gateway decides as it does about a query. Nobody is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from attrs import evolve
+
+from fingergw.cli.explanation import Client, Explanation, Forwarded, Link, ListenerAsked, QueryAsked, Tried, text_of
+from fingergw.config import model, tables
+from fingergw.config.lines import line_numbers
+from fingergw.core.addresses import Network, parse_address
+from fingergw.core.decide import Asked, Decision
+from fingergw.core.forwarding import Denied, normal_host
+from fingergw.core.query import Query
+from fingergw.core.routing import Mismatch
+from fingergw.core.rules import Rules
+from fingergw.core.text import printable
+
+_MAX_SHOWN = 5  # items of a list
+
+
+def explain(
+    configuration: model.Config, rules: Rules, line: bytes, client: str, decision: Decision | None
+) -> Explanation:
+    """Explain a decision about a query.
+
+    :param configuration: what the rules were made from.
+    :param rules: the listener's.
+    :param line: what the client sends, without its end.
+    :param client: its address as text, ``"unix"`` on a unix socket.
+    :param decision: None if the client may not connect.
+    """
+    lines = line_numbers(configuration.source.text) if configuration.source else {}
+    place, listener = next(each for each in configuration.numbered_listeners() if each[1].name == rules.listener)
+    is_decoy = rules.decoy_delay is not None
+    explained = Explanation(
+        query=QueryAsked(line.decode(errors="backslashreplace")),
+        listener=ListenerAsked(
+            name=listener.name,
+            line=lines.get(("listeners", place)),
+            endpoint=listener.endpoint,
+            decoy=is_decoy,
+            trusted_proxies=None if rules.trusted_proxies is None else tuple(map(str, listener.trusted_proxies)),
+        ),
+        client=Client(client, decision is not None, _admission(rules, listener, client)),
+    )
+    if decision is None:
+        return evolve(explained, outcome="denied")
+    if isinstance(decision, Asked):
+        explained = evolve(explained, route=decision.route)
+    else:
+        answer = text_of(rules.refusals[decision.refusal])
+        explained = evolve(explained, outcome=decision.refusal, answer=answer)
+    query = decision.query
+    if query is None:
+        why = "" if is_decoy or isinstance(decision, Asked) else decision.why
+        return evolve(explained, query=evolve(explained.query, invalid=why))
+    asked = evolve(explained.query, user=query.user, hosts=query.hosts, verbose=query.verbose)
+    go_on = _forwarded if query.hosts else _routed
+    return go_on(evolve(explained, query=asked), configuration, rules, query, lines.get)
+
+
+def local_address(endpoint: str) -> str:
+    """Return the address that an endpoint is bound to; empty for any that the machine has, and for none."""
+    named = re.search(r":interface=((?:\\.|[^:\\])*)", endpoint)
+    address = parse_address(re.sub(r"\\(.)", r"\1", named[1])) if named else None
+    return "" if address is None or address.is_unspecified else str(address)
+
+
+def _admission(rules: Rules, listener: tables.Listener, client: str) -> str:
+    if client == "unix" and rules.trusted_proxies is None:
+        return "it is on this machine, and in no network"
+    if rules.deny is not None and client in rules.deny:
+        return f"in {_network_of(client, listener.deny)} of deny"
+    if listener.allow is None:
+        return "everyone may ask"
+    network = _network_of(client, listener.allow)
+    return "in no network of allow" if network is None else f"in {network} of allow"
+
+
+def _routed(
+    explained: Explanation,
+    configuration: model.Config,
+    rules: Rules,
+    query: Query,
+    line_of: Callable[[tuple[str | int, ...]], int | None],
+) -> Explanation:
+    """Tell why each route matches or does not, up to the first that does."""
+
+    def tried() -> Iterator[Tried]:
+        own = iter(rules.router.routes)
+        for place, settings in configuration.numbered_routes():
+            line = line_of(("routes", place))
+            if settings.listeners is not None and rules.listener not in settings.listeners:
+                why = f"not asked here, only at {_some(settings.listeners)}"
+                yield Tried(settings.name, line, matches=False, why=why)
+            elif (route := next(own)).name == explained.route:
+                yield Tried(settings.name, line, matches=True, why=_match(settings), groups=dict(query.groups))
+                return
+            else:
+                why = _mismatch(settings, query, route.mismatch(query))
+                yield Tried(settings.name, line, matches=False, why=why)
+
+    def link(name: str) -> Link:
+        backend = configuration.backends[name]
+        return Link(name, line_of(("backends", name)), backend.type, cached=backend.cache is not None)
+
+    explained = evolve(explained, routes=tuple(tried()))
+    if not explained.route:
+        return explained
+    settings = next(route for route in configuration.routes if route.name == explained.route)
+    return evolve(explained, chain=tuple(map(link, settings.backends)), fallthrough=settings.fallthrough)
+
+
+def _forwarded(
+    explained: Explanation,
+    configuration: model.Config,
+    rules: Rules,
+    query: Query,
+    line_of: Callable[[tuple[str | int, ...]], int | None],
+) -> Explanation:
+    """Tell why a query with a host is forwarded or not, and where."""
+    settings, host = configuration.forwarding, normal_host(query.hosts[-1])
+    own_address = local_address(explained.listener.endpoint)
+    if not explained.route:
+        if not settings.allow:
+            why = "[forwarding] allow has no host"
+        elif settings.listeners is not None and rules.listener not in settings.listeners:
+            why = f"not from here, only from {_some(settings.listeners)}"
+        else:
+            denied = rules.forwarding.denied(query, own_address)
+            why = "" if denied is None else _denied(settings, query, denied)
+        return evolve(explained, forwarding=Forwarded(host, allowed=False, why=why))
+    key, endpoint = next(each for each in settings.allow.items() if normal_host(each[0]) == host)
+    notes: tuple[str, ...] = ()
+    if not own_address and any(parse_address(each.strip("[]")) for each in query.hosts):
+        notes = ("it is not forwarded if one of the hosts is the very address that the client has connected to",)
+    return evolve(
+        explained,
+        forwarding=Forwarded(host, allowed=True, why="[forwarding] allow has the host", endpoint=endpoint),
+        chain=(Link(host, line_of(("forwarding", "allow", key)), "finger", cached=False),),
+        notes=notes,
+    )
+
+
+def _network_of(client: str, networks: Iterable[Network]) -> Network | None:
+    address = parse_address(client)
+    return next((network for network in networks if address is not None and address in network), None)
+
+
+def _some(items: Iterable[object]) -> str:
+    shown = [f'"{printable(each)}"' if isinstance(each, str) else str(each) for each in items]
+    more = len(shown) - _MAX_SHOWN
+    return ", ".join(shown[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _match(route: tables.Route) -> str:
+    if route.index:
+        return "the query is empty"
+    if route.user is not None:
+        return f'user is "{route.user}"'
+    if route.users is not None:
+        return "user is one of users"
+    return f'user matches the pattern "{route.pattern}"' if route.pattern else f'user matches the regex "{route.regex}"'
+
+
+def _mismatch(route: tables.Route, query: Query, mismatch: Mismatch | None) -> str:
+    if mismatch == "client":
+        return f"{_match(route)}, but not for {query.client}, only for clients in {_some(route.clients or ())}"
+    if route.index:
+        return "only for the empty query"
+    if not query.user:
+        return "not for the empty query"
+    if route.user is not None:
+        return f'user is not "{route.user}"'
+    if route.users is not None:
+        return f"user is none of {_some(route.users)}"
+    kind, text = ("pattern", route.pattern) if route.pattern is not None else ("regex", route.regex)
+    return f'user does not match the {kind} "{text}"'
+
+
+def _denied(settings: tables.Forwarding, query: Query, denied: Denied) -> str:
+    if denied.why == "client":
+        return f"not for {query.client}, only for clients in {_some(settings.clients or ())}"
+    if denied.why == "hops":
+        return f"{len(query.hosts)} hosts are more than max_hops, {settings.max_hops}"
+    host = printable(denied.host)
+    if denied.why == "target":
+        return f'"{host}" is not in [forwarding] allow'
+    if denied.why == "own":
+        return f'"{host}" is this gateway itself'
+    return f'"{host}" is a loopback' if denied.why == "loopback" else f'"{host}" is no plain name or address of a host'

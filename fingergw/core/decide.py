@@ -1,0 +1,84 @@
+"""What is to be done about a query line: say no, or ask a chain of backends."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, TypeAlias
+
+from fingergw.core.chain import Chain
+from fingergw.core.errors import BadQuery
+from fingergw.core.outcome import Failed, Missing
+from fingergw.core.query import Query, parse
+from fingergw.core.rules import Refusal, Rules
+
+FORWARDING: Final = "forwarding"
+"""What logs and metrics have as the route of a query that is forwarded."""
+
+
+class Refused(NamedTuple):
+    """Nobody is asked.
+
+    :param refusal: what the client is told.
+    :param at: when it is told, on the clock that ``decide`` was given.
+    :param why: what is wrong with the line; empty if it is a query.
+    :param query: the query; None if the line was not read, or is none.
+    """
+
+    refusal: Refusal
+    at: float
+    why: str = ""
+    query: Query | None = None
+
+
+class Asked(NamedTuple):
+    """A chain is asked.
+
+    :param route: the route's name, or ``"forwarding"``.
+    :param missing: what the client is told if no backend knows the name.
+    """
+
+    query: Query
+    route: str
+    chain: Chain
+    missing: Refusal
+
+    def refusal(self, outcome: Missing | Failed) -> Refusal:
+        """Return what the client is told when the chain has no answer."""
+        return "internal_error" if isinstance(outcome, Failed) else self.missing
+
+
+Decision: TypeAlias = Refused | Asked
+
+
+def decide(rules: Rules, line: bytes, client: str, local_address: str, now: float) -> Decision:
+    """Decide what to do about a query line. Nothing is counted, and no decision holds for another query.
+
+    :param rules: the listener's.
+    :param line: as :func:`fingergw.core.query.take_line` returns it.
+    :param client: the client's address in its usual text form, ``"unix"`` for a unix socket. It may connect.
+    :param local_address: the address that the client connected to, as text. It matters only for queries with hosts;
+        may be empty.
+    :param now: the time in seconds, on any clock.
+    """
+    if rules.decoy_delay is not None:
+        return Refused("no_such_user", now + rules.decoy_delay)
+    try:
+        query = _read(rules, line, client)
+    except BadQuery as error:
+        return Refused("bad_query", now, str(error))
+    if query.hosts:
+        chain = rules.forwarding.find(query, local_address)
+        if chain is None:
+            return Refused("forward_denied", now, query=query)
+        return Asked(query, FORWARDING, chain, "no_such_user")
+    missing: Refusal = "no_such_user" if query.user else "list_denied"
+    found = rules.router.find(query)
+    if found is None:
+        return Refused(missing, now, query=query)
+    route, groups = found
+    return Asked(query._replace(groups=groups) if groups else query, route.name, route.target, missing)
+
+
+def _read(rules: Rules, line: bytes, client: str) -> Query:
+    if len(line) > rules.limits.max_query_bytes:
+        raise BadQuery(f"longer than {rules.limits.max_query_bytes} bytes")
+    return parse(line, rules.case_sensitive, rules.listener, client)

@@ -1,0 +1,120 @@
+"""What is to be done about a query line."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from fingergw.core.addresses import Networks
+from fingergw.core.chain import Chain
+from fingergw.core.decide import Asked, Refused, decide
+from fingergw.core.forwarding import Forwarding
+from fingergw.core.outcome import Failed, Missing
+from fingergw.core.patterns import regex
+from fingergw.core.query import Query
+from fingergw.core.routing import Route, Router
+from fingergw.core.rules import Limits, Rules
+from fingergw.core.setting_types import Bytes
+from tests.support.listener import make_listener
+
+NAMED, TEAM, ELSEWHERE = Chain(()), Chain(()), Chain(())
+INSIDE = ip_network("10.0.0.0/8")
+ROUTES = [
+    Route("status", NAMED, users=("status",)),
+    Route("inside", NAMED, users=("inside",), clients=Networks([INSIDE])),
+    Route("team", TEAM, match=regex("(?P<team>[a-z]+)-oncall", case_sensitive=False)),
+]
+CLIENT = "192.0.2.1"
+
+
+def rules(**changes: Any) -> Rules:
+    """Return a listener's rules, with three routes and a host that queries are forwarded to."""
+    made = evolve(
+        make_listener().rules,
+        router=Router(ROUTES),
+        forwarding=Forwarding({"old.example.org": ELSEWHERE}, frozenset({"own.example.org"}), 1),
+    )
+    return evolve(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal", "why"),
+    [
+        (b"nobody", "no_such_user", ""),
+        (b"inside", "no_such_user", ""),
+        (b"", "list_denied", ""),
+        (b"/W", "list_denied", ""),
+        (b"x@new.example.org", "forward_denied", ""),
+        (b"x@old.example.org@old.example.org", "forward_denied", ""),
+        (b"x@", "bad_query", "an empty host name"),
+        (b"\xff", "bad_query", "not UTF-8"),
+        (b"\x1b", "bad_query", "a control or an invisible character"),
+        (b"n" * 513, "bad_query", "longer than 512 bytes"),
+    ],
+)
+def test_refused(line: bytes, refusal: str, why: str) -> None:
+    """What no chain is for is refused at once, and what is no query says why."""
+    decision = decide(rules(), line, CLIENT, "", 5.0)
+    assert isinstance(decision, Refused)
+    assert (decision.refusal, decision.at, decision.why) == (refusal, 5.0, why)
+    assert (decision.query is None) == bool(why)
+
+
+def test_asked() -> None:
+    """A name goes to the chain of its route, with the listener, the client and the groups of the route's regex."""
+    decision = decide(rules(), b"/W Web-OnCall", CLIENT, "", 0.0)
+    query = Query("web-oncall", verbose=True, listener="l", client=CLIENT, groups={"team": "web"})
+    assert decision == Asked(query, "team", TEAM, "no_such_user")
+
+
+def test_for_a_client() -> None:
+    """The same line may come to something else for another client."""
+    decision = decide(rules(), b"inside", "10.1.1.1", "", 0.0)
+    assert isinstance(decision, Asked)
+    assert decision.route == "inside"
+
+
+def test_forwarded() -> None:
+    """A query with a host goes to the chain of that host."""
+    decision = decide(rules(), b"x@Old.example.org", CLIENT, "", 0.0)
+    assert isinstance(decision, Asked)
+    assert (decision.route, decision.query.hosts) == ("forwarding", ("old.example.org",))
+    assert decision.chain is ELSEWHERE
+
+
+def test_own_address() -> None:
+    """A query is not forwarded to the address that the client connected to."""
+    own = rules(forwarding=Forwarding({"192.0.2.9": ELSEWHERE}, frozenset(), 1))
+    assert isinstance(decide(own, b"x@192.0.2.9", CLIENT, "", 0.0), Asked)
+    assert isinstance(decide(own, b"x@192.0.2.9", CLIENT, "192.0.2.9", 0.0), Refused)
+
+
+@pytest.mark.parametrize("line", [b"status", b"", b"\xff", b"x@old.example.org", b"n" * 513])
+def test_decoy(line: bytes) -> None:
+    """A decoy knows nobody, whatever is asked, after its delay."""
+    assert decide(rules(decoy_delay=2.5), line, CLIENT, "", 5.0) == Refused("no_such_user", 7.5)
+
+
+def test_case() -> None:
+    """Names are compared as the rules say."""
+    assert isinstance(decide(rules(case_sensitive=True), b"STATUS", CLIENT, "", 0.0), Refused)
+    assert isinstance(decide(rules(), b"STATUS", CLIENT, "", 0.0), Asked)
+
+
+def test_max_query_bytes() -> None:
+    """The listener's own limit holds."""
+    short = rules(limits=Limits(max_query_bytes=Bytes(5)))
+    assert isinstance(decide(short, b"status", CLIENT, "", 0.0), Refused)
+
+
+def test_end_of_a_chain() -> None:
+    """A chain without an answer ends in an internal error if a backend failed, else in what was decided before."""
+    by_name = decide(rules(), b"status", CLIENT, "", 0.0)
+    empty = decide(rules(router=Router([Route("index", NAMED, index=True)])), b"", CLIENT, "", 0.0)
+    assert isinstance(by_name, Asked)
+    assert isinstance(empty, Asked)
+    assert (by_name.refusal(Missing()), empty.refusal(Missing())) == ("no_such_user", "list_denied")
+    assert by_name.refusal(Failed("down")) == empty.refusal(Failed("down")) == "internal_error"
