@@ -181,7 +181,7 @@ class Explanation:
             cache = f", cache: {step.cache}" if step.cache else ""
             yield "asked", f"{_quoted(step.backend)} {step.outcome} in {step.milliseconds:.1f} ms{cache}{why}"
         if self.outcome is not None:
-            yield "outcome", self.outcome + (": closed on without a word" if self.outcome == "denied" else "")
+            yield "outcome", self.outcome + (": closed without an answer" if self.outcome == "denied" else "")
         if self.answer is not None:
             yield "answer", self.answer.removesuffix("\n")
         for note in self.notes:

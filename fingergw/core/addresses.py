@@ -13,18 +13,18 @@ from attrs import define
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 
-# IPv6 addresses that end with an IPv4 one, beside the mapped: compatible (RFC 4291 §2.5.5.1), translated (RFC 2765
-# §2.1, RFC 6052 §2.1)
+# IPv6 addresses that end with an IPv4 address, besides mapped ones: compatible (RFC 4291 §2.5.5.1), translated (RFC
+# 2765 §2.1, RFC 6052 §2.1)
 _ENDS_WITH_IPV4 = tuple(IPv6Network(prefix) for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
-# A network's own translation prefixes (RFC 8215), and where what is left of an address can have the IPv4 one (RFC 6052
-# §2.2): bits 64 to 71 are left out.
+# A network's own translation prefixes (RFC 8215). The IPv4 address may be at several places after the prefix; bits
+# 64 to 71 are skipped (RFC 6052 §2.2).
 _OWN_TRANSLATION = IPv6Network("64:ff9b:1::/48")
 _ISATAP = {0x0000_5EFE, 0x0200_5EFE}
 
 
 @lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
-    """Return the address that a text is, without its zone, one mapped into IPv6 as IPv4; None for no address."""
+    """Parse an address, without its zone. One mapped into IPv6 becomes IPv4. Return None if the text is no address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -34,10 +34,10 @@ def parse_address(text: str) -> Address | None:
 
 @lru_cache(maxsize=1024)
 def destinations(text: str) -> frozenset[Address]:
-    """Return where packets to an address may go: to it, and to the IPv4 addresses that an IPv6 one may stand for.
+    """Return where packets to an address may go: there, and to the IPv4 addresses that are embedded in an IPv6 address.
 
-    :param text: the address; brackets may be around it.
-    :return: empty for no address.
+    :param text: the address, with or without brackets.
+    :return: empty if the text is no address.
     """
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
@@ -50,7 +50,7 @@ def destinations(text: str) -> frozenset[Address]:
 
 
 def _embedded(address: IPv6Address) -> set[int]:
-    """Return the IPv4 addresses that an IPv6 one may stand for, as numbers."""
+    """Return the IPv4 addresses that may be embedded in an IPv6 address, as numbers."""
     number = int(address)
     last = number & 0xFFFF_FFFF
     found = set()
@@ -63,12 +63,12 @@ def _embedded(address: IPv6Address) -> set[int]:
     if address in _OWN_TRANSLATION:
         rest = (number >> 64 & 0xFFFF) << 56 | number & (1 << 56) - 1
         candidates = {last, *(rest >> places & 0xFFFF_FFFF for places in (40, 32, 24))}
-        found |= candidates - {0} or {0}  # most of an address is 0 where it has a prefix of another length
+        found |= candidates - {0} or {0}  # at the other prefix lengths mostly zeros are read
     return found
 
 
 def is_here(addresses: Iterable[Address]) -> bool:
-    """Tell whether one of some addresses is this machine on any machine: a loopback, or no address in particular."""
+    """Tell whether any of the addresses means the local machine: a loopback or the unspecified address."""
     return any(address.is_loopback or address.is_unspecified for address in addresses)
 
 
@@ -77,7 +77,7 @@ def client_of(address: str) -> str | None:
     """Return what counts as one client: an IPv4 address, or the /64 that an IPv6 address is in.
 
     :param address: as text; an IPv4 address mapped into IPv6 counts as IPv4.
-    :return: None for what is no address, as a client on a unix socket.
+    :return: None if it is no address, as for a client on a unix socket.
     """
     parsed = parse_address(address)
     if isinstance(parsed, IPv6Address):
@@ -87,7 +87,7 @@ def client_of(address: str) -> str | None:
 
 @define(init=False, eq=False)
 class Networks:
-    """Some networks; to look for a client in thousands takes no longer than in a few.
+    """A set of networks. Looking up a client is a binary search, so thousands of networks are no slower than a few.
 
     :param networks: of either family, in any order; they may overlap.
     """
@@ -109,8 +109,8 @@ class Networks:
     def __contains__(self, client: str) -> bool:
         """Tell whether a client is in one of them.
 
-        :param client: its address as text; an IPv4 address mapped into IPv6 counts as IPv4. What is no
-            address, as a client on a unix socket, is in no network.
+        :param client: its address as text; an IPv4 address mapped into IPv6 counts as IPv4. Anything that is no
+            address, such as a client on a unix socket, is in no network.
         """
         address = parse_address(client)
         if address is None:

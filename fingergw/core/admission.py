@@ -7,27 +7,27 @@ from attrs import define, field
 from fingergw.core.setting_types import Count, Seconds
 from fingergw.core.settings import setting, settings
 
-# Whoever has more addresses than this at work at once could ask more often than a full table lets him anyway.
+# A client with more addresses than this could exceed the rate whatever the table's size.
 _MAX_CLIENTS = 16384
 
 
 @settings
 class Rate:
-    """So many queries in so many seconds, and so many at once."""
+    """A number of queries within a number of seconds, and a number at once."""
 
     queries: Count = setting("How many queries a client may send within per.")
-    per: Seconds = setting("So many seconds.")
+    per: Seconds = setting("The period, in seconds.")
     burst: Count = setting("How many it may send at once.")
 
 
 @define(eq=False)
 class RateLimit:
-    """Tell who asks too often: the generic cell rate algorithm (ITU-T I.371) over a table that cannot grow.
+    """Limit how often each client may ask: the generic cell rate algorithm (ITU-T I.371) over a bounded table.
 
-    The table has the time by which each client will have paid for its queries, at one every ``per / queries`` seconds,
-    those who asked least recently first. These are forgotten where there are too many.
+    A query costs ``per / queries`` seconds. The table has the time at which each client's queries will be paid for. The
+    client that asked least recently comes first, and is dropped first when the table is full.
 
-    :param max_clients: how many the table has at the most.
+    :param max_clients: the most clients that the table holds.
     """
 
     rate: Rate
@@ -35,15 +35,15 @@ class RateLimit:
     _paid_at: dict[str, float] = field(init=False, factory=dict)
 
     def allows(self, client: str, now: float) -> bool:
-        """Note a query, unless it comes too soon.
+        """Count a query, and tell whether it is allowed.
 
         :param client: as :func:`fingergw.core.addresses.client_of` returns it.
         :param now: in seconds, on a clock that is never set back.
         """
         table, interval = self._paid_at, self.rate.per / self.rate.queries
-        # no later than a full burst takes: should the clock be set back all the same, nobody waits for it to catch up
+        # at most a full burst ahead: if the clock is set back after all, nobody waits for it to catch up
         paid_at = min(max(table.pop(client, now), now), now + interval * self.rate.burst)
-        # a hair's breadth for the rounding of times that lie just an interval apart
+        # a little slack, as times that are exactly an interval apart are rounded
         is_allowed = paid_at - now <= interval * (self.rate.burst - 1 + 1e-6)
         table[client] = paid_at + interval if is_allowed else paid_at
         if len(table) > self.max_clients:
@@ -63,7 +63,8 @@ class ConnectionCounts:
     def enter(self, client: str, max_each: int) -> bool:
         """Count a connection, unless its client has too many.
 
-        :param max_each: how many one may have.
+        :param max_each: the most connections of one client.
+        :return: whether it was counted.
         """
         count = self._counts.get(client, 0)
         if count >= max_each:

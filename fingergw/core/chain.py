@@ -11,11 +11,11 @@ from fingergw.core.query import Query
 
 
 class Result(NamedTuple):
-    """What a chain came to.
+    """The result of asking a chain.
 
-    :param outcome: the answer; or else Failed if any backend failed, and Missing if none did.
+    :param outcome: the answer; without one, Failed if any backend failed, else Missing.
     :param backend: the name of the backend that answered; empty if none did.
-    :param failures: each backend that failed on the way, and how.
+    :param failures: the name of each backend that failed, and how.
     """
 
     outcome: Outcome
@@ -28,8 +28,8 @@ class Chain:
     """Backends in order, compiled once at start.
 
     :param backends: their names and the backends.
-    :param fallthrough: the kinds of outcome after which the next one is tried.
-    :param cancelled: what is raised in a backend when nobody waits for the answer any more. It ends the chain.
+    :param fallthrough: the kinds of outcome after which the next backend is asked.
+    :param cancelled: the exceptions that cancel a backend. They end the chain.
     """
 
     backends: tuple[tuple[str, Backend], ...]
@@ -39,7 +39,7 @@ class Chain:
     async def answer(self, query: Query) -> Result:
         """Ask the backends in order.
 
-        :return: the result. A backend that raises something unforeseen has Failed.
+        :return: the result. A backend that raises has Failed.
         """
         failures: tuple[tuple[str, Failed], ...] = ()
         outcome: Outcome = Missing()

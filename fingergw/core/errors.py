@@ -1,4 +1,4 @@
-"""Everything fingergw raises on purpose; each docstring tells the operator what to mend."""
+"""The exceptions of fingergw; each docstring tells the operator what to do."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 
 class FingergwError(Exception):
-    """Something is wrong that the message explains."""
+    """Something is wrong; the message says what."""
 
 
 class ConfigError(FingergwError):
-    """Mend each line that is listed, then run ``fingergw check`` again.
+    """Correct each mistake that is listed, then run ``fingergw check`` again.
 
-    :param problems: one line a mistake, each ``file:line: key path: what was expected``; or a mistake by itself.
+    :param problems: a line for each mistake, ``file:line: key path: what was expected``; or a single mistake.
     """
 
     def __init__(self, problems: Sequence[str] | str) -> None:
@@ -22,11 +22,11 @@ class ConfigError(FingergwError):
 
 
 class ListenError(FingergwError):
-    """Free the address (or stop the other server that has it), or change the listener's endpoint."""
+    """Free the address (stop the server that has it), or change the listener's endpoint."""
 
 
 class PrivilegeError(FingergwError):
-    """Name an ordinary user in ``[process]``, or start as a user that may do what is asked for."""
+    """Name an ordinary user in ``[process]``, or start as a user with the rights that are needed."""
 
 
 class BadQuery(FingergwError):
@@ -34,4 +34,4 @@ class BadQuery(FingergwError):
 
 
 class BadProxyHeader(FingergwError):
-    """Let only proxies that send a PROXY header reach the listener; the message goes to the log."""
+    """Allow only proxies that send a PROXY header to connect to the listener; the message goes to the log."""

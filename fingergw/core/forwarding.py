@@ -1,4 +1,4 @@
-"""Queries with a host chain, and whom they may be passed on to (RFC 1288 §2.4, §3.2.1)."""
+"""Queries with a host chain, and the hosts that they may be forwarded to (RFC 1288 §2.4, §3.2.1)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fingergw.core.query import Query
 T = TypeVar("T")
 
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*(?P<last>[a-z0-9_-]+)")
-# inet_aton(3) takes the likes of 127.1, 0x7f000001 and 2130706433 for addresses, and many programs ask it
+# many programs use inet_aton(3), which accepts 127.1, 0x7f000001 and 2130706433 as addresses
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# localhost (RFC 6761 §6.3), and what hosts files name the loopback beside
+# localhost (RFC 6761 §6.3), and other names of the loopback in hosts files
 _LOOPBACK_NAMES = frozenset(
     {"localhost", "localhost4", "localhost6", "localdomain", "localdomain4", "localdomain6"}
     | {"ip6-localhost", "ip6-loopback", "loopback"}
@@ -24,17 +24,18 @@ _LOOPBACK_NAMES = frozenset(
 
 
 def normal_host(host: str) -> str:
-    """Return a host as it is compared: without case, and without the dot that may end a whole name."""
+    """Return a host in the form that is compared: in lower case, without the final dot of an absolute name."""
     return host.lower().removesuffix(".")
 
 
 @frozen
 class Denied:
-    """Why a query is not passed on.
+    """Why a query is not forwarded.
 
-    :param why: its client's queries are not; there are too many hosts, or none; nothing is passed on to the last one;
-        or one is this gateway itself, a loopback, or no plain name or address.
-    :param host: the host that it is about; empty where it is about none.
+    :param why: ``client``: not for this client; ``hops``: too many hosts, or none; ``target``: the last host is not
+        among the targets; ``own``, ``loopback``, ``not plain``: a host is this gateway, a loopback, or neither a plain
+        name nor an address.
+    :param host: the host in question; empty for ``client`` and ``hops``.
     """
 
     why: Literal["client", "hops", "target", "own", "loopback", "not plain"]
@@ -43,12 +44,12 @@ class Denied:
 
 @frozen
 class Forwarding(Generic[T]):
-    """Whom queries may be passed on to, and nobody else.
+    """The hosts that queries may be forwarded to, and no others.
 
-    :param targets: hosts as clients ask for them, and what such a query is sent to.
-    :param own_names: names and addresses of this gateway, to which nothing is passed on, by no detour either.
-    :param max_hops: how many hosts a query may have.
-    :param clients: whose queries are passed on; None for everyone's.
+    :param targets: each host as clients name it, and where a query for it goes.
+    :param own_names: names and addresses of this gateway. A query with one of them anywhere is not forwarded.
+    :param max_hops: the most hosts that a query may have.
+    :param clients: the clients whose queries are forwarded; None for all.
     """
 
     targets: Mapping[str, T]
@@ -72,19 +73,17 @@ class Forwarding(Generic[T]):
         return frozenset[Address]().union(*(destinations(name) for name in self._own_names))
 
     def find(self, query: Query, own_address: str) -> T | None:
-        """Return whom a query of its client's is passed on to.
+        """Return where a query is forwarded to.
 
-        :param own_address: the address at which the query came in; empty or any other text where there is none.
-        :return: the target of the last host; None if nobody may have it: the last
-            host is not among them, there are too many, or one is not a plain name or address, or is this gateway or a
-            loopback. A client is not told which of these.
+        :param own_address: the address that the client connected to; empty or any other text if there is none.
+        :return: the target of the last host; None if the query is not forwarded. A client is not told why.
         """
         return None if self.denied(query, own_address) else self._targets[normal_host(query.hosts[-1])]
 
     def denied(self, query: Query, own_address: str) -> Denied | None:
-        """Tell why a query is not passed on; None if it is.
+        """Tell why a query is not forwarded; None if it is.
 
-        :param own_address: likewise :meth:`find`.
+        :param own_address: as for :meth:`find`.
         """
         if self.clients is not None and query.client not in self.clients:
             return Denied("client")
@@ -97,8 +96,8 @@ class Forwarding(Generic[T]):
         return next((denied for host in hosts if (denied := self._refused(host, own))), None)
 
     def _refused(self, host: str, own: frozenset[Address]) -> Denied | None:
-        """Tell why a host is refused that leads, or could lead, back to where it was asked, or is not plainly other."""
-        if "%" in host:  # a zone means nothing elsewhere
+        """Tell why a host is refused: it is, or could be, this machine or gateway. Return None for any other host."""
+        if "%" in host:  # a zone means nothing on another machine
             return Denied("not plain", host)
         if addresses := destinations(host):
             if is_here(addresses):

@@ -14,7 +14,7 @@ _V1_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED_BYTES = 16
-_V2_MAX_BYTES = 4096  # of addresses and TLVs; the specification's "several hundred" many times over
+_V2_MAX_BYTES = 4096  # of addresses and TLVs; the specification speaks of several hundred
 _V2_LOCAL, _V2_PROXY = 0x20, 0x21
 _V2_FAMILIES = frozenset(range(4))  # unspecified, IPv4, IPv6, unix
 _V2_ADDRESS: dict[int, tuple[type[IPv4Address | IPv6Address], int, int]] = {
@@ -24,12 +24,12 @@ _V2_ADDRESS: dict[int, tuple[type[IPv4Address | IPv6Address], int, int]] = {
 
 
 def take_header(received: bytes) -> tuple[str | None, bytes] | None:
-    """Return whom a proxy speaks for, once its header is whole.
+    """Return the client that a proxy names, once its header is complete.
 
     :param received: everything received on the connection.
-    :return: None while the header is incomplete. Then the client's address as text, an IPv4 address that is mapped
-        into IPv6 as IPv4, and what follows the header. The address is None where the proxy speaks for itself, as in a
-        health check, or does not know: the connection's own address counts then.
+    :return: None while the header is incomplete; then the client's address as text, and what follows the header. An
+        IPv4 address mapped into IPv6 is returned as IPv4. The address is None if the proxy names no client, as in a
+        health check: the connection's own address counts then.
     :raises BadProxyHeader: it is not a PROXY protocol header, of version 1 (§2.1) or 2 (§2.2), for a TCP connection.
     """
     if received.startswith(_V2_SIGNATURE[: len(received)]):
@@ -43,7 +43,7 @@ def _take_v1(received: bytes) -> tuple[str | None, bytes] | None:
     size = received.find(b"\r\n", 0, _V1_MAX_BYTES)
     line = received if size < 0 else received[:size]
     if b"\n" in line or (size < 0 and len(received) >= _V1_MAX_BYTES):
-        raise BadProxyHeader("version 1: no CRLF at the end of its line")
+        raise BadProxyHeader("version 1: its line does not end by CRLF")
     if size < 0:
         return None
     rest = received[size + 2 :]
@@ -51,14 +51,14 @@ def _take_v1(received: bytes) -> tuple[str | None, bytes] | None:
     if protocol == b"UNKNOWN":
         return None, rest
     address = _V1_ADDRESS.get(protocol)
-    if address is None or len(words) != 4 or b"%" in line:  # what follows a % could be any text
+    if address is None or len(words) != 4 or b"%" in line:  # a zone could be any text
         raise BadProxyHeader("version 1: not TCP4, TCP6 or UNKNOWN with two addresses and two ports")
     try:
         source, _ = address(words[0].decode("ascii")), address(words[1].decode("ascii"))
     except ValueError:
-        raise BadProxyHeader("version 1: no address of that protocol") from None
+        raise BadProxyHeader("version 1: an address is not of its protocol") from None
     if not all(_V1_PORT.fullmatch(port) and int(port) < 65536 for port in words[2:]):
-        raise BadProxyHeader("version 1: no port")
+        raise BadProxyHeader("version 1: a port is not a number up to 65535")
     return _text(source), rest
 
 
@@ -78,8 +78,8 @@ def _take_v2(received: bytes) -> tuple[str | None, bytes] | None:
         return None, rest
     transport = family & 0x0F
     if family >> 4 not in _V2_FAMILIES or transport > 1:
-        raise BadProxyHeader("version 2: not a stream of a family that there is")
-    if family not in _V2_ADDRESS:  # unspecified, or a unix socket of the proxy's
+        raise BadProxyHeader("version 2: not a stream, or an unknown address family")
+    if family not in _V2_ADDRESS:  # unspecified, or the proxy's unix socket
         return None, rest
     address, width, needed = _V2_ADDRESS[family]
     if size < needed:

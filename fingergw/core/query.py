@@ -13,7 +13,7 @@ _NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 
 class Query(NamedTuple):
-    """What one client asked. One is made for each query, which a named tuple makes cheap.
+    """What one client asked. A named tuple is cheap to make, and every query makes one.
 
     :param user: {U}, the name; empty for {C}. Lower case unless names are case-sensitive.
     :param hosts: {H}, the host chain in the order written; ``a@h1@h2`` has ``("h1", "h2")``.
@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
     @property
     def placeholders(self) -> dict[str, str]:
-        """The values that a backend may put in place of ``{name}``."""
+        """The values of the placeholders, such as ``{user}``, by name."""
         return {**self.groups, "user": self.user}
 
 
@@ -80,8 +80,8 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
 
     :param line: as :func:`take_line` returns it.
     :param case_sensitive: keep the name's case.
-    :param listener: where it was asked.
-    :param client: who asked.
+    :param listener: the name of the listener that was asked.
+    :param client: the client's address.
     :raises BadQuery: it is not UTF-8, holds a control or another invisible character, or names an empty host.
     """
     try:
@@ -109,9 +109,8 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
 
 
 def fold_case(name: str) -> str:
-    """Return a name in lower case, as queries have it where case does not count.
+    """Return a name in lower case, as queries have it unless names are case-sensitive.
 
-    The long s is an s in upper case, and so to a regex without regard to case: it is made one here too, so that what
-    matches letters of ASCII gets these alone.
+    The long s (U+017F) becomes an s: its upper case is S, so a regex that ignores case would take it for an s.
     """
     return name.lower().replace("\u017f", "s")

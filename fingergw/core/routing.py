@@ -1,4 +1,4 @@
-"""Routes and the first of them that matches a query."""
+"""Routes, and the first that matches a query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fingergw.core.query import Query
 
 T = TypeVar("T")
 Mismatch: TypeAlias = Literal["name", "client"]
-"""Why a route does not match: it is for other names, or not for this client."""
+"""Why a route does not match: the name, or the client."""
 _NO_GROUPS: dict[str, str] = {}
 
 
@@ -24,10 +24,10 @@ class Route(Generic[T]):
 
     :param name: its label in logs and metrics.
     :param target: what a matching query is sent to.
-    :param users: exact names, as queries have them.
-    :param match: a pattern's matcher.
+    :param users: exact names, folded as queries have them.
+    :param match: matches names against a pattern or regex.
     :param index: whether it matches the empty query.
-    :param clients: the networks it is for; None for every client.
+    :param clients: the networks of the clients that may use it; None for all.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Route(Generic[T]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that it matches as they are; the empty one for the empty query."""
+        """The exact names that it matches; an empty name stands for the empty query."""
         return ("",) if self.index else self.users
 
     def is_for(self, client: str) -> bool:
@@ -47,7 +47,7 @@ class Route(Generic[T]):
         return self.clients is None or client in self.clients
 
     def mismatch(self, query: Query) -> Mismatch | None:
-        """Tell why a query is none for this route, for who wants to know; None if :meth:`Router.find` may find it."""
+        """Tell why a query does not match; None if it does. Only ``explain`` needs to know."""
         matches = query.user and self.match is not None and self.match(query.user) is not None
         if not matches and query.user not in self.names:
             return "name"
@@ -56,9 +56,9 @@ class Route(Generic[T]):
 
 @frozen
 class Router(Generic[T]):
-    """One listener's routes in file order, exact names looked up in a dictionary.
+    """One listener's routes in file order. Exact names are looked up in a dictionary.
 
-    :param routes: only those that hold for the listener.
+    :param routes: those of this listener alone.
     """
 
     routes: Sequence[Route[T]]
@@ -85,10 +85,10 @@ class Router(Generic[T]):
 
     @_closed.default
     def _find_closed(self) -> Callable[[str], frozenset[int]]:
-        """Return what tells the places of the routes that are not for a client.
+        """Return a function from a client to the places of the routes that it may not use.
 
-        It is asked before the name is looked at, and of all routes, so that the time that a refusal takes tells
-        nothing of which names there are.
+        It is called before the name is looked up, and covers all routes, so that the time that a refusal takes does
+        not reveal which names exist.
         """
         restricted = [(place, route) for place, route in enumerate(self.routes) if route.clients is not None]
         if not restricted:
@@ -103,7 +103,7 @@ class Router(Generic[T]):
         exact = self._places.get(query.user, ())
         if exact and exact[0] < self._first_pattern and exact[0] not in closed:
             return self.routes[exact[0]], _NO_GROUPS
-        # patterns are tried only up to the exact route that would win
+        # patterns are tried only as far as the exact route that would win
         patterns = self._patterns if query.user else ()
         start = 0
         for place in (*exact, len(self.routes)):

@@ -16,7 +16,7 @@ from fingergw.core.setting_types import Bytes, Count, Seconds
 from fingergw.core.settings import setting, settings
 
 Refusal: TypeAlias = Literal["no_such_user", "internal_error", "list_denied", "forward_denied", "busy", "bad_query"]
-"""What a client is told in the place of an answer, by its name in ``[answers]``."""
+"""What a client is told instead of an answer: a key of ``[answers]``."""
 
 
 @settings
@@ -49,12 +49,12 @@ class Rules:
 
     :param listener: its name.
     :param router: its routes.
-    :param refusals: what clients are told, as it is sent.
-    :param allow: who may ask; None for everyone.
-    :param deny: who may not, and wins; None for nobody.
-    :param forwarding: the other hosts that it forwards to.
-    :param decoy_delay: None for a listener that is none; else the seconds after which a decoy answers.
-    :param trusted_proxies: who is believed where only proxies connect; None for a listener without.
+    :param refusals: the bytes that are sent for each.
+    :param allow: the clients that may connect; None for all.
+    :param deny: the clients that may not, even if allowed; None for none.
+    :param forwarding: the hosts that queries are forwarded to.
+    :param decoy_delay: seconds until a decoy answers; None if the listener is no decoy.
+    :param trusted_proxies: the proxies that may connect and name the client; None if clients connect themselves.
     """
 
     listener: str
@@ -70,7 +70,10 @@ class Rules:
     trusted_proxies: Networks | None
 
     def lets_in(self, client: str) -> bool:
-        """Tell whether a client, told by its address, may ask here."""
+        """Tell whether a client may connect.
+
+        :param client: its address as text.
+        """
         if self.deny is not None and client in self.deny:
             return False
         return self.allow is None or client in self.allow

@@ -1,4 +1,4 @@
-"""Texts that do no harm: answers on their way out, and what is quoted in a log."""
+"""Make text safe: answers for clients, and what is quoted in logs and messages."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Return a text that can do a terminal no harm (RFC 1288 §3.3), and that can be encoded.
+    """Return a text that is safe to print on a terminal (RFC 1288 §3.3), and that can be encoded.
 
     Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped. A
-    surrogate, which is no character by itself, becomes U+FFFD.
+    lone surrogate becomes U+FFFD.
     """
     if text.isprintable():
         return text
     for end in _LINE_ENDS:
         text = text.replace(end, "\n")
-    if text.replace("\n", "").replace("\t", "").isprintable():  # which is a tenth of what the patterns take
+    if text.replace("\n", "").replace("\t", "").isprintable():  # ten times as fast as the patterns
         return text
     return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
 
@@ -28,7 +28,7 @@ def clean(text: str) -> str:
 def to_wire(text: str, charset: str = "utf-8") -> bytes:
     """Return a text as an answer's bytes: clean, every line ended by CRLF, also the last (RFC 1288 §2.2).
 
-    :param charset: ``"utf-8"`` or ``"ascii"``; what it cannot say becomes ``?``.
+    :param charset: ``"utf-8"`` or ``"ascii"``; characters that it lacks become ``?``.
     """
     text = clean(text)
     if text and not text.endswith("\n"):
@@ -37,10 +37,10 @@ def to_wire(text: str, charset: str = "utf-8") -> bytes:
 
 
 def truncate(wire: bytes, max_bytes: int) -> bytes:
-    """Cut an answer to a size, between two characters, and end its last line by CRLF.
+    """Cut an answer to a size, between two characters, so that its last line still ends by CRLF.
 
     :param wire: what :func:`to_wire` returned.
-    :return: nothing at all if not even a line's end fits.
+    :return: nothing if not even CRLF fits.
     """
     if len(wire) <= max_bytes:
         return wire
@@ -50,7 +50,7 @@ def truncate(wire: bytes, max_bytes: int) -> bytes:
     return kept.encode() + b"\r\n"
 
 
-# No two texts are escaped alike: what is a byte has two digits, what is a character beyond ASCII four or eight.
+# No two texts look the same escaped: a byte has two digits, a character beyond ASCII four or eight.
 _ESCAPES = (
     {number: f"\\x{number:02x}" for number in (*range(0x20), 0x7F)}
     | {0xDC00 + number: f"\\x{number:02x}" for number in range(0x80, 0x100)}
@@ -60,20 +60,20 @@ _ESCAPES = (
 
 
 def escape(text: str) -> str:
-    """Return a text as it may stand between double quotes in a log line: printable ASCII alone, one line.
+    """Escape a text for use between double quotes in a log line: one line of printable ASCII.
 
-    :param text: bytes in it that are not UTF-8 are as ``surrogateescape`` has them.
+    :param text: bytes that are not UTF-8 are decoded with ``surrogateescape``.
     """
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
-    # by what needs no module of encodings, which may be out of reach in a chroot
+    # not with unicode_escape: its module may be out of reach in a chroot
     return text.translate(_ESCAPES).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def printable(text: str, kept: str = "") -> str:
-    """Return a text with each character escaped that is not printable: for what was written for a reader already.
+    """Return a text with every character escaped that is not printable.
 
-    :param kept: characters that stay as they are all the same, such as line ends.
+    :param kept: characters to leave as they are, such as line ends.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""A listener's connections, all together."""
+"""All connections of a listener."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from fingergw.telemetry.meters import ListenerMeter
 
 
 class Connection(Expiring, Protocol):
-    """One of them."""
+    """An open connection."""
 
     def drain(self) -> None:
-        """Close soon, unless an answer is awaited or on its way."""
+        """Close soon, unless an answer is pending or being sent."""
 
 
 @define(eq=False)
 class Connections:
-    """A listener's connections. They outlive the rules that a reload puts in place of others.
+    """The connections of a listener. A reload replaces the listener's rules, but not these.
 
-    :param open: those that there are.
-    :param turned_away: how many of these have been turned away, and take nobody's place.
+    :param open: all open connections.
+    :param rejected: how many of them were rejected, and do not count towards ``max_connections``.
     :param waiting: how many queries wait for a backend.
-    :param per_client: how many each client has.
-    :param meter: what came of all that there have been.
-    :param seconds: tells the time.
+    :param per_client: how many connections each client has.
+    :param meter: counts what became of the connections.
+    :param seconds: returns the time.
     :param draining: whether the listener has stopped.
     """
 
     clock: IReactorTime
     open: set[Connection] = field(init=False, factory=set)
-    turned_away: int = field(init=False, default=0)
+    rejected: int = field(init=False, default=0)
     waiting: int = field(init=False, default=0)
     per_client: ConnectionCounts = field(init=False, factory=ConnectionCounts)
     meter: ListenerMeter = field(init=False, factory=ListenerMeter)
@@ -50,7 +50,7 @@ class Connections:
         self.seconds = self.clock.seconds
 
     def may_wait(self, work: Deferred[Any], max_waiting: int) -> bool:
-        """Note that a query waits for a backend, and tell whether so many may."""
+        """Count a query as waiting for a backend until its work is done, and tell whether so many may wait."""
         self.waiting += 1
         work.addBoth(self._waited)
         return self.waiting <= max_waiting
@@ -59,9 +59,9 @@ class Connections:
         self.waiting -= 1
 
     def drain(self) -> Deferred[None]:
-        """Close all but those whose query is on its way, or the answer.
+        """Close all connections but those whose query may still arrive or whose answer is pending.
 
-        :return: fires when these are closed too, about ``answer_timeout`` later at the most.
+        :return: fires when these are closed too, at most about ``answer_timeout`` later.
         """
         self.draining = True
         for connection in list(self.open):
@@ -72,7 +72,7 @@ class Connections:
         return drained
 
     def drained(self) -> None:
-        """Note that one is gone, of those that were drained."""
+        """Note that a connection was lost while draining."""
         if self._drained is not None and not self.open:
             self.deadlines.stop()
             drained, self._drained = self._drained, None

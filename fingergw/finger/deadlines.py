@@ -12,24 +12,24 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class Expiring(Protocol):
     """Something with a deadline.
 
-    :param due: when, on the clock.
+    :param due: the deadline, in seconds on the clock.
     """
 
     due: float
 
     def expired(self) -> object:
-        """Act on the deadline: be gone soon, or set a later one."""
+        """Act on the deadline: close soon, or set a later one."""
 
 
 @define(eq=False)
 class Deadlines:
-    """Tell each of some items when its deadline has come.
+    """Call ``expired`` on items whose deadline has passed, with one timer for all of them.
 
-    Starting and cancelling a timer for each connection would cost more than many an answer, so an item only notes when
-    it is due, and one timer looks at all of them: at the first deadline, and at least once in the time that the
-    shortest takes, so that none set since is missed. Where there are no items there is no timer.
+    A timer for each connection would cost more than most answers. So an item only sets its ``due``, and one timer
+    checks all items: at the first deadline, and at least every ``shortest`` seconds, so that no new deadline is
+    missed. While there are no items there is no timer.
 
-    :param items: who has a deadline at present.
+    :param items: everything with a deadline at present.
     :param shortest: the shortest time that an item ever sets itself, in seconds.
     """
 
@@ -39,23 +39,23 @@ class Deadlines:
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def watch(self) -> None:
-        """Begin to look, once there is an item."""
+        """Start the timer, if it is not running."""
         if self._timer is None:
             self._timer = self.clock.callLater(self.shortest, self._look)
 
     def hasten(self, shortest: float) -> None:
-        """Look at least as often as it takes for items that set themselves times as short as this, in seconds."""
+        """Check often enough for items that set themselves deadlines as short as this, in seconds."""
         if shortest < self.shortest:
             self.shortest = shortest
             self.look()
 
     def look(self) -> None:
-        """Look at once, as an item may be due earlier than it was."""
+        """Check at once, as an item may be due earlier than before."""
         if self._timer is not None:
             self._timer.reset(0.0)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""What makes a connection's protocol."""
+"""Make the protocol of each connection."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def client_text(addr: IAddress | None) -> str:
 
 
 class Closed(Protocol):
-    """The connection of one who may not ask. Under TLS a protocol is needed even for that."""
+    """The connection of a client that may not connect: closed at once. TLS needs a protocol even for that."""
 
     def connectionMade(self) -> None:
         assert self.transport is not None
         if ISSLTransport.providedBy(self.transport):
-            self.transport.abortConnection()  # to close would wait for the handshake, and nobody watches how long
+            self.transport.abortConnection()  # closing would wait for the handshake, without a deadline
         else:
             self.transport.loseConnection()
 
 
 @define(eq=False)
 class FingerFactory(ServerFactory):
-    """Makes the protocols of a listener's connections."""
+    """Make the protocols of a listener's connections."""
 
     listener: Listener
     noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """Return a protocol for a client, or for a proxy where only these connect; others are closed on."""
+        """Return the protocol for a client, or for a trusted proxy if only proxies connect; close all others."""
         listener, rules, peer = self.listener, self.listener.rules, client_text(addr)
         reason: RejectReason
         if rules.trusted_proxies is not None:

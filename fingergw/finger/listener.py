@@ -1,4 +1,4 @@
-"""A listener as its connections see it."""
+"""What the connections of a listener share: its rules, rate limit and log."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fingergw.telemetry.meters import ListenerMeter
 _log = Logger()
 
 DRAIN_SECONDS = 1.0
-"""How long a client has to send the rest of its query where the listener stops, or the gateway."""
+"""How long a client may take to send the rest of its query when the listener or the gateway stops."""
 LINGER_SECONDS = 2.0
-"""How long a client that goes on sending is read after its answer."""
+"""How long the input of a client that keeps sending is read after its answer."""
 SMALL_ANSWER_BYTES = 4096
-"""An answer of this size is on its way whole before anything else can arrive: it fits TCP's first window (RFC 6928)."""
+"""An answer up to this size fits TCP's initial window (RFC 6928), so it is sent whole before anything can arrive."""
 
 
 @define(eq=False)
 class Listener:
-    """A listener under its rules. A reload puts another in its place, which goes on with its connections.
+    """A listener under one set of rules. A reload replaces it with another that has the same connections.
 
-    A connection has the one that was active when it came, to its end.
+    A connection keeps the one that was active when it was accepted.
 
-    :param connections: those there are under these rules, and under those before them.
+    :param connections: all of the listener's connections, those under earlier rules too.
     """
 
     rules: Rules
@@ -46,13 +46,13 @@ class Listener:
         rate = self.rules.limits.rate
         self._name, self._meter = self.rules.listener, self.connections.meter
         self._rate_limit = None if rate is None else RateLimit(rate)
-        # the same few texts are asked for again and again, a static backend's most of all
+        # the same few texts are sent again and again, above all those of static backends
         self._short_to_wire = lru_cache(maxsize=128)(self._to_wire)
 
     def activate(self, before: Listener | None) -> None:
-        """Begin to hold for new connections.
+        """Become active for new connections.
 
-        :param before: the one until now; what it knows of who asks too often goes on to count. None for none.
+        :param before: the listener that was active; if its rate is the same, its counts are kept. None at start.
         """
         limits = self.rules.limits
         if before is not None and before.rules.limits.rate == limits.rate:
@@ -61,18 +61,18 @@ class Listener:
         self.connections.deadlines.hasten(min(filter(None, times)))
 
     def may_ask_now(self, client: str, now: float) -> bool:
-        """Note that a client asks, and tell whether that is not too often."""
+        """Count a query of a client, and tell whether its rate allows it."""
         return self._rate_limit is None or self._rate_limit.allows(client, now)
 
     def to_wire(self, text: str) -> bytes:
-        """Return an answer's bytes, within the limit."""
+        """Return an answer as bytes, cut to ``max_answer_bytes``."""
         return (self._short_to_wire if len(text) <= SMALL_ANSWER_BYTES else self._to_wire)(text)
 
     def _to_wire(self, text: str) -> bytes:
         wire, limit = to_wire(text, self.rules.charset), self.rules.limits.max_answer_bytes
         if len(wire) > limit:
             _log.warn(
-                "an answer of {size} bytes is cut to {limit}, the max_answer_bytes of {listener}",
+                "an answer of {size} bytes is cut to {limit}, the max_answer_bytes of listener {listener}",
                 size=len(wire),
                 limit=limit,
                 listener=escape(self._name),
@@ -90,6 +90,6 @@ class Listener:
         seconds: float = 0.0,
         cache: str = "",
     ) -> None:
-        """Count what came of a connection, and write it to the access log; for the parameters see there."""
+        """Count the outcome of a connection, and write its line to the access log (see there for the parameters)."""
         self._meter.outcomes[route, outcome] += 1
         self.access_log.add(self._name, client, query, route, backend, outcome, size, seconds, cache)

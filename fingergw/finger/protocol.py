@@ -27,7 +27,7 @@ _log = Logger()
 
 _LINGER_BYTES = 65536
 
-# What a connection does: receive the query line; wait for a backend; see the answer on its way.
+# A connection receives the query line; then waits for a backend; then sends the answer and closes.
 _State: TypeAlias = Literal["receiving", "answering", "closing"]
 _RECEIVING: Final = "receiving"
 _ANSWERING: Final = "answering"
@@ -49,7 +49,7 @@ class FingerProtocol(Protocol):
     _line = b""
     _route = ""
     _counted_as: str | None = None
-    _is_turned_away = False
+    _is_rejected = False
     _work: Deferred[None] | None = None
     _may_send_more = False
     _has_closed = False  # the client, its side
@@ -62,7 +62,7 @@ class FingerProtocol(Protocol):
 
     @property
     def is_closing(self) -> bool:
-        """Whether it has been answered, refused or closed."""
+        """Whether it was answered, refused or closed."""
         return self._state is _CLOSING
 
     def connectionMade(self) -> None:
@@ -72,30 +72,30 @@ class FingerProtocol(Protocol):
         self._asked_at = now = connections.seconds()
         self.due = now + limits.query_timeout
         connections.deadlines.watch()
-        if len(connections.open) - connections.turned_away > limits.max_connections:
-            self._turn_away("connections")
-            if connections.turned_away > limits.max_connections:
-                self._abort()  # under TLS a refusal waits for the handshake, and so many may wait
+        if len(connections.open) - connections.rejected > limits.max_connections:
+            self._reject_connection("connections")
+            if connections.rejected > limits.max_connections:
+                self._abort()  # under TLS a refusal waits for the handshake: only so many may
         else:
             self.admit()
 
     def handshakeCompleted(self) -> None:
-        """Note that what comes from now on comes through TLS."""
+        """Note the end of the TLS handshake."""
         self._is_handshake_done = True
 
     def admit(self) -> None:
-        """Count the connection as one of its client's, unless that has too many."""
+        """Count the connection towards its client's limit, or reject it."""
         client = client_of(self.client)
         if client is None or self.connections.per_client.enter(client, self.rules.limits.max_connections_per_client):
             self._counted_as = client
             return
-        self._turn_away("client_connections")
+        self._reject_connection("client_connections")
         if ISSLTransport.providedBy(self.transport):
-            self._abort()  # while it waits for a handshake it would take another client's place
+            self._abort()  # or it would hold a place while it waits for the handshake
 
-    def _turn_away(self, reason: RejectReason) -> None:
-        self._is_turned_away = True  # and takes nobody's place until it is gone
-        self.connections.turned_away += 1
+    def _reject_connection(self, reason: RejectReason) -> None:
+        self._is_rejected = True  # so it does not count towards max_connections
+        self.connections.rejected += 1
         self._reject(reason)
         self._linger()
 
@@ -114,7 +114,7 @@ class FingerProtocol(Protocol):
             self._received = received
             return
         self._line = line[: limits.max_query_bytes]  # for the log
-        # A client that sends in pieces, or has sent more than a line, may have something yet to come.
+        # A client that sends in pieces, or more than a line, may send yet more.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
         self.due = now + limits.answer_timeout
         if self._counted_as is not None and not self.listener.may_ask_now(self._counted_as, now):
@@ -144,7 +144,7 @@ class FingerProtocol(Protocol):
             work.cancel()
 
     async def _answer(self, asked: Asked) -> None:
-        """Ask a chain, and answer what it says; without a turn of the reactor if that is known at once."""
+        """Ask a chain, and send its result: at once, if it is known at once."""
         try:
             result = await asked.chain.answer(asked.query)
             if self._state is _ANSWERING:
@@ -157,7 +157,7 @@ class FingerProtocol(Protocol):
                 self._refuse("internal_error")
 
     def _send_result(self, asked: Asked, result: Result) -> None:
-        """Send what the chain says; its reasons go to the log alone."""
+        """Send a chain's result; the reasons of failures go to the log alone."""
         for backend, failed in result.failures:
             log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
         outcome = result.outcome
@@ -174,7 +174,7 @@ class FingerProtocol(Protocol):
         self._refuse("busy")
 
     def _send(self, answer: bytes, outcome: str, backend: str, cache: str) -> None:
-        """Send the answer and close, in the way that is cheapest and loses none of it."""
+        """Send the answer and close, in the cheapest way that loses none of it."""
         transport = self.transport
         assert transport is not None
         self._state = _CLOSING
@@ -183,21 +183,21 @@ class FingerProtocol(Protocol):
             not self._has_closed
             and (self._may_send_more or len(answer) > SMALL_ANSWER_BYTES)
             and outcome != "busy"
-            and not ISSLTransport.providedBy(transport)  # that has a goodbye of its own
+            and not ISSLTransport.providedBy(transport)  # which has its own close_notify
         ):
-            # Closing with something unread would reset the connection, and the network or the client would throw away
-            # what it has of the answer. So only this side is closed, and the rest is read until the client closes too.
+            # To close with unread input would reset the connection, and the client could lose some of the answer. So
+            # only this side is closed, and the input is read until the client closes too.
             transport.loseWriteConnection()  # type: ignore[attr-defined]  # ITCPTransport and IUNIXTransport
         else:
             transport.loseConnection()
         took = self._log_access(outcome, len(answer), backend, cache)
-        if not self._is_turned_away:
+        if not self._is_rejected:
             self.connections.meter.took(self._route, took)
 
     def close(self, outcome: str) -> None:
-        """Close without a word.
+        """Close without an answer.
 
-        :param outcome: why, for the access log.
+        :param outcome: the reason, for the access log.
         """
         assert self.transport is not None
         self._state = _CLOSING
@@ -210,20 +210,20 @@ class FingerProtocol(Protocol):
         return took
 
     def readConnectionLost(self) -> None:
-        """Note that the client has half-closed: with a query asked, it still waits for the answer."""
+        """Note that the client has half-closed. After a query it still waits for the answer; else close."""
         self._has_closed = True
         if self._state is not _ANSWERING and self.transport is not None:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Note that the answer is sent and this side closed; what the client still sends is thrown away."""
+        """Note that the answer is sent and this side closed. Further input is discarded."""
         self._handed_over = True
         self._linger()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         connections = self.connections
         connections.open.discard(self)
-        connections.turned_away -= self._is_turned_away
+        connections.rejected -= self._is_rejected
         if self._counted_as is not None:
             connections.per_client.leave(self._counted_as)
         if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
@@ -234,7 +234,7 @@ class FingerProtocol(Protocol):
                 self._work.cancel()
         elif self._state is _RECEIVING and self._is_in_handshake:
             self._state = _CLOSING
-            why = tls_reason(reason.value) or "the client broke it off"
+            why = tls_reason(reason.value) or "the client closed the connection"
             _log.debug("{client}: no TLS handshake: {why}", client=self.client, why=escape(why))
             connections.meter.rejections["bad_handshake"] += 1
             self._log_access("bad_handshake")
@@ -243,15 +243,15 @@ class FingerProtocol(Protocol):
 
     @property
     def _is_in_handshake(self) -> bool:
-        """Whether the client has begun TLS, and has not come to its end; one that has sent nothing has not begun."""
+        """Whether the client has begun a TLS handshake and not finished it."""
         return getattr(self.transport, "has_begun", False) and not self._is_handshake_done
 
     def expired(self) -> None:
-        """Act on a deadline: the line has not come, the backends are not done, or the client does not read."""
+        """Act on a deadline: the line has not arrived, the chain is not done, or the client does not read."""
         assert self.transport is not None
         self._linger()
         if self._handed_over:
-            self.transport.loseConnection()  # the kernel goes on sending to a client that reads slowly
+            self.transport.loseConnection()  # the kernel keeps sending to a client that reads slowly
         elif self._state is _CLOSING:
             self._abort()
         elif self._state is _RECEIVING:
@@ -270,11 +270,11 @@ class FingerProtocol(Protocol):
                 self._work.cancel()
 
     def _linger(self) -> None:
-        """Give the client a moment yet to take its answer, and to close."""
+        """Give the client a little time to read its answer and close."""
         self.due = self.connections.seconds() + LINGER_SECONDS
 
     def drain(self) -> None:
-        """Close soon, unless an answer is awaited or on its way; a decoy's waits no longer."""
+        """Close soon, unless an answer is pending or being sent. A decoy answers at once."""
         if self._state is _RECEIVING:
             self.due = min(self.due, self.connections.seconds() + DRAIN_SECONDS)  # the query may be on its way
         elif self._state is _ANSWERING and self.rules.decoy_delay is not None:

@@ -1,4 +1,4 @@
-"""Connections from a proxy, which says who the client is."""
+"""Connections from a proxy, which names the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _log = Logger()
 
 
 class ProxiedProtocol(FingerProtocol):
-    """A connection that begins with a PROXY header, within the time that the query has too."""
+    """A connection that begins with a PROXY header. The header and the query share one time-out."""
 
     _header: bytes | None = b""
 
@@ -22,7 +22,7 @@ class ProxiedProtocol(FingerProtocol):
             try:
                 taken = take_header(self._header)
             except BadProxyHeader as error:
-                _log.warn("{client}: closed on: {why}", client=self.client, why=str(error))
+                _log.warn("{client}: closed, as the PROXY header is wrong: {why}", client=self.client, why=str(error))
                 self.connections.meter.rejections["bad_proxy_header"] += 1
                 self.close("bad_proxy_header")
                 return
@@ -40,4 +40,4 @@ class ProxiedProtocol(FingerProtocol):
             super().dataReceived(data)
 
     def admit(self) -> None:
-        """Wait for the header: until then nobody knows whose connection it is."""
+        """Wait for the header: until then the client is not known."""

@@ -1,4 +1,4 @@
-"""The service of one listener."""
+"""The Twisted service of one listener."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from fingergw.listen.binding import BoundService, Plan
 
 
 class ListenerService(BoundService[Listener]):
-    """One listener: drains when stopped."""
+    """A listener that drains its connections when it is stopped."""
 
     @property
     def rules(self) -> Rules:
-        """Those that are active."""
+        """The active rules."""
         return self.plan.listener.rules
 
     @property
     def connections(self) -> Connections:
-        """Those there are, under these rules and under others before them."""
+        """All connections, those under earlier rules too."""
         return self.plan.listener.connections
 
     def privilegedStartService(self) -> None:
-        """Bind, unless that is done.
+        """Bind, unless it is bound already.
 
         :raises ListenError: the endpoint cannot be bound; the message says which and why.
         """
@@ -33,13 +33,13 @@ class ListenerService(BoundService[Listener]):
         super().privilegedStartService()
 
     def activate(self, plan: Plan[Listener]) -> None:
-        """Have other rules for new connections from now on."""
+        """Use other rules for new connections."""
         before = self.plan.listener
         super().activate(plan)
         plan.listener.activate(before)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and let the answers that are under way finish.
+        """Stop listening, and let pending answers finish.
 
         :return: fires when the last connection is closed.
         """

@@ -81,10 +81,10 @@ def is_refused(**settings: Any) -> Callable[[socket.socket], object]:
 
 # what a client does, and the reason in the log at level debug
 FAILING = {
-    "broken off in the first message": (breaks_off(HELLO_BYTES[:7]), "the client broke it off"),
-    "broken off after the first byte": (breaks_off(HELLO_BYTES[:1]), "the client broke it off"),
-    "broken off after the first message": (breaks_off(HELLO_BYTES), "the client broke it off"),
-    "reset": (breaks_off(HELLO_BYTES, reset=True), "the client broke it off"),
+    "broken off in the first message": (breaks_off(HELLO_BYTES[:7]), "the client closed the connection"),
+    "broken off after the first byte": (breaks_off(HELLO_BYTES[:1]), "the client closed the connection"),
+    "broken off after the first message": (breaks_off(HELLO_BYTES), "the client closed the connection"),
+    "reset": (breaks_off(HELLO_BYTES, reset=True), "the client closed the connection"),
     "a query without TLS": (sends(b"hello\r\n"), "TLS: "),
     "HTTP without TLS": (sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "TLS: http request"),
     "garbage": (sends(b"\x16\x03\x01\x00\x05" + bytes(5)), "TLS: "),
