@@ -1,4 +1,4 @@
-"""The whole service, from listeners and routes to what they share."""
+"""A configuration is built: checked on this machine, and made into the parts of a gateway."""
 
 from __future__ import annotations
 
@@ -8,190 +8,226 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.python.util import gidFromString, uidFromString
-
+from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts.backends import Backends
-from fingergw.app.parts.becoming import unfit, warnings_of
-from fingergw.app.parts.cache import Caching
-from fingergw.app.parts.examined import Examination, Examined
+from fingergw.app.parts.cache import Storage, keep_or_make_store
+from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
+from fingergw.app.parts.fingerprint import keep_or_make
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import look_at, plans_of, sockets_of
+from fingergw.app.parts.listeners import AdminEndpoint, check_socket, check_sockets, listener_plans
 from fingergw.app.parts.machine import Machine
-from fingergw.app.parts.parts import Made, Parts, closing_of
+from fingergw.app.parts.open_backend import OpenBackend, fingerprint, keywords_of, open_backend
+from fingergw.app.parts.parts import Parts
+from fingergw.app.parts.run_as import check_run_as, unreadable
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
+from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
+from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
-from fingergw.core.errors import ListenError
 from fingergw.listen import endpoints
-from fingergw.listen.binding import Plan
-from fingergw.net import root
-from fingergw.net.resolving import Resolver
+from fingergw.net.site import Site
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.log_file import own_descriptor
 from fingergw.telemetry.meters import BackendMeter
 
-_NOTHING_ELSE = tables.Process()
+_AS_IT_IS = tables.Process()
 
 
-def make_service(configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE) -> Gateway:
-    """Compile a configuration into a service, for ``twistd`` or any other Twisted application.
+def make_service(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> Gateway:
+    """Make a configuration into a service, for ``twistd`` or any other Twisted application.
 
     Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.
-    :param becoming: what the caller sees to it that the process becomes, after this; what ``[process]`` says is no more
-        than a wish.
+    :param run_as: the user, group and root that the caller changes the process to after this; ``[process]`` does not
+        change it.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
-    gateway = make_gateway(configuration, reactor, becoming)
+    gateway = make_gateway(configuration, reactor, run_as)
     preload()
     return gateway
 
 
 def make_gateway(
-    configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE, *, opens: bool = True
+    configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS, *, opens: bool = True
 ) -> Gateway:
-    """Compile a configuration into a service; for the parameters and what is raised see :func:`make_service`.
+    """Make a configuration into a service; for the parameters and what is raised see :func:`make_service`.
 
-    :param opens: whether backends are opened; they cannot be asked otherwise.
+    :param opens: whether backends are opened; otherwise they cannot be asked.
     """
-    gateway = Gateway(reactor, ServiceManager.from_environment())
-    parts, found = compile_parts(configuration, gateway, becoming=becoming, opens=opens)
-    if found:
-        raise to_error(found, configuration.source)
-    gateway.begin_with(parts)
-    return gateway
+    manager, environment = ServiceManager.from_environment(), Environment(reactor)
+    parts = build_valid(configuration, (), None, environment, run_as, opens=opens)
+    return Gateway(environment, parts, manager)
 
 
-def examine(
-    configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE
+def check(
+    configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS
 ) -> tuple[list[Problem], list[str]]:
-    """Look at the files, programs and endpoints that a configuration names; nothing is bound.
+    """Check the files, programs and endpoints that a configuration names; nothing is bound or opened.
 
-    :param becoming: what the process would become.
+    :param run_as: the user, group and root that the process would change to.
     :return: what is wrong with them; and warnings, a line each.
     """
-    parts, found = compile_parts(configuration, Gateway(reactor), becoming=becoming, opens=False)
-    return found, parts.warnings
+    parts, problems = build(configuration, None, Environment(reactor), run_as, opens=False)
+    return problems, parts.warnings
 
 
-def problems(configuration: model.Config, reactor: Any, becoming: tables.Process = _NOTHING_ELSE) -> list[Problem]:
-    """Return what is wrong with the files, programs and endpoints that a configuration names; nothing is bound."""
-    return examine(configuration, reactor, becoming)[0]
+def problems(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> list[Problem]:
+    """Return what is wrong with the files, programs and endpoints that a configuration names."""
+    return check(configuration, reactor, run_as)[0]
 
 
 def refuse(
-    configuration: model.Config, found: Sequence[Problem], reactor: Any, becoming: tables.Process = _NOTHING_ELSE
+    configuration: model.Config, found: Sequence[Problem], reactor: Any, run_as: tables.Process = _AS_IT_IS
 ) -> None:
-    """Refuse a configuration in whose file something was found wrong.
+    """Refuse a configuration in whose file problems were found.
 
-    :param becoming: what the process would become.
-    :raises ConfigError: something was; it tells what is wrong with what the file names, too.
+    :param run_as: the user, group and root that the process would change to.
+    :raises ConfigError: some were; it reports the problems with what the file names, too.
     """
     if found:
-        raise to_error([*found, *problems(configuration, reactor, becoming)], configuration.source)
+        build_valid(configuration, found, None, Environment(reactor), run_as)
 
 
-def compile_parts(
+def build_valid(
     configuration: model.Config,
-    gateway: Gateway,
-    before: Parts | None = None,
-    becoming: tables.Process = _NOTHING_ELSE,
+    found: Sequence[Problem],
+    previous: Parts | None,
+    environment: Environment,
+    run_as: tables.Process = _AS_IT_IS,
     *,
-    opens: bool,
-) -> tuple[Parts, list[Problem]]:
-    """Compile a configuration.
+    opens: bool = True,
+) -> Parts:
+    """Build a configuration without mistakes; for the other parameters see :func:`build`.
 
-    :param gateway: what it is for.
-    :param before: what is active, of which is kept what is the same.
-    :param becoming: what the process becomes after its first configuration is compiled.
-    :param opens: whether backends are opened, unless something is wrong; otherwise nobody can be asked.
-    :return: what it is compiled to, and what is wrong with the files, programs and endpoints that it names. With
-        anything wrong, what it is compiled to is of no use.
+    :param found: the problems that were found in its file.
+    :raises ConfigError: there are some, or some on this machine; all of them are reported.
     """
-    reactor = gateway.reactor
+    parts, more = build(configuration, previous, environment, run_as, opens=opens and not found)
+    if found or more:
+        raise to_error([*found, *more], configuration.source)
+    return parts
+
+
+def build(
+    configuration: model.Config,
+    previous: Parts | None,
+    environment: Environment,
+    run_as: tables.Process = _AS_IT_IS,
+    *,
+    opens: bool = True,
+) -> tuple[Parts, list[Problem]]:
+    """Build a configuration: check it on this machine, and make or keep each of its parts.
+
+    :param previous: the active parts, of which those are kept whose fingerprints are the same; None at a start.
+    :param environment: what outlives the configuration.
+    :param run_as: the user, group and root that the process changes to after a start.
+    :param opens: whether backends are opened, if nothing is wrong; otherwise they cannot be asked.
+    :return: the parts, and the problems with the files, programs and endpoints that the configuration names. If there
+        are any, the parts cannot be used.
+    """
+    reactor, cache = environment.reactor, configuration.cache
     machine = Machine(configuration.source.base if configuration.source else Path.cwd())
-    process = configuration.process
-    if before is None:  # what is become is known, though perhaps not in a chroot
-        root.expect(becoming.chroot)
-        if becoming.chroot is not None and (why_not := unfit(becoming.chroot)):
-            machine.problems.append(Problem(("process", "chroot"), why_not))
-        machine.check("process", "user", text=process.user, lookup=uidFromString)
-        machine.check("process", "group", text=process.group, lookup=gidFromString)
-    resolver = Resolver(reactor) if before is None else before.resolver
-    builder = Backends(configuration, machine, resolver, gateway.workers.convert, gateway.is_self)
-    cache = Caching(configuration, machine, resolver, before)
+    if previous is None:
+        check_run_as(machine, configuration.process, run_as)
     parts = Parts(
-        configuration=configuration,
-        access_log=_access_log(configuration.log, machine, reactor, before),
-        resolver=resolver,
-        memory=cache.memory,
-        store=cache.store,
-        store_fingerprint=cache.store_fingerprint,
+        configuration,
+        _access_log(configuration.log, machine, reactor, previous.access_log if previous else None),
+        memory=Memory(cache.max_entries, cache.max_bytes) if previous is None else previous.memory,
+        store=keep_or_make_store(cache, machine, environment.resolver, previous.store if previous else None),
     )
-    examination = Examination(configuration, machine)
-    examined = [examination.of(name) for name in configuration.backends]
-    forwarding = forwarding_of(configuration, machine, resolver, gateway.is_self)
-    sockets = sockets_of(configuration, machine, reactor)
-    parts.admin = _admin(configuration.admin, machine, gateway)
+    checked = [check_backend(name, configuration, machine) for name in configuration.backends]
+    forwarding = forwarding_of(configuration, machine, environment)
+    sockets = check_sockets(configuration, machine, reactor)
+    parts.admin = _admin(configuration.admin, machine, reactor)
     if opens and not machine.problems:
-        for each in examined:
-            _keep_or_open(each, parts, builder, cache, before)
+        _open_backends(parts, checked, environment, machine, {} if previous is None else previous.backends)
         if machine.problems:
-            for close in closing_of(parts, before):
+            for close in parts.closers(but=previous):
                 close()
-    backends = {name: made.backend for name, made in parts.backends.items()}
-    parts.plans += plans_of(sockets, configuration, backends, forwarding, parts.access_log, gateway.connections_at)
-    if before is None:
-        parts.warnings += located(warnings_of(configuration.source, machine.files, becoming), configuration.source)
+    chained = {name: backend.asked for name, backend in parts.backends.items()}
+    parts.plans += listener_plans(
+        sockets, configuration, chained, forwarding, parts.access_log, environment.connections_at
+    )
+    if previous is None:
+        source = configuration.source
+        parts.warnings += located(unreadable(machine.files, source, run_as), source)
     return parts, machine.problems
 
 
-def _access_log(settings: tables.Log, machine: Machine, reactor: Any, before: Parts | None) -> AccessLog:
+def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:
     path = settings.access
     if path not in ("-", "off") and own_descriptor(path) is None:
         found = machine.later(machine.base / path, "log", "access")
         path = "off" if found is None else str(found)
-    if before is not None and (before.access_log.path, before.access_log.form) == (path, settings.format):
-        return before.access_log
-    return AccessLog(path, settings.format, reactor, time.time)
+    log = AccessLog(path, settings.format, reactor, time.time)
+    return keep_or_make(previous, log.fingerprint, lambda: log)
 
 
-def _keep_or_open(examined: Examined, parts: Parts, builder: Backends, cache: Caching, before: Parts | None) -> None:
-    """Have a backend in the parts: the one that is active, if it is the same, or else a new one.
+def _open_backends(
+    parts: Parts,
+    checked_backends: Sequence[CheckedBackend],
+    environment: Environment,
+    machine: Machine,
+    previous: dict[str, OpenBackend],
+) -> None:
+    """Open each backend, or keep the previous one.
 
-    That has requests under way, which a new one would have to make again, and beyond what may run at once.
+    That may be answering queries, which a new one would have to ask for again, beyond its ``max_running``.
     """
-    name, made = examined.name, None if before is None else before.backends.get(examined.name)
-    meter = parts.meters[name] = (before and before.meters.get(name)) or BackendMeter()
-    if made is None or not made.is_same(examined, builder.given, cache.store):
-        opened = builder.open(examined, meter)
-        if opened is None:
-            return
-        made = Made(opened, cache.of(opened, meter.cache))
-    else:
-        parts.on_activation.append(partial(made.opened.catch_up, examined))
-    parts.backends[name] = made
+    configuration = parts.configuration
+    routes = configuration.routes
+    beside: dict[str, object] = {"case_sensitive": configuration.answers.case_sensitive, "routes": routes}
+    make_site = partial(
+        Site,
+        reactor=environment.reactor,
+        resolver=environment.resolver,
+        is_self=environment.is_self,
+        given=beside,
+        keywords=keywords_of(routes),  # once: there may be as many backends as routes
+    )
+    storage = Storage(environment.reactor, parts.memory, parts.store)
+    for checked in checked_backends:
+        name, active = checked.name, previous.get(checked.name)
+        site = make_site(
+            name=name,
+            timeout=checked.table.timeout,
+            files=checked.files,
+            programs=checked.programs,
+            convert=partial(environment.workers.convert, name),
+        )
+        meter = BackendMeter() if active is None else active.meter
+        used = {} if active is None else {key: beside[key] for key in active.site.used}
+        make = partial(_open, checked, site, meter, storage, machine)
+        backend = keep_or_make(active, fingerprint(checked, used, storage), make)
+        if backend is not None:
+            parts.backends[name] = backend
+        if active is not None and backend is active:
+            parts.newer_files += [(watched, checked.files[key]) for key, watched in active.checked.files.items()]
 
 
-def _admin(settings: tables.Admin, machine: Machine, gateway: Gateway) -> Plan[None] | None:
+def _open(
+    checked: CheckedBackend, site: Site, meter: BackendMeter, storage: Storage, machine: Machine
+) -> OpenBackend | None:
+    try:
+        return open_backend(checked, site, meter, storage)
+    except ForeignError as error:
+        why = f'type "{checked.table.type}" cannot be opened: {error}'
+        machine.problems.append(Problem(("backends", checked.name), why))
+        return None
+
+
+def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> AdminEndpoint | None:
     if settings.endpoint is None:
         return None
-    path = ("admin", "endpoint")
-    description = endpoints.on_loopback(endpoints.anchor(settings.endpoint, machine.base))
+    where = ("admin", "endpoint")
     try:
         from fingergw.app.admin import make_site
     except ModuleNotFoundError as error:
         why = f'needs {error.name}, which is not installed: pip install "fingergw[metrics]"'
-        machine.problems.append(Problem(path, why))
+        machine.problems.append(Problem(where, why))
         return None
-    try:
-        bound, secured = look_at(description, machine, gateway.reactor, *path)
-    except ListenError as error:
-        machine.problems.append(Problem(path, str(error)))
-        return None
-    factory = secured(make_site(gateway, gateway.reactor, settings.hosts))
-    return Plan("[admin]", description, (bound, 0), factory, None)
+    socket = check_socket("[admin]", endpoints.on_loopback(settings.endpoint), machine, reactor, *where)
+    return socket and AdminEndpoint(socket, partial(make_site, reactor=reactor, hosts=settings.hosts))

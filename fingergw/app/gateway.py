@@ -1,4 +1,4 @@
-"""The service that all listeners are part of, and what they share."""
+"""The service that all listeners are part of, and that changes from one configuration to the next."""
 
 from __future__ import annotations
 
@@ -10,88 +10,78 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, ITransport
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from fingergw.app.parts.parts import Parts, closing_of
+from fingergw.app.environment import Environment
+from fingergw.app.parts.parts import Parts
 from fingergw.app.privileges import provide_descriptors, refuse_root
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.guarded import GuardedStore
 from fingergw.core.errors import FingergwError, ListenError
-from fingergw.finger.connections import Connections
 from fingergw.finger.listener import LINGER_SECONDS
 from fingergw.finger.service import ListenerService
-from fingergw.listen.binding import BoundService, Plan
-from fingergw.listen.endpoints import leads_to
-from fingergw.net.workers.pool import WorkerPool
+from fingergw.listen.binding import BoundService
 from fingergw.telemetry.access_log import AccessLog
 
 _log = Logger()
 
 
 class Gateway(MultiService):
-    """All listeners and what they share.
+    """All listeners, and the parts that they share.
 
-    :param manager: who is told when it is ready, reloads and stops; None for nobody.
+    :param environment: what the parts were built for.
+    :param parts: what is active.
+    :param manager: the service manager, which is told when it is ready, reloads and stops; None for nobody.
     :param now: the time of day, in seconds since 1970.
     """
 
-    parts: Parts
-    """What is active."""
-
     def __init__(
-        self, reactor: Any, manager: ServiceManager | None = None, now: Callable[[], float] = time.time
+        self,
+        environment: Environment,
+        parts: Parts,
+        manager: ServiceManager | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.environment, self.parts = environment, parts
         self.failure: FingergwError | None = None
-        """Why it had to stop by itself; None if it did not."""
+        """Why it has stopped by itself; None if it has not."""
         self.reloads: Counter[str] = Counter()
         """How many configurations after the first were ``applied``, or ``refused``."""
         self.last_reload_applied = True
         self.configured_at = 0.0
-        """Since when what is active is, in seconds since 1970."""
+        """When the active parts became active, in seconds since 1970."""
         self.manager = manager or ServiceManager()
-        self.workers = WorkerPool(reactor)
-        """What converts what may take long."""
-        self.reactor, self._now = reactor, now
-        self._listeners: dict[tuple[str, int], ListenerService] = {}
-        self._admin: BoundService[None] | None = None
-        self._leaving: set[Deferred[Any]] = set()
-        self._retiring: dict[IDelayedCall, list[Callable[[], object]]] = {}
+        self.reactor, self.workers = environment.reactor, environment.workers
+        self._now = now
+        environment.listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
+        for listener in self.listeners:
+            listener.setServiceParent(self)
+        self.admin = self._admin_service(parts)
+        """The admin pages; None without ``[admin]``. No child, as it is stopped last."""
+        self._stopping: set[Deferred[Any]] = set()  # services and stores that are no longer active
+        self._retired: dict[IDelayedCall, list[Callable[[], object]]] = {}  # parts that are to be closed
         self._needed_until = 0.0  # by connections that came before the last reload
         self._store_changes = DeferredLock()
 
     @property
     def listeners(self) -> list[ListenerService]:
         """The listeners in file order."""
-        return list(self._listeners.values())
+        return list(self.environment.listeners.values())
 
     @property
-    def _all(self) -> list[BoundService[Any]]:
-        return [*self.listeners, *([] if self._admin is None else [self._admin])]
+    def _services(self) -> list[BoundService[Any]]:
+        return [*self.listeners, *([] if self.admin is None else [self.admin])]
 
-    def begin_with(self, parts: Parts) -> None:
-        """Take what it consists of from its first configuration."""
-        self.parts = parts
-        self._listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
-        for listener in self.listeners:
-            listener.setServiceParent(self)
-        if parts.admin is not None:
-            self._admin = BoundService(parts.admin, self.reactor)
-
-    def connections_at(self, place: tuple[str, int]) -> Connections:
-        """Return the connections of the listener at a place; new ones where there is none yet."""
-        listener = self._listeners.get(place)
-        return Connections(self.reactor) if listener is None else listener.connections
-
-    def is_self(self, transport: ITransport) -> bool:
-        """Tell whether a connection has one of the gateway's own listeners at its other end."""
-        peer, own = transport.getPeer(), transport.getHost()
-        ports = [listener.port for listener in self.listeners if listener.port is not None]
-        return peer == own or any(leads_to(peer, own, port.getHost()) for port in ports)
+    def _admin_service(self, parts: Parts) -> BoundService[None] | None:
+        """Return a service for the admin pages of a configuration."""
+        if parts.admin is None:
+            return None
+        return BoundService(parts.admin.socket.plan(parts.admin.make_site(self), None), self.reactor)
 
     def unready(self) -> str:
-        """Return why the gateway cannot answer all that it is there for; empty if it can."""
+        """Return why the gateway cannot answer all queries; empty if it can."""
         if not self.running:
             return "starting, or finishing the last answers before it stops"
         return next((f"{each.plan.name} is not bound yet" for each in self.listeners if each.port is None), "")
@@ -102,8 +92,8 @@ class Gateway(MultiService):
         :raises ListenError: one cannot be bound.
         """
         try:
-            if self._admin is not None:
-                self._admin.privilegedStartService()
+            if self.admin is not None:
+                self.admin.privilegedStartService()
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ListenError:
             self.stopService()
@@ -116,35 +106,35 @@ class Gateway(MultiService):
         :raises FingergwError: the access log cannot be opened.
         """
         try:
-            # a parent that was running before has not had it called
+            # not called before, if the parent was running when it was added
             self.privilegedStartService()
-            refuse_root(self._all, self.parts.configuration.process.user)
+            refuse_root(self._services, self.parts.configuration.process.user)
             provide_descriptors(listener.rules.limits for listener in self.listeners)
             _open(self.parts.access_log)
         except FingergwError:
             self.stopService()
             raise
-        if self.parts.converts:  # somebody will need them: now there are neither rights nor threads
-            self._start_workers()
+        if any(backend.site.converts for backend in self.parts.backends.values()):
+            self._start_workers()  # now, as there are no rights to give up any more, and no threads yet
         if self.parts.store is not None:
             self.parts.store.start()
         super().startService()  # type: ignore[no-untyped-call]
         self.configured_at = self._now()
         self.manager.watch(self.reactor)
-        self._starting = Deferred.fromCoroutine(self.tell_ready())
+        Deferred.fromCoroutine(self.tell_ready())
 
     def _start_workers(self) -> None:
         try:
             self.workers.start()
-        except OSError as error:  # all else is answered, and it is tried again for each
+        except OSError as error:  # other answers need none, and each of these tries again
             why = "no process to convert HTML pages and templates in, which fail until there is one: {why}"
             _log.error(why, why=error.strerror)
 
     async def tell_ready(self) -> None:
-        """Wait until all is bound, and tell the service manager; stop if that fails."""
+        """Wait until everything is bound, and tell the service manager; stop if that fails."""
         try:
-            for each in self._all:
-                await each.bound()
+            for service in self._services:
+                await service.bound()
         except ListenError as error:
             self._fail(error)
             return
@@ -159,88 +149,84 @@ class Gateway(MultiService):
         self.reactor.stop()
 
     async def change_to(self, parts: Parts) -> None:
-        """Activate another configuration, or leave all as it is.
+        """Activate the next configuration, or leave everything as it is.
 
-        New sockets are bound before any is closed, and those that stay are not touched. Connections have the rules that
-        were active when they came, to their end.
+        New sockets are bound before any is closed, and those that stay are not touched. A connection keeps the rules
+        that were active when it came.
 
-        :raises FingergwError: it cannot be done, and nothing has changed.
+        :param parts: what it was built into, with the active parts as the previous ones.
+        :raises FingergwError: it cannot be activated, and nothing has changed.
         """
-        before = self.parts
-        fresh = {
-            plan.place: ListenerService(plan, self.reactor) for plan in parts.plans if plan.place not in self._listeners
-        }
-        admin = self._admin if _is_same(before.admin, parts.admin) else None
-        if parts.admin is not None and admin is None:
-            admin = BoundService(parts.admin, self.reactor)
-        bound: list[BoundService[Any]] = [*fresh.values(), *([admin] if admin not in (None, self._admin) else [])]
+        previous, listeners = self.parts, self.environment.listeners
+        added = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans if plan.place not in listeners}
+        admin = self._admin_service(parts)
+        to_bind: list[BoundService[Any]] = [*added.values()]
+        if admin is not None and not _is_same_place(admin, self.admin):
+            to_bind.append(admin)
         try:
-            for service in bound:
+            for service in to_bind:
                 service.privilegedStartService()
                 await service.bound()
-            refuse_root(bound, before.configuration.process.user)
+            refuse_root(to_bind, previous.configuration.process.user)
             if not self.running:
                 raise FingergwError("the gateway is stopping")
-            if parts.access_log is not before.access_log:
+            if parts.access_log is not previous.access_log:
                 _open(parts.access_log)
         except BaseException:
-            for service in bound:
+            for service in to_bind:
                 await service.stopService()
             raise
-        self._activate(parts, fresh, admin)
+        self._activate(parts, added, admin)
 
     def _activate(
-        self, parts: Parts, fresh: dict[tuple[str, int], ListenerService], admin: BoundService[None] | None
+        self, parts: Parts, added: dict[tuple[str, int], ListenerService], admin: BoundService[None] | None
     ) -> None:
         """Change over, in one turn of the reactor."""
-        before, self.parts = self.parts, parts
-        while parts.on_activation:
-            parts.on_activation.pop()()
-        if parts.store is not before.store:
-            self._leave(self._store_changes.run(_change_store, before.store, parts.store))
-        settings = parts.configuration.cache
-        parts.memory.resize(settings.max_entries, settings.max_bytes)
-        listeners = {**self._listeners, **fresh}
+        previous, self.parts = self.parts, parts
+        parts.take_over()
+        if parts.store is not previous.store:
+            self._wait_for(self._store_changes.run(_change_store, previous.store, parts.store))
+        listeners = self.environment.listeners
         for place in listeners.keys() - {plan.place for plan in parts.plans}:
-            self._leave(listeners.pop(place).disownServiceParent())
-        if admin is not self._admin and self._admin is not None:
-            self._leave(self._admin.stopService())
-        elif admin is not None and parts.admin is not None:
-            admin.activate(parts.admin)
-        self._admin = admin
-        self._listeners = {plan.place: listeners[plan.place] for plan in parts.plans}
+            self._wait_for(listeners.pop(place).disownServiceParent())
+        if admin is not None and self.admin is not None and _is_same_place(admin, self.admin):
+            self.admin.activate(admin.plan)
+        else:
+            if self.admin is not None:
+                self._wait_for(self.admin.stopService())
+            self.admin = admin
         for plan in parts.plans:
-            listener = self._listeners[plan.place]
-            if plan.place in fresh:
-                listener.setServiceParent(self)
+            if plan.place in added:
+                added[plan.place].setServiceParent(self)
             else:
-                listener.activate(plan)
+                listeners[plan.place].activate(plan)
+        self.environment.listeners = {plan.place: (listeners | added)[plan.place] for plan in parts.plans}
         provide_descriptors(listener.rules.limits for listener in self.listeners)
         self.configured_at = self._now()
-        self._retire(before, parts)
+        self._retire(previous)
 
-    def _leave(self, leaving: Deferred[Any]) -> None:
-        self._leaving.add(leaving)
-        leaving.addBoth(lambda _: self._leaving.discard(leaving))
+    def _wait_for(self, stopping: Deferred[Any]) -> None:
+        """Have the end of the gateway wait for that of a service or store."""
+        self._stopping.add(stopping)
+        stopping.addBoth(lambda _: self._stopping.discard(stopping))
 
-    def _retire(self, before: Parts, parts: Parts) -> None:
-        """Close what is not active any more, once no connection that came before can need it."""
-        limits = [plan.listener.rules.limits for plan in before.plans]
+    def _retire(self, previous: Parts) -> None:
+        """Close the parts that are no longer active, once no connection from before the reload can need them."""
+        limits = [plan.listener.rules.limits for plan in previous.plans]
         longest = max((each.query_timeout + each.answer_timeout for each in limits), default=0.0)
         now = self.reactor.seconds()
-        # a connection may have come under other rules yet, which let it last for longer
+        # a connection may be from an earlier configuration, whose limits were longer
         self._needed_until = max(self._needed_until, now + longest + 2 * LINGER_SECONDS)
-        closing = closing_of(before, but=parts)
-        if not closing:
+        closers = previous.closers(but=self.parts)
+        if not closers:
             return
 
         def close() -> None:
-            del self._retiring[call]
-            for each in closing:
-                each()
+            for close_part in self._retired.pop(call):
+                close_part()
 
         call: IDelayedCall = self.reactor.callLater(self._needed_until - now, close)
-        self._retiring[call] = closing
+        self._retired[call] = closers
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, let answers in flight finish, close the rest.
@@ -249,32 +235,32 @@ class Gateway(MultiService):
         """
         self.manager.stopping()
         stopping: Deferred[Any] = super().stopService()  # type: ignore[no-untyped-call]
-        return DeferredList([stopping, *self._leaving]).addBoth(self._close)
+        return DeferredList([stopping, *self._stopping]).addBoth(self._close)
 
     def _close(self, result: object) -> Deferred[Any]:
-        closing = closing_of(self.parts, but=None)
-        for call, retired in self._retiring.items():
+        closers = self.parts.closers(but=None)
+        for call, retired in self._retired.items():
             call.cancel()
-            closing += retired
-        self._retiring.clear()
-        if self._admin is not None:
-            closing.append(self._admin.stopService)
-        closing.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
-        closing.append(lambda: Deferred.fromCoroutine(self.workers.stop()))
+            closers += retired
+        self._retired.clear()
+        if self.admin is not None:
+            closers.append(self.admin.stopService)
+        closers.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
+        closers.append(lambda: Deferred.fromCoroutine(self.workers.stop()))
         self.manager.stop()
-        return DeferredList([maybeDeferred(each) for each in closing]).addCallback(lambda _: result)
+        return DeferredList([maybeDeferred(close) for close in closers]).addCallback(lambda _: result)
 
 
-def _is_same(one: Plan[None] | None, other: Plan[None] | None) -> bool:
-    return one is not None and other is not None and one.place == other.place
+def _is_same_place(one: BoundService[None], other: BoundService[None] | None) -> bool:
+    return other is not None and one.plan.place == other.plan.place
 
 
-async def _change_store(before: GuardedStore | None, after: GuardedStore | None) -> None:
-    """Close a store, without which queries go on, and then open another: it may be in the same file."""
-    if before is not None:
-        await before.stop()
-    if after is not None:
-        after.start()
+async def _change_store(previous: GuardedStore | None, following: GuardedStore | None) -> None:
+    """Close a store, without which queries go on, and then open the next, which may be in the same file."""
+    if previous is not None:
+        await previous.stop()
+    if following is not None:
+        following.start()
 
 
 def _open(access_log: AccessLog) -> None:

@@ -1,4 +1,4 @@
-"""What an operator asks of a gateway that runs, by signals: to reload its configuration, to reopen its logs."""
+"""What signals make a running gateway do: reload its configuration, and reopen its access log."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from fingergw.app.build import compile_parts
+from fingergw.app.build import build_valid
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts.parts import closing_of
 from fingergw.config import model
-from fingergw.config.problems import Problem, to_error
+from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError, FingergwError, ListenError
 from fingergw.core.settings import changed
 
 _log = Logger()
+_NOT_BOUND = ", and a restart can bind what a reload has no rights for, or what another listener still has"
 
 Read: TypeAlias = Callable[[], tuple[model.Config, list[Problem]]]
 
 
 class Operation(MultiService):
-    """A gateway that reloads its configuration on SIGHUP, and reopens its logs on SIGUSR1.
+    """A gateway that reloads its configuration on SIGHUP, and reopens its access log on SIGUSR1.
 
     :param read: reads the configuration, as :func:`fingergw.config.read` does.
-    :param on_applied: called with a configuration once it is active.
+    :param on_applied: called with each configuration that a reload has activated.
     """
 
     def __init__(
@@ -48,32 +48,32 @@ class Operation(MultiService):
         self._read = read
         self._on_applied = on_applied
         self._reactor = gateway.reactor
-        self._before: dict[int, Any] = {}
+        self._earlier_handlers: dict[int, Any] = {}
         self._has_terminal = False
         self._is_reloading = False
         self._is_asked_again = False
 
     @property
     def failure(self) -> FingergwError | None:
-        """Why the gateway had to stop by itself; None if it did not."""
+        """Why the gateway has stopped by itself; None if it has not."""
         return self._gateway.failure
 
     def startService(self) -> None:
-        """Begin to serve, and to listen to signals."""
+        """Begin to serve, and to handle signals."""
         self._has_terminal = _has_terminal()
         for number, act in ((signal.SIGHUP, self._hung_up), (signal.SIGUSR1, self.reopen_access_log)):
-            self._before[number] = signal.signal(number, partial(self._on_signal, act))
+            self._earlier_handlers[number] = signal.signal(number, partial(self._on_signal, act))
         _warn(self._gateway.parts.warnings)
-        # after that: who learns that it is ready may send one at once
+        # last: a supervisor that learns that it is ready may send a signal at once
         super().startService()  # type: ignore[no-untyped-call]
 
     def _on_signal(self, act: Callable[[], object], number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(act)
-        if callable(before := self._before.get(number)):  # has another log to reopen
-            before(number, frame)
+        if callable(earlier := self._earlier_handlers.get(number)):  # it has another log to reopen
+            earlier(number, frame)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop serving, and leave the signals to who had them before.
+        """Stop serving, and restore the earlier signal handlers.
 
         :return: fires when that is done.
         """
@@ -81,10 +81,10 @@ class Operation(MultiService):
         return stopping.addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
-        for number, before in self._before.items():
-            # the process is about to end, which a late one must not do for it
-            signal.signal(number, signal.SIG_IGN if before == signal.SIG_DFL else before)
-        self._before.clear()
+        for number, earlier in self._earlier_handlers.items():
+            # the default would kill the process, which is about to end by itself
+            signal.signal(number, signal.SIG_IGN if earlier == signal.SIG_DFL else earlier)
+        self._earlier_handlers.clear()
         return result
 
     def reopen_access_log(self) -> None:
@@ -92,14 +92,14 @@ class Operation(MultiService):
         self._gateway.parts.access_log.reopen()
 
     def _hung_up(self) -> None:
-        if self._has_terminal and not _has_terminal():  # whoever closes a window means the program that runs in it
+        if self._has_terminal and not _has_terminal():  # its window was closed
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
         else:
             self.reload()
 
     def reload(self) -> None:
-        """Begin to activate the configuration as its file is now; once more if that is under way already."""
+        """Begin to read the configuration and activate it; if a reload is under way, do so once more after it."""
         if self._is_reloading:
             self._is_asked_again = True
         elif self.running:
@@ -116,7 +116,7 @@ class Operation(MultiService):
     async def _reload(self) -> None:
         gateway = self._gateway
         gateway.manager.reloading()
-        # a socket that the last one let go is closed by then, and can be bound again
+        # a socket that the last reload has stopped is closed by then, and can be bound again
         await deferLater(self._reactor, 0)
         if not self.running:
             return
@@ -125,48 +125,45 @@ class Operation(MultiService):
             configuration = await self._change()
             result = "applied"
             self._on_applied(configuration)
-        except ConfigError as error:
-            for problem in error.problems:
-                _log.error("{problem}", problem=problem)
-            count = len(error.problems)
-            _log.error("{count} to mend; the configuration stays as it was", count=count)
-        except ListenError as error:
-            _log.error(
-                "{error}; the configuration stays as it was, and a restart can bind what a reload has not the rights "
-                "for, or what a listener still has",
-                error=str(error),
-            )
         except FingergwError as error:
-            _log.error("{error}; the configuration stays as it was", error=str(error))
+            _log_refused(error)
         finally:
             gateway.last_reload_applied = result == "applied"
             gateway.reloads[result] += 1
             await gateway.tell_ready()
 
     async def _change(self) -> model.Config:
-        """Activate the configuration.
+        """Read the configuration, and activate it.
 
-        :raises FingergwError: it cannot be; nothing has changed.
+        :raises FingergwError: it cannot be activated, and nothing has changed.
         """
-        gateway = self._gateway
-        before = gateway.parts
+        gateway, previous = self._gateway, self._gateway.parts
         configuration, problems = self._read()
-        process = before.configuration.process
+        process = previous.configuration.process
         if configuration.process != process:
             _log.warn("[process] has changed, which takes a restart; the rest is reloaded")
             configuration = changed(configuration, process=process)
-        parts, found = compile_parts(configuration, gateway, before, opens=not problems)
-        if problems or found:
-            raise to_error([*problems, *found], configuration.source)
+        parts = build_valid(configuration, problems, previous, gateway.environment)
         try:
             await gateway.change_to(parts)
         except BaseException:
-            for close in closing_of(parts, but=before):
+            for close in parts.closers(but=previous):
                 close()
             raise
         _log.info("configuration reloaded")
         _warn(parts.warnings)
         return configuration
+
+
+def _log_refused(error: FingergwError) -> None:
+    """Log why a configuration is not activated."""
+    why, advice = str(error), _NOT_BOUND if isinstance(error, ListenError) else ""
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            _log.error("{problem}", problem=problem)
+        count = len(error.problems)
+        why = f"{count} mistake{'s' if count != 1 else ''}"
+    _log.error("{why}; the configuration stays as it was{advice}", why=why, advice=advice)
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -45,6 +45,7 @@ class GuardedStore:
 
     :param store: the store.
     :param name: what to call it in the log.
+    :param fingerprint: what it was made from; a reload keeps it while this is the same.
     :param is_open: whether it is in use.
     :param failures: how often it has failed.
     """
@@ -52,6 +53,7 @@ class GuardedStore:
     store: RawStore
     name: str
     clock: IReactorTime
+    fingerprint: object = field(default=None, repr=False)
     is_open: bool = field(init=False, default=False)
     failures: int = field(init=False, default=0)
     _running: Deferred[None] | None = field(init=False, default=None)

@@ -26,7 +26,7 @@ class CheckOptions(Options):
         from twisted.internet import reactor
 
         configuration, problems = read(self["config"], self["base-dir"])
-        found, warnings = build.examine(configuration, reactor, configuration.process)
+        found, warnings = build.check(configuration, reactor, configuration.process)
         problems += found
         for warning in warnings:
             complain(f"warning: {warning}")

@@ -19,7 +19,7 @@ from twisted.python import usage
 from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts.parts import Parts, closing_of
+from fingergw.app.parts.parts import Parts
 from fingergw.cli.configuration import read
 from fingergw.cli.explanation import Explanation, Said, Step, text_of
 from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
@@ -191,7 +191,7 @@ async def asked_of(
         await deferLater(reactor, 0)  # the cache tells first, and keeps then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
-        await DeferredList([maybeDeferred(close) for close in closing_of(parts, but=None)])
+        await DeferredList([maybeDeferred(close) for close in parts.closers(but=None)])
         await gateway.workers.stop()
         if asks and parts.store is not None:
             await parts.store.stop()
@@ -205,7 +205,7 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
         elif not parts.store.is_open:
             notes.append("cache: the store could not be asked, and what is in memory here began empty")
     user = parts.configuration.process.user
-    programs = {name for name, made in parts.backends.items() if made.opened.examined.programs}
+    programs = {name for name, backend in parts.backends.items() if backend.checked.programs}
     if user is not None and explained.forwarding is None and any(step.backend in programs for step in steps):
         notes.append(f'programs are run with the rights of who runs this, by the gateway with those of "{user}"')
     return notes

@@ -75,6 +75,11 @@ class AccessLog:
     _is_in_trouble: bool = field(init=False, default=False)  # and that is logged
 
     @property
+    def fingerprint(self) -> object:
+        """What it was made from; a reload keeps it while this is the same."""
+        return self.path, self.form
+
+    @property
     def lost(self) -> int:
         """How many lines could not be written; on standard output those of the other log count, too."""
         return self._lost + (0 if self._output is None else self._output.lost)

@@ -20,7 +20,7 @@ from twisted.web.http_headers import _nameEncoder
 
 import fingergw
 from fingergw.app.admin import make_site
-from fingergw.app.build import compile_parts
+from fingergw.app.build import build
 from fingergw.app.gateway import Gateway
 from tests.support import (
     DEADLINE_SECONDS,
@@ -156,9 +156,7 @@ class NamesTest(WatchedCase):
         gateway = self.gateway()
         assert await self.status(gateway, "Host: other.example.org") == 421
         text = HERE + ADMIN + 'hosts = ["other.example.org."]\n' + HELLO
-        parts, found = compile_parts(
-            fingergw.load(self.write("fingergw.toml", text)), gateway, gateway.parts, opens=True
-        )
+        parts, found = build(fingergw.load(self.write("fingergw.toml", text)), gateway.parts, gateway.environment)
         assert found == []
         await gateway.change_to(parts)
         assert await self.status(gateway, "Host: other.example.org") == 200
@@ -330,7 +328,7 @@ class HostileTest(WatchedCase):
         gateway = self.start(HERE + ADMIN + HELLO)
         self.patch(tempfile, "TemporaryFile", lambda *_: self.fail("a body is kept in a file"))
         for header in (b"X-A: " + b"a" * 100_000, b"X-A: a\r\n" * 10_000):
-            client = await self.ask_at(gateway._admin.port, b"GET /healthz HTTP/1.1\r\n" + header)  # type: ignore[union-attr]
+            client = await self.ask_at(gateway.admin.port, b"GET /healthz HTTP/1.1\r\n" + header)  # type: ignore[union-attr]
             self.assertNotIn(b"200", await client.closed)
         for head, body in (
             (b"Content-Length: 3000000", b"x" * 3_000_000),
@@ -359,8 +357,8 @@ class HostileTest(WatchedCase):
         meter = gateway.listeners[0].connections.meter
         for number in range(500):
             meter.took(f"route {number}", 0.01)
-        assert gateway._admin is not None
-        scrape = await self.ask_at(gateway._admin.port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert gateway.admin is not None
+        scrape = await self.ask_at(gateway.admin.port, b"GET /metrics HTTP/1.1\r\n\r\n")
         self.assertEqual(await self.ask(gateway, b"hello\r\n"), b"Hello\r\n")
         received = await scrape.closed
         chunks = re.split(rb"\r\n[0-9a-f]+\r\n", received)

@@ -245,7 +245,7 @@ def test_a_link_out_of_the_chroot(folder: Path) -> None:
     (folder / "root" / "map.toml").symlink_to(folder / "people.toml")
     text = f'[backends.a]\ntype = "static"\nfile = "map.toml"\n[process]\nchroot = "{folder}/root"\n'
     found = warnings(write(folder / "root", serving(0) + text))
-    why = "in the chroot: No such file or directory; put it there itself, as no link can lead out of a chroot"
+    why = "in the chroot: No such file or directory; put the file itself there, as no link can lead out of a chroot"
     assert found == {("map.toml", "backends.a.file"): f"{AGAIN}: {why}"}
 
 
@@ -277,8 +277,8 @@ def test_no_more_processes(folder: Path) -> None:
     write(folder, serving(0) + '[process]\nuser = "nobody"\n', mode=0o600)
     configuration, _ = config.read(folder / "fingergw.toml")
     with patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")):
-        assert build.examine(configuration, MemoryReactorClock(), configuration.process) == ([], [])
-    assert build.examine(configuration, MemoryReactorClock(), configuration.process)[1] != []
+        assert build.check(configuration, MemoryReactorClock(), configuration.process) == ([], [])
+    assert build.check(configuration, MemoryReactorClock(), configuration.process)[1] != []
 
 
 def as_nobody(path: Path) -> list[str]:
@@ -291,7 +291,7 @@ def as_nobody(path: Path) -> list[str]:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             configuration, found = config.read(path)
-            found += build.examine(configuration, MemoryReactorClock(), configuration.process)[0]
+            found += build.check(configuration, MemoryReactorClock(), configuration.process)[0]
             os.write(their_end, "\n".join(each.message for each in found).encode())
         except BaseException as error:
             os.write(their_end, repr(error).encode())

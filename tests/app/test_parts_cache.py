@@ -191,7 +191,7 @@ class Many(GatewayCase):
     async def test_keywords(self) -> None:
         """What a menu lists is found once for all of them: there may be very many of both."""
         gateway = self.start(f'{LISTENER}[backends]\na = {{ type = "menu" }}\nb = {{ type = "menu" }}\n')
-        a, b = (made.opened.site.keywords() for made in gateway.parts.backends.values())
+        a, b = (backend.site.keywords() for backend in gateway.parts.backends.values())
         self.assertIs(a, b)
 
 

@@ -134,7 +134,7 @@ class RulesTests(ReloadCase):
         assert told == [
             f"{path}:4: listeners[0].colour: {unknown}",
             f'{path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
-            "2 to mend; the configuration stays as it was",
+            "2 mistakes; the configuration stays as it was",
         ]
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
         assert (gateway.reloads, self.applied) == ({"refused": 1}, [])

@@ -465,8 +465,8 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     assert isinstance(gateway, Gateway)
     assert gateway.parts.store is not None
     views = [gateway, gateway.parts.store, gateway.parts.store.store]
-    for made in gateway.parts.backends.values():
-        views += [made, made.cache, made.opened, made.opened.backend, made.opened.site, made.opened.examined]
+    for each in gateway.parts.backends.values():
+        views += [each, each.cache, each.backend, each.site, each.checked, each.storage]
     views += [gateway.listeners[0].plan.listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

@@ -170,7 +170,7 @@ class ReloadTests(ReloadCase):
         for text, why in BROKEN.values():
             first, second = await self.reload(gateway, LISTENER + text)
             assert first.endswith(f"fingergw.toml:3: {why}")
-            assert second == "1 to mend; the configuration stays as it was"
+            assert second == "1 mistake; the configuration stays as it was"
         assert await self.ask(gateway, b"a\r\n") == b"x\r\n"
 
 

@@ -66,9 +66,9 @@ class WatchedCase(GatewayCase):
 
     async def request(self, gateway: Gateway, request: bytes) -> Response:
         """Send a request, and return the answer."""
-        assert gateway._admin is not None
-        assert gateway._admin.port is not None
-        client = await self.connect_to(gateway._admin.port.getHost().port)  # type: ignore[attr-defined]
+        assert gateway.admin is not None
+        assert gateway.admin.port is not None
+        client = await self.connect_to(gateway.admin.port.getHost().port)  # type: ignore[attr-defined]
         assert client.transport is not None
         client.transport.write(request)
         return parse_response(await client.closed)

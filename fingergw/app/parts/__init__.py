@@ -1,1 +1,1 @@
-"""What a gateway is made of: each part of a configuration, looked at on this machine, and then made."""
+"""The parts of a gateway: each is checked on this machine, and then opened, or kept from the previous configuration."""

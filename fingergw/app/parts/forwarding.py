@@ -1,19 +1,18 @@
-"""Whom queries with a host are passed on to, from ``[forwarding]``."""
+"""The hosts that queries can be forwarded to, from ``[forwarding]``."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import ITransport
 
-from fingergw.app.parts.backends import Asked
+from fingergw.app.environment import Environment
 from fingergw.app.parts.machine import Machine
+from fingergw.app.parts.open_backend import UncachedBackend
 from fingergw.backends.finger import FingerBackend
 from fingergw.cache.keys import Inputs
-from fingergw.config import model
+from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
@@ -22,31 +21,25 @@ from fingergw.core.forwarding import Forwarding, normal_host
 from fingergw.core.outcome import asking
 from fingergw.core.query import Query
 from fingergw.listen.client_strings import client_files, parse_client
-from fingergw.net.resolving import Resolver
 from fingergw.net.waiting import Waiting
 
 _INPUTS = Inputs(frozenset({"user"}), verbose=True)
 
 
-def forwarding_of(
-    configuration: model.Config, machine: Machine, resolver: Resolver, is_self: Callable[[ITransport], bool]
-) -> Forwarding[Chain]:
-    """Return whom queries are passed on to; what is wrong is noted.
-
-    :param is_self: tells of a connection whether this gateway is at its other end.
-    """
+def forwarding_of(configuration: model.Config, machine: Machine, environment: Environment) -> Forwarding[Chain]:
+    """Return the hosts that queries can be forwarded to; what is wrong is added to the problems."""
     own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
     settings = configuration.forwarding
     forwarding = Forwarding(
         targets={
             host: Chain(((host, backend),), cancelled=(CancelledError,))
-            for host, backend in _targets(configuration, machine, resolver, is_self).items()
+            for host, backend in _targets(settings, machine, environment).items()
         },
         own_names=frozenset(own_names),
         max_hops=settings.max_hops,
         clients=None if settings.clients is None else Networks(settings.clients),
     )
-    # that a host is this very machine is no mistake in a file for many
+    # many machines may share a file, so that a host in it may be this one
     anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)
     for host in forwarding.targets:
         if anywhere.find(Query("", (host,)), "") is None:
@@ -55,15 +48,13 @@ def forwarding_of(
     return forwarding
 
 
-def _targets(
-    configuration: model.Config, machine: Machine, resolver: Resolver, is_self: Callable[[ITransport], bool]
-) -> dict[str, Asked]:
-    """Return what asks each of the hosts, by the host's name."""
-    settings, targets = configuration.forwarding, dict[str, Asked]()
+def _targets(settings: tables.Forwarding, machine: Machine, environment: Environment) -> dict[str, UncachedBackend]:
+    """Return a backend for each host, by the host's name."""
+    targets: dict[str, UncachedBackend] = {}
     for host, description in settings.allow.items():
         path = ("forwarding", "allow", host)
         try:
-            endpoint = parse_client(description, machine.base, resolver)
+            endpoint = parse_client(description, machine.base, environment.resolver)
         except ListenError as error:
             machine.problems.append(Problem(path, str(error)))
             continue
@@ -71,7 +62,7 @@ def _targets(
         name = normal_host(host)
         if name in targets:
             machine.problems.append(Problem(path, "this host is there twice, but for case"))
-        backend = FingerBackend(endpoint, settings.max_bytes, is_self)
-        waiting = Waiting(settings.timeout, settings.max_running, resolver.reactor)
-        targets[name] = Asked(waiting.before(asking(backend), backend.at_once), _INPUTS)
+        backend = FingerBackend(endpoint, settings.max_bytes, environment.is_self)
+        waiting = Waiting(settings.timeout, settings.max_running, environment.reactor)
+        targets[name] = UncachedBackend(waiting.before(asking(backend), backend.at_once), _INPUTS)
     return targets

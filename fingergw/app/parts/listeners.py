@@ -1,12 +1,13 @@
-"""Listeners from their tables: where they listen, and by which rules."""
+"""Listeners from their tables: their sockets, and the rules that they answer by."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IProtocolFactory
 
 from fingergw.app.parts.machine import Machine
 from fingergw.config import model, tables
@@ -30,55 +31,80 @@ from fingergw.listen.binding import Plan
 from fingergw.listen.certificates import Wrap
 from fingergw.telemetry.access_log import AccessLog
 
+L = TypeVar("L")
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
 class Socket(NamedTuple):
-    """Where a listener listens.
+    """A socket to bind.
 
+    :param name: what messages call it, such as ``listener "public"``.
     :param description: its endpoint string.
     :param place: see :class:`~fingergw.listen.binding.Plan`.
-    :param secured: puts TLS before what makes its connections.
+    :param wrap: puts TLS before the factory of its connections, if the endpoint has TLS.
     """
 
-    listener: tables.Listener
+    name: str
     description: str
     place: tuple[str, int]
-    secured: Wrap
+    wrap: Wrap
+
+    def plan(self, factory: IProtocolFactory, listener: L) -> Plan[L]:
+        """Return the plan of what is active there.
+
+        :param factory: makes the protocols of its connections.
+        """
+        return Plan(self.name, self.description, self.place, self.wrap(factory), listener)
 
 
-def sockets_of(configuration: model.Config, machine: Machine, reactor: Any) -> list[Socket]:
-    """Return where listeners listen; what is wrong is noted."""
-    sockets, places = list[Socket](), Counter[str]()
+class AdminEndpoint(NamedTuple):
+    """The socket of the admin pages, and what makes these pages.
+
+    :param make_site: makes them for a gateway.
+    """
+
+    socket: Socket
+    make_site: Callable[[Any], IProtocolFactory]
+
+
+def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *where: str | int) -> Socket | None:
+    """Return the socket that an endpoint string describes, not bound; None, with a problem, if it describes none.
+
+    :param name: what messages call it.
+    :param where: the key that has the string.
+    """
+    description = endpoints.anchor(endpoint, machine.base)
+    try:
+        endpoints.check(description, reactor)
+        wrap = endpoints.secured(description, reactor)
+        machine.files += [(path, where) for path in endpoints.files(description)]
+        bound = endpoints.socket_of(endpoints.in_later_root(description))
+    except ListenError as error:
+        machine.problems.append(Problem(where, str(error)))
+        return None
+    return Socket(name, description, (bound, 0), wrap)
+
+
+def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -> list[tuple[tables.Listener, Socket]]:
+    """Return each listener with its socket; what is wrong is added to the problems."""
+    sockets, places = list[tuple[tables.Listener, Socket]](), Counter[str]()
     for number, listener in configuration.numbered_listeners():
-        description = endpoints.anchor(listener.endpoint, machine.base)
-        try:
-            bound, secured = look_at(description, machine, reactor, "listeners", number, "endpoint")
-        except ListenError as error:
-            machine.problems.append(Problem(("listeners", number, "endpoint"), str(error)))
+        where, name = ("listeners", number, "endpoint"), f'listener "{listener.name}"'
+        socket = check_socket(name, listener.endpoint, machine, reactor, *where)
+        if socket is None:
             continue
+        bound, _ = socket.place
         if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
             why = "another listener has this socket; one of them is enough"
-            machine.problems.append(Problem(("listeners", number, "endpoint"), why))
-        sockets.append(Socket(listener, description, (bound, places[bound]), secured))
+            machine.problems.append(Problem(where, why))
+        sockets.append((listener, socket._replace(place=(bound, places[bound]))))
         places[bound] += 1
     return sockets
 
 
-def look_at(description: str, machine: Machine, reactor: Any, *where: str | int) -> tuple[str, Wrap]:
-    """Return where an endpoint string says to listen, and what puts TLS before what listens there.
-
-    :raises ListenError: it describes no endpoint; the message says why.
-    """
-    endpoints.check(description, reactor)
-    secured = endpoints.secured(description, reactor)
-    machine.files += [(path, where) for path in endpoints.files(description)]
-    return endpoints.socket_of(endpoints.in_later_root(description)), secured
-
-
-def plans_of(
-    sockets: Iterable[Socket],
+def listener_plans(
+    sockets: Iterable[tuple[tables.Listener, Socket]],
     configuration: model.Config,
     backends: Mapping[str, Backend],
     forwarding: Forwarding[Chain],
@@ -87,13 +113,13 @@ def plans_of(
 ) -> Iterator[Plan[Listener]]:
     """Return what is to be active at each socket.
 
-    :param backends: those that chains ask, by name; without one a chain is shorter.
-    :param forwarding: whom queries are passed on to, where they are.
-    :param connections_at: tells the connections that there are at a place already.
+    :param backends: what chains ask, by name; a backend that is not there is left out of its chains.
+    :param forwarding: the hosts that queries are forwarded to, for the listeners that forward.
+    :param connections_at: returns the connections of the listener that has a place already.
     """
     chains = [_chain(route, backends) for route in configuration.routes]
     case_sensitive, forwards = configuration.answers.case_sensitive, configuration.forwarding.listeners
-    for listener, description, place, secured in sockets:
+    for listener, socket in sockets:
         router = Router(
             [
                 _route(route, chain, case_sensitive)
@@ -103,8 +129,8 @@ def plans_of(
         )
         own_forwarding = forwarding if forwards is None or listener.name in forwards else _NO_FORWARDING
         rules = _rules(configuration, listener, router, own_forwarding)
-        served = Listener(rules, connections_at(place), access_log)
-        yield Plan(f'listener "{listener.name}"', description, place, secured(FingerFactory(served)), served)
+        active = Listener(rules, connections_at(socket.place), access_log)
+        yield socket.plan(FingerFactory(active), active)
 
 
 def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:

@@ -1,4 +1,4 @@
-"""What a configuration names on this machine: files, users, groups; and what is wrong with them."""
+"""The files, programs, users and groups that a configuration names, as they are on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fingergw.core.text import escape, printable
 from fingergw.net.file_rights import exposure
 from fingergw.net.files import open_text
 from fingergw.net.root import below, here, later, outside
-from fingergw.net.trust import authorities, system_trust
+from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -27,38 +27,39 @@ T = TypeVar("T")
 
 @define
 class Machine:
-    """The machine that a configuration is for.
+    """The machine that a configuration is built on. What is wrong with it is added to the problems.
 
     :param base: the folder that relative paths are relative to.
     :param problems: what was found wrong so far.
-    :param texts: what has been read from files so far.
-    :param files: what is read again at a reload or when it changes, and the keys that name it, so far.
+    :param files: the files that are read again when they change or at a reload, each with the key that names it.
     """
 
     base: Path
     problems: list[Problem] = field(factory=list)
-    texts: list[tuple[Path, str]] = field(factory=list)
     files: list[tuple[Path, KeyPath]] = field(factory=list)
 
-    def check(self, *path: str | int, text: str | None, lookup: Callable[[str], object]) -> None:
-        """Look whether this machine knows a user or group."""
+    def check_known(self, *where: str | int, name: str | None, lookup: Callable[[str], object]) -> None:
+        """Check that a user or group exists.
+
+        :param lookup: raises KeyError for a name that is unknown.
+        """
         try:
-            if text is not None:
-                lookup(text)
+            if name is not None:
+                lookup(name)
         except KeyError:
-            self.problems.append(Problem(path, f'no {path[-1]} "{text}" on this machine'))
+            self.problems.append(Problem(where, f'no {where[-1]} "{name}" on this machine'))
 
     def later(self, path: Path, *where: str | int) -> Path | None:
-        """Return what a file is called once the root has been changed; None if it is out of reach, which is noted."""
+        """Return the name that a file has after the change of root; None, with a problem, if it is out of reach."""
         found = later(path)
         if found is None:
             self.problems.append(Problem(where, f"{path}: {outside()}; put it below that"))
         return found
 
     def program(self, name: str, *where: str | int) -> Path | None:
-        """Return what a program is called once the root has been changed; None if there is none, which is noted.
+        """Return the path that a program has after the change of root; None, with a problem, if there is none.
 
-        :param name: its path, or what to look for on the PATH, in the folders that are there then.
+        :param name: its path, or a name to look up on the PATH, in the folders that exist after the change.
         """
         is_path = "/" in name
         folders = [self.base] if is_path else [below(Path(folder)) for folder in os.get_exec_path()]
@@ -72,55 +73,39 @@ class Machine:
         self.problems.append(Problem(where, why))
         return None
 
-    def read(self, path: Path, *where: str | int) -> str | None:
-        """Return what is in a file; None if it cannot be read, which is noted."""
-        return self._noted(path, lambda: read_file(path), *where)
+    def load(self, path: Path, load: Callable[[], T], *where: str | int) -> T | None:
+        """Return what a file is loaded as; None, with a problem, if it cannot be loaded.
 
-    def secret(self, path: Path, what: str, *where: str | int) -> str:
-        """Return the one secret in a file that is nobody else's; empty if there is none. What is wrong is noted.
-
-        :param what: what it is, for the message.
+        :param load: loads it; raises ConfigError if there is something wrong with it.
         """
-        return self._noted(path, lambda: read_secret(path, what), *where) or ""
-
-    def _noted(self, path: Path, read: Callable[[], str], *where: str | int) -> str | None:
         self.files.append((path, where))
         try:
-            text = read()
+            return load()
         except ConfigError as error:
             self.problems += [Problem(where, problem) for problem in error.problems]
             return None
-        self.texts.append((path, text))
-        return text
 
     def watch(self, path: Path, load: Callable[[], T], *where: str | int) -> Watched[T] | None:
-        """Return what is made of a file, whenever that changes; None if nothing can be, which is noted.
-
-        :param load: makes it; what is wrong it raises as a ConfigError.
-        """
-        self.files.append((path, where))
+        """Load a file now, and again whenever it changes; for the parameters see :meth:`load`."""
         key = ".".join(map(str, where))
 
         def report(why: str) -> None:
             told = why if str(path) in why else f"{path}: {why}"
             _log.error("{key}: what its file held before stays in use: {why}", key=escape(key), why=printable(told))
 
-        try:
-            return Watched(load, lambda: (path,), report)
-        except ConfigError as error:
-            self.problems += [Problem(where, problem) for problem in error.problems]
-        return None
+        return self.load(path, lambda: Watched(load, lambda: (path,), report), *where)
 
-    def trust(self, ca_file: Path | None, *where: str | int) -> Any:
-        """Return whom to trust for TLS: the authorities in a file, or those of the system."""
-        bundle = None if ca_file is None else self.read(ca_file, *where)
-        if bundle is None:
-            return system_trust()
-        try:
-            return authorities(bundle.encode())
-        except ValueError as error:
-            self.problems.append(Problem(where, str(error)))
-            return system_trust()
+
+def parse_authorities(pem: str) -> Any:
+    """Return whom to trust for TLS.
+
+    :param pem: the certificates of authorities.
+    :raises ConfigError: there is none in it, or one is broken.
+    """
+    try:
+        return authorities(pem.encode())
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def read_file(path: Path) -> str:
@@ -154,17 +139,6 @@ def read_secret(path: Path, what: str) -> str:
     if problems:
         raise ConfigError(problems)
     return secret
-
-
-def read_authorities(path: Path) -> Any:
-    """Return whom to trust for TLS, from a file.
-
-    :raises ConfigError: it cannot be read, or has no certificates in it.
-    """
-    try:
-        return authorities(read_file(path).encode())
-    except ValueError as error:
-        raise ConfigError([str(error)]) from None
 
 
 def _bytes_and_mode(path: Path) -> tuple[bytes, int]:

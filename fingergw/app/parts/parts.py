@@ -1,88 +1,60 @@
-"""What a configuration is compiled to."""
+"""All that a configuration is built into, and what of it a reload keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 
-from fingergw.app.parts.backends import Asked, Opened
-from fingergw.app.parts.examined import Examined
-from fingergw.cache.cached_backend import CachedBackend
+from fingergw.app.parts.listeners import AdminEndpoint
+from fingergw.app.parts.open_backend import OpenBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.config import model
-from fingergw.core.outcome import Backend
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Plan
-from fingergw.net.resolving import Resolver
+from fingergw.net.watched import Watched
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.meters import BackendMeter
 
 
-@frozen(eq=False)
-class Made:
-    """A backend that is open, and what keeps its answers.
-
-    :param cache: None if they are not kept.
-    """
-
-    opened: Opened
-    cache: CachedBackend | None
-
-    def is_same(self, examined: Examined, given: Mapping[str, object], store: GuardedStore | None) -> bool:
-        """Tell whether another one would be the same.
-
-        :param examined: what that would be made of.
-        :param given: what the configuration says beside its table.
-        :param store: where its answers would be kept.
-        """
-        return self.opened.is_same(examined, given) and (self.cache is None or self.cache.store is store)
-
-    @property
-    def backend(self) -> Backend:
-        """What a chain asks."""
-        return self.cache or Asked(self.opened.ask, self.opened.examined.inputs)
-
-
 @define(eq=False)
 class Parts:
-    """All of it; the gateway has those that are active.
+    """All parts of a gateway under one configuration.
 
-    :param store_fingerprint: all that the store depends on.
-    :param backends: by name.
-    :param warnings: what an operator should know of the configuration, a line each.
-    :param on_activation: what is to be called once it is active.
-    :param meters: what was counted of each backend, by name.
+    :param store: where cached answers outlive the process, or are shared; None if they are in memory alone.
+    :param plans: what is to be active at each listener's socket, in file order.
+    :param admin: None without ``[admin]``.
+    :param backends: by name; empty where a configuration is only checked.
+    :param newer_files: files that backends watch which are kept, each with what has just been read of it.
+    :param warnings: a line each.
     """
 
     configuration: model.Config
     access_log: AccessLog
-    resolver: Resolver
     memory: Memory
     store: GuardedStore | None
-    store_fingerprint: object
     plans: list[Plan[Listener]] = Factory(list)
-    admin: Plan[None] | None = None
-    backends: dict[str, Made] = Factory(dict)
-    meters: dict[str, BackendMeter] = Factory(dict)
+    admin: AdminEndpoint | None = None
+    backends: dict[str, OpenBackend] = Factory(dict)
+    newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
     warnings: list[str] = Factory(list)
-    on_activation: list[Callable[[], object]] = Factory(list)
 
     @property
-    def converts(self) -> bool:
-        """Whether a backend has bodies converted."""
-        return any(made.opened.site.converts for made in self.backends.values())
+    def meters(self) -> dict[str, BackendMeter]:
+        """What counts and times the answers of each backend, by its name."""
+        return {name: backend.meter for name, backend in self.backends.items()}
 
+    def take_over(self) -> None:
+        """Have the parts that are kept take over what has changed for them, as these parts become active."""
+        for watched, newer in self.newer_files:
+            watched.catch_up(newer)
+        self.newer_files.clear()
+        self.memory.resize(self.configuration.cache.max_entries, self.configuration.cache.max_bytes)
 
-def closing_of(parts: Parts, but: Parts | None) -> list[Callable[[], object]]:
-    """Return what closes all that a configuration is compiled to, but for what another has too, and for its store."""
-    closing: list[Callable[[], object]] = []
-    if but is None or parts.access_log is not but.access_log:
-        closing.append(parts.access_log.close)
-    kept = set[Made]() if but is None else set(but.backends.values())
-    for made in parts.backends.values():
-        if made not in kept:
-            closing += [] if made.cache is None else [made.cache.stop]
-            closing += [made.opened.close] if made.opened.has_close else []
-    return closing
+    def closers(self, but: Parts | None) -> list[Callable[[], object]]:
+        """Return what closes each of the parts, but for those of another configuration, and for the store."""
+        kept = set() if but is None else {but.access_log, *but.backends.values()}
+        own: list[AccessLog | OpenBackend] = [self.access_log, *self.backends.values()]
+        return [part.close for part in own if part not in kept]

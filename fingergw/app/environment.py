@@ -1,0 +1,40 @@
+"""What outlives each configuration of a gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import Factory, define, field
+from twisted.internet.interfaces import ITransport
+
+from fingergw.finger.connections import Connections
+from fingergw.finger.service import ListenerService
+from fingergw.listen.endpoints import leads_to
+from fingergw.net.resolving import Resolver
+from fingergw.net.workers.pool import WorkerPool
+
+
+@define(eq=False)
+class Environment:
+    """What configurations are built for, one after the other.
+
+    :param reactor: the reactor that the application runs.
+    """
+
+    reactor: Any
+    workers: WorkerPool = field(init=False, default=Factory(lambda self: WorkerPool(self.reactor), takes_self=True))
+    """Processes that convert what may take long."""
+    resolver: Resolver = field(init=False, default=Factory(lambda self: Resolver(self.reactor), takes_self=True))
+    listeners: dict[tuple[str, int], ListenerService] = field(init=False, factory=dict)
+    """The active listeners in file order, by the place that each is bound to."""
+
+    def connections_at(self, place: tuple[str, int]) -> Connections:
+        """Return the connections of the listener at a place; new ones if there is no listener yet."""
+        listener = self.listeners.get(place)
+        return Connections(self.reactor) if listener is None else listener.connections
+
+    def is_self(self, transport: ITransport) -> bool:
+        """Tell whether a connection has one of the gateway's own listeners at its other end."""
+        peer, own = transport.getPeer(), transport.getHost()
+        ports = [listener.port for listener in self.listeners.values() if listener.port is not None]
+        return peer == own or any(leads_to(peer, own, port.getHost()) for port in ports)

@@ -1,0 +1,117 @@
+"""Backends' tables, checked on this machine; nothing is opened yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from attrs import define, field
+
+from fingergw.app.parts.fingerprint import digest
+from fingergw.app.parts.machine import Machine, parse_authorities, read_file, read_secret
+from fingergw.cache.keys import Inputs
+from fingergw.config import load_table, model
+from fingergw.config.backend_types import backend_type
+from fingergw.config.problems import Problem
+from fingergw.core.errors import ConfigError
+from fingergw.core.query import fold_case
+from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
+from fingergw.core.settings import Key, bare, keys_of, templates_in
+from fingergw.core.text import escape
+from fingergw.net.watched import Watched
+from fingergw.net.workers.templates import TemplateError, names_within_limits
+
+_TWICE = "this name is there twice, but for case"
+_MAX_TEMPLATE_BYTES = 65536  # of a template's output, where the table has no max_bytes
+
+
+@define(eq=False)
+class CheckedBackend:
+    """A backend's table, with the files and programs that it names.
+
+    :param files: each file that is watched, by its key.
+    :param digests: of the files of secrets and of authorities, by their keys.
+    :param programs: the absolute path of each program, by its key.
+    :param template_names: the variables that its Jinja2 templates use.
+    """
+
+    name: str
+    table: model.Backend
+    files: dict[str, Watched[Any]] = field(factory=dict)
+    digests: dict[str, str] = field(factory=dict, repr=False)
+    programs: dict[str, str] = field(factory=dict)
+    template_names: frozenset[str] = frozenset()
+
+    @property
+    def inputs(self) -> Inputs:
+        """The parts of a query that the backend is given, and that can change its answer."""
+        known, cache, settings = backend_type(self.table.type), self.table.cache, self.table.settings
+        names: frozenset[str] | None = None  # the name and all groups
+        if getattr(settings, "only_placeholders", False):
+            names = self.template_names.union(*(template.names for _, template in templates_in(settings)))
+        sees = known.sees if cache is None or not known.may_vary else known.sees.intersection(cache.vary)
+        return Inputs(names, **{word: word in sees for word in ("verbose", "client", "listener")})
+
+
+def check_backend(name: str, configuration: model.Config, machine: Machine) -> CheckedBackend:
+    """Check the files, programs and templates that a backend's table names; what is wrong is added to the problems."""
+    checked = CheckedBackend(name, configuration.backends[name])
+    fold: Callable[[str], str] = str if configuration.answers.case_sensitive else fold_case
+    for key in keys_of(backend_type(checked.table.type).settings):
+        value = getattr(checked.table.settings, key.name)
+        if value is not None:
+            _check_value(checked, key, value, machine, fold)
+    return checked
+
+
+def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine, fold: Callable[[str], str]) -> None:
+    kind, where = bare(key.type), ("backends", checked.name, key.name)
+    if kind in FILES:
+        watched = machine.watch(value, _loader(checked, key, value, fold), *where)
+        if watched is not None:
+            checked.files[key.name] = watched
+    elif kind in (Argv, ProgramPath) and value != ():
+        is_argv = kind is Argv
+        program = machine.program(value[0].text if is_argv else value, *where, *([0] if is_argv else []))
+        if program is not None:
+            checked.programs[key.name] = str(program)
+    elif kind is Jinja:
+        max_bytes = getattr(checked.table.settings, "max_bytes", _MAX_TEMPLATE_BYTES)
+        try:
+            checked.template_names |= names_within_limits(value, max_bytes)
+        except TemplateError as error:
+            machine.problems.append(Problem(where, str(error)))
+    elif get_args(kind)[:1] == (Name,):
+        machine.problems += [Problem((*where, name), _TWICE) for name in _repeated(value, fold)]
+
+
+def _loader(checked: CheckedBackend, key: Key, path: Path, fold: Callable[[str], str]) -> Callable[[], object]:
+    """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds."""
+    kind = bare(key.type)
+    if kind not in (SecretFile, AuthoritiesFile):
+        return partial(read_file, path) if key.holds is None else partial(_load_table, path, key.holds, fold)
+
+    def load() -> object:
+        text = read_file(path) if kind is AuthoritiesFile else read_secret(path, key.holds or "secret")
+        checked.digests.setdefault(key.name, digest(text))  # of what the backend was opened with
+        return parse_authorities(text) if kind is AuthoritiesFile else text
+
+    return load
+
+
+def _load_table(path: Path, kind: Any, fold: Callable[[str], str]) -> Any:
+    table = load_table(path, kind)
+    if get_args(kind)[:1] == (Name,) and (repeated := list(_repeated(table, fold))):
+        raise ConfigError([f'{path}: "{escape(name)}": {_TWICE}' for name in repeated])
+    return table
+
+
+def _repeated(table: Mapping[str, object], fold: Callable[[str], str]) -> Iterator[str]:
+    """Return the names that are the same as an earlier one, where case does not count."""
+    seen: set[str] = set()
+    for name in table:
+        if fold(name) in seen:
+            yield name
+        seen.add(fold(name))

@@ -1,0 +1,150 @@
+"""Backends that are open: what a chain asks, with time limit, queue, metrics and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from functools import partial
+from inspect import iscoroutine
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
+
+from fingergw.app.parts.cache import Storage
+from fingergw.app.parts.checked_backend import CheckedBackend
+from fingergw.cache.cached_backend import CachedBackend
+from fingergw.cache.keys import Inputs
+from fingergw.config.backend_types import run_foreign
+from fingergw.config.tables import Route
+from fingergw.core.addresses import Networks
+from fingergw.core.errors import FingergwError
+from fingergw.core.outcome import Ask, Backend, Outcome, asking, knowing
+from fingergw.core.query import Query
+from fingergw.net.site import Keywords, Site
+from fingergw.net.waiting import Waiting, detached
+from fingergw.telemetry.measured import Measured
+from fingergw.telemetry.meters import BackendMeter
+
+_log = Logger()
+_CLOSE_SECONDS = 5.0  # how long a stop, or the rest after a reload, waits for a backend to close
+
+
+@frozen(eq=False)
+class UncachedBackend:
+    """What a chain asks where a backend's answers are not cached.
+
+    :param inputs: the parts of a query that the backend is given.
+    """
+
+    ask: Ask
+    inputs: Inputs
+
+    def answer(self, query: Query) -> Awaitable[Outcome]:
+        """Ask the backend."""
+        return self.ask(self.inputs.of(query), {})  # type: ignore[return-value]  # Unchanged takes validators
+
+
+@frozen(eq=False)
+class OpenBackend:
+    """A backend that is open.
+
+    :param checked: its table, and the files that it watches.
+    :param site: what it was given when it was opened.
+    :param meter: counts and times its answers.
+    :param asked: what a chain asks: its cache, or else the backend itself.
+    :param backend: what its type opened.
+    :param storage: where its answers are kept, if its table has a cache.
+    """
+
+    checked: CheckedBackend
+    site: Site
+    meter: BackendMeter
+    asked: Backend
+    backend: Any
+    storage: Storage
+
+    @property
+    def fingerprint(self) -> object:
+        """What it was made from; a reload keeps it while this is the same."""
+        return fingerprint(self.checked, self.site.used, self.storage)
+
+    @property
+    def cache(self) -> CachedBackend | None:
+        """What caches its answers; None if its table has no cache."""
+        return self.asked if isinstance(self.asked, CachedBackend) else None
+
+    def close(self) -> Deferred[object]:
+        """Cancel what its cache has asked, and close it; an error is logged.
+
+        :return: fires when it is closed, or has had its time.
+        """
+        if self.cache is not None:
+            self.cache.stop()
+        if not hasattr(self.backend, "close"):
+            return succeed(None)
+        closing: Deferred[object] = detached(maybeDeferred(self._close))
+        closing.addTimeout(_CLOSE_SECONDS, self.site.reactor)
+        return closing.addErrback(
+            lambda failure: _log.failure("backend {name} cannot be closed", failure, name=self.site.name)
+        )
+
+    def _close(self) -> object:
+        closing = self.backend.close()
+        return Deferred.fromCoroutine(closing) if iscoroutine(closing) else closing
+
+
+def fingerprint(checked: CheckedBackend, used: Mapping[str, object], storage: Storage) -> object:
+    """Return the fingerprint of a backend. A change in a file that it watches leaves it the same; a secret does not.
+
+    :param used: the settings beside its own table that it uses.
+    :param storage: where its answers are kept, if its table has a cache.
+    """
+    store = None if checked.table.cache is None else storage.fingerprint
+    return checked.table, checked.programs, checked.digests, dict(used), store
+
+
+def open_backend(checked: CheckedBackend, site: Site, meter: BackendMeter, storage: Storage) -> OpenBackend:
+    """Open a backend, with time limit, queue, metrics and cache around it.
+
+    :raises ForeignError: its type cannot open it.
+    """
+    table, reactor = checked.table, site.reactor
+    backend, version = run_foreign(partial(_open, table.settings, site))
+    ask, known = asking(backend), knowing(backend)
+    if table.timeout is not None and table.max_running is not None:
+        ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
+    ask = Measured(ask, meter, reactor.seconds, (CancelledError,))
+    asked: Backend = UncachedBackend(ask, checked.inputs)
+    if table.cache is not None:
+        asked = storage.cached(checked, table.cache, ask, version, site.used, meter.cache)
+    return OpenBackend(checked, site, meter, asked, backend, storage)
+
+
+def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
+    """Return what a type opens, and what returns its version, if it has one.
+
+    :raises FingergwError: it opens something else than a backend.
+    """
+    backend = settings.open(site)
+    if isinstance(backend, type) or not callable(getattr(backend, "answer", None)):
+        raise FingergwError("what it opens has no method answer")
+    return backend, (lambda: str(backend.version)) if hasattr(backend, "version") else None
+
+
+def keywords_of(routes: Collection[Route]) -> Keywords:
+    """Return what lists the keywords, with their summaries, that a query's client can ask for at its listener."""
+    listed = [
+        (route, None if route.clients is None else Networks(route.clients))
+        for route in routes
+        if route.summary and not route.index
+    ]
+
+    def keywords(query: Query) -> Iterator[tuple[str, str]]:
+        for route, clients in listed:
+            if route.listeners is not None and query.listener not in route.listeners:
+                continue
+            if clients is None or query.client in clients:
+                yield route.keyword, route.summary
+
+    return keywords

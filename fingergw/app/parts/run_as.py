@@ -1,0 +1,128 @@
+"""What fails after the process has changed its root and its user."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from twisted.python.util import gidFromString, uidFromString
+
+from fingergw.app.parts.machine import Machine
+from fingergw.config import model, tables
+from fingergw.config.problems import Problem
+from fingergw.core.settings import KeyPath
+from fingergw.net import root
+from fingergw.net.identity import Identity
+from fingergw.net.workers import limited
+
+_ENTER = "see to it that the gateway's group can read it, and enter its folder"
+_TRY_SECONDS = 5.0  # of processor time; opening a file takes next to none
+_NO_LINK = "put the file itself there, as no link can lead out of a chroot"
+
+
+def check_run_as(machine: Machine, process: tables.Process, run_as: tables.Process) -> None:
+    """Check the users, groups and root that a process changes to; what is wrong is added to the problems.
+
+    :param process: ``[process]``.
+    :param run_as: what the process does change to.
+    """
+    root.expect(run_as.chroot)
+    if run_as.chroot is not None and (why_not := _unfit(run_as.chroot)):
+        machine.problems.append(Problem(("process", "chroot"), why_not))
+    machine.check_known("process", "user", name=process.user, lookup=uidFromString)
+    machine.check_known("process", "group", name=process.group, lookup=gidFromString)
+
+
+def _unfit(chroot: Path) -> str | None:
+    """Return why a folder cannot be the root; None if it can, or this user cannot see."""
+    null = chroot / "dev/null"
+    try:
+        if not stat.S_ISDIR(chroot.stat().st_mode):
+            return f"no folder {chroot}; make it"
+        if stat.S_ISCHR(null.stat().st_mode):
+            return None
+    except PermissionError:
+        return None
+    except OSError:
+        if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises PermissionError
+            return f"no folder {chroot}; make it"
+    make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
+    return f"no /dev/null in it, which listeners and programs need; run: {make}"
+
+
+def unreadable(
+    files: Iterable[tuple[Path, KeyPath]], source: model.Source | None, run_as: tables.Process
+) -> list[Problem]:
+    """Return the files that cannot be read again after the change of root and user; for a user, root alone can tell.
+
+    :param files: the files that the configuration names, each with the key that names it.
+    :param source: the configuration's own file, which a reload reads.
+    :param run_as: what the process changes to.
+    """
+    chroot, found = run_as.chroot, list[Problem]()
+    if source is not None:
+        files = [*files, (source.path.absolute(), ("process", "user" if chroot is None else "chroot"))]
+    within_reach: list[tuple[Path, KeyPath]] = []
+    for path, where in dict.fromkeys(files):
+        if not os.path.exists(path):  # noqa: PTH110  # pathlib's raises PermissionError
+            continue  # that is a mistake, and no warning
+        if root.later(path) is None:
+            found.append(Problem(where, _again(path, f"{root.outside()}; put it below that")))
+        else:
+            within_reach.append((path, where))
+    identity = _identity(run_as)
+    if identity is None or os.geteuid() != 0 or (identity == Identity() and chroot is None):
+        return found
+    for place, number in _errors([path for path, _ in within_reach], identity, chroot).items():
+        path, where = within_reach[place]
+        user = f'user "{run_as.user}"' if run_as.user else "in the chroot"
+        advice = _NO_LINK if number == errno.ENOENT else _ENTER
+        found.append(Problem(where, _again(path, f"{user}: {os.strerror(number)}; {advice}")))
+    return found
+
+
+def _again(path: Path, why: str) -> str:
+    return f"{path} cannot be read again when it changes, or at a reload: {why}"
+
+
+def _identity(run_as: tables.Process) -> Identity | None:
+    """Return the user and groups that the process changes to; None if they are unknown."""
+    try:
+        uid = None if run_as.user is None else uidFromString(run_as.user)
+        gid = None if run_as.group is None else gidFromString(run_as.group)
+        if uid is not None and gid is None:
+            gid = pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return None
+    return Identity.of(uid, gid)
+
+
+def _errors(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> dict[int, int]:
+    """Return which files cannot be opened by a process with another root and user: their places and error numbers.
+
+    A process that has changed to these opens them, so that links, folders and access control lists count.
+    """
+    names = [str(root.later(path)) for path in paths]
+
+    def attempt() -> bytes:
+        if chroot is not None:
+            os.chroot(chroot)
+        identity.assume()
+        lines = []
+        for place, name in enumerate(names):
+            try:
+                os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
+            except OSError as error:
+                lines.append(b"%d %d" % (place, error.errno or 0))
+        return b"\n".join(lines)
+
+    try:
+        output = limited.run(attempt, _TRY_SECONDS)
+    except (OSError, limited.ExceededError):  # no process can be started, or it may not change: nobody can tell
+        return {}
+    return {int(place): int(number) for place, number in map(bytes.split, output.splitlines())}
