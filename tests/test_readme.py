@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fingergw
-from fingergw.app.build import problems
+from fingergw.app.build import check
 from fingergw.cli.main import RunOptions
 from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
@@ -35,8 +35,8 @@ def test_configuration_loads(text: str, tmp_path: Path) -> None:
     file = tmp_path / "fingergw.toml"
     file.write_text(text)
     config = fingergw.load(file)
-    missing_programs = [problem for problem in problems(config, reactor) if "executable" in problem.message]
-    assert problems(config, reactor) == missing_programs
+    missing_programs = [problem for problem in check(config, reactor)[0] if "executable" in problem.message]
+    assert check(config, reactor)[0] == missing_programs
 
 
 def test_shipped_file_is_the_embedded_default() -> None:

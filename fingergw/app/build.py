@@ -10,7 +10,7 @@ from typing import Any
 
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts.cache import Storage, keep_or_make_store
+from fingergw.app.parts.cache import keep_or_make_store
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.fingerprint import keep_or_make
 from fingergw.app.parts.forwarding import forwarding_of
@@ -45,20 +45,11 @@ def make_service(configuration: model.Config, reactor: Any, run_as: tables.Proce
         change it.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
-    gateway = make_gateway(configuration, reactor, run_as)
-    preload()
-    return gateway
-
-
-def make_gateway(
-    configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS, *, opens: bool = True
-) -> Gateway:
-    """Make a configuration into a service; for the parameters and what is raised see :func:`make_service`.
-
-    :param opens: whether backends are opened; otherwise they cannot be asked.
-    """
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
-    parts = build_valid(configuration, (), None, environment, run_as, opens=opens)
+    parts, problems = build(configuration, None, environment, run_as)
+    if problems:
+        raise to_error(problems, configuration.source)
+    preload()
     return Gateway(environment, parts, manager)
 
 
@@ -74,41 +65,17 @@ def check(
     return problems, parts.warnings
 
 
-def problems(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> list[Problem]:
-    """Return what is wrong with the files, programs and endpoints that a configuration names."""
-    return check(configuration, reactor, run_as)[0]
-
-
 def refuse(
-    configuration: model.Config, found: Sequence[Problem], reactor: Any, run_as: tables.Process = _AS_IT_IS
+    configuration: model.Config, problems: Sequence[Problem], reactor: Any, run_as: tables.Process = _AS_IT_IS
 ) -> None:
     """Refuse a configuration in whose file problems were found.
 
+    :param problems: these.
     :param run_as: the user, group and root that the process would change to.
-    :raises ConfigError: some were; it reports the problems with what the file names, too.
+    :raises ConfigError: there are some; it reports what is wrong with the files that the configuration names, too.
     """
-    if found:
-        build_valid(configuration, found, None, Environment(reactor), run_as)
-
-
-def build_valid(
-    configuration: model.Config,
-    found: Sequence[Problem],
-    previous: Parts | None,
-    environment: Environment,
-    run_as: tables.Process = _AS_IT_IS,
-    *,
-    opens: bool = True,
-) -> Parts:
-    """Build a configuration without mistakes; for the other parameters see :func:`build`.
-
-    :param found: the problems that were found in its file.
-    :raises ConfigError: there are some, or some on this machine; all of them are reported.
-    """
-    parts, more = build(configuration, previous, environment, run_as, opens=opens and not found)
-    if found or more:
-        raise to_error([*found, *more], configuration.source)
-    return parts
+    if problems:
+        raise to_error([*problems, *check(configuration, reactor, run_as)[0]], configuration.source)
 
 
 def build(
@@ -188,7 +155,6 @@ def _open_backends(
         given=beside,
         keywords=keywords_of(routes),  # once: there may be as many backends as routes
     )
-    storage = Storage(environment.reactor, parts.memory, parts.store)
     for checked in checked_backends:
         name, active = checked.name, previous.get(checked.name)
         site = make_site(
@@ -200,8 +166,8 @@ def _open_backends(
         )
         meter = BackendMeter() if active is None else active.meter
         used = {} if active is None else {key: beside[key] for key in active.site.used}
-        make = partial(_open, checked, site, meter, storage, machine)
-        backend = keep_or_make(active, fingerprint(checked, used, storage), make)
+        make = partial(_open, checked, site, meter, parts, machine)
+        backend = keep_or_make(active, fingerprint(checked, used, parts.store), make)
         if backend is not None:
             parts.backends[name] = backend
         if active is not None and backend is active:
@@ -209,10 +175,10 @@ def _open_backends(
 
 
 def _open(
-    checked: CheckedBackend, site: Site, meter: BackendMeter, storage: Storage, machine: Machine
+    checked: CheckedBackend, site: Site, meter: BackendMeter, parts: Parts, machine: Machine
 ) -> OpenBackend | None:
     try:
-        return open_backend(checked, site, meter, storage)
+        return open_backend(checked, site, meter, parts.memory, parts.store)
     except ForeignError as error:
         why = f'type "{checked.table.type}" cannot be opened: {error}'
         machine.problems.append(Problem(("backends", checked.name), why))

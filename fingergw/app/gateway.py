@@ -32,19 +32,13 @@ class Gateway(MultiService):
 
     :param environment: what the parts were built for.
     :param parts: what is active.
-    :param manager: the service manager, which is told when it is ready, reloads and stops; None for nobody.
-    :param now: the time of day, in seconds since 1970.
+    :param manager: the service manager, which is told when it is ready, reloads and stops.
     """
 
-    def __init__(
-        self,
-        environment: Environment,
-        parts: Parts,
-        manager: ServiceManager | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, environment: Environment, parts: Parts, manager: ServiceManager) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.environment, self.parts = environment, parts
+        self.environment, self.parts, self.manager = environment, parts, manager
+        self.reactor, self.workers = environment.reactor, environment.workers
         self.failure: FingergwError | None = None
         """Why it has stopped by itself; None if it has not."""
         self.reloads: Counter[str] = Counter()
@@ -52,14 +46,11 @@ class Gateway(MultiService):
         self.last_reload_applied = True
         self.configured_at = 0.0
         """When the active parts became active, in seconds since 1970."""
-        self.manager = manager or ServiceManager()
-        self.reactor, self.workers = environment.reactor, environment.workers
-        self._now = now
+        self.admin: BoundService[None] | None = self._admin_service(parts)
+        """The admin pages; None without ``[admin]``. No child, as it is stopped last."""
         environment.listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
         for listener in self.listeners:
             listener.setServiceParent(self)
-        self.admin = self._admin_service(parts)
-        """The admin pages; None without ``[admin]``. No child, as it is stopped last."""
         self._stopping: set[Deferred[Any]] = set()  # services and stores that are no longer active
         self._retired: dict[IDelayedCall, list[Callable[[], object]]] = {}  # parts that are to be closed
         self._needed_until = 0.0  # by connections that came before the last reload
@@ -119,7 +110,7 @@ class Gateway(MultiService):
         if self.parts.store is not None:
             self.parts.store.start()
         super().startService()  # type: ignore[no-untyped-call]
-        self.configured_at = self._now()
+        self.configured_at = time.time()
         self.manager.watch(self.reactor)
         Deferred.fromCoroutine(self.tell_ready())
 
@@ -202,7 +193,7 @@ class Gateway(MultiService):
                 listeners[plan.place].activate(plan)
         self.environment.listeners = {plan.place: (listeners | added)[plan.place] for plan in parts.plans}
         provide_descriptors(listener.rules.limits for listener in self.listeners)
-        self.configured_at = self._now()
+        self.configured_at = time.time()
         self._retire(previous)
 
     def _wait_for(self, stopping: Deferred[Any]) -> None:

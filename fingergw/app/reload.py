@@ -16,10 +16,10 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from fingergw.app.build import build_valid
+from fingergw.app.build import build
 from fingergw.app.gateway import Gateway
 from fingergw.config import model
-from fingergw.config.problems import Problem
+from fingergw.config.problems import Problem, to_error
 from fingergw.core.errors import ConfigError, FingergwError, ListenError
 from fingergw.core.settings import changed
 
@@ -143,7 +143,9 @@ class Operation(MultiService):
         if configuration.process != process:
             _log.warn("[process] has changed, which takes a restart; the rest is reloaded")
             configuration = changed(configuration, process=process)
-        parts = build_valid(configuration, problems, previous, gateway.environment)
+        parts, found = build(configuration, previous, gateway.environment, opens=not problems)
+        if problems or found:
+            raise to_error([*problems, *found], configuration.source)
         try:
             await gateway.change_to(parts)
         except BaseException:

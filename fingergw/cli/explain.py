@@ -18,7 +18,7 @@ from twisted.python import usage
 
 from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
-from fingergw.app.gateway import Gateway
+from fingergw.app.environment import Environment
 from fingergw.app.parts.parts import Parts
 from fingergw.cli.configuration import read
 from fingergw.cli.explanation import Explanation, Said, Step, text_of
@@ -26,7 +26,7 @@ from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
 from fingergw.cli.output import show
 from fingergw.cli.reasons import explain, local_address
 from fingergw.config import model
-from fingergw.config.problems import unknown
+from fingergw.config.problems import to_error, unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
 from fingergw.core.decide import Asked, Decision, decide
@@ -99,8 +99,11 @@ class ExplainOptions(Options):
         if self["ask"]:
             use_monotonic_clock(reactor)
             configuration = _without_files(configuration)
-        gateway = build.make_gateway(configuration, reactor, opens=bool(self["ask"]))
-        rules = next(each.rules for each in gateway.listeners if each.rules.listener == name)
+        environment = Environment(reactor)
+        parts, problems = build.build(configuration, None, environment, opens=bool(self["ask"]))
+        if problems:
+            raise to_error(problems, configuration.source)
+        rules = next(plan.listener.rules for plan in parts.plans if plan.listener.rules.listener == name)
         endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
         client = self["from"] or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
         decision = decided(rules, self.line, client, endpoint)
@@ -111,7 +114,7 @@ class ExplainOptions(Options):
         codes: list[int] = []
 
         async def asked(reactor: Any) -> None:
-            asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, gateway, reactor))
+            asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, parts, environment))
             reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
             with suppress(CancelledError):
                 codes.append(self._print(await asking))
@@ -174,27 +177,27 @@ async def ask(explained: Explanation, asked: Asked, rules: Rules, clock: IReacto
 
 
 async def asked_of(
-    explained: Explanation, decision: Decision | None, rules: Rules, gateway: Gateway, reactor: Any
+    explained: Explanation, decision: Decision | None, rules: Rules, parts: Parts, environment: Environment
 ) -> Explanation:
     """Ask the chain that a query goes to, if it goes to one, and close all that this has opened.
 
     :param rules: the listener's.
-    :param gateway: what the rules are part of.
+    :param parts: what the rules are part of.
     """
-    parts, asks = gateway.parts, isinstance(decision, Asked)
-    if asks and parts.store is not None:
-        parts.store.start()
+    store = parts.store if isinstance(decision, Asked) else None
+    if store is not None:
+        store.start()
     try:
         if not isinstance(decision, Asked):
             return explained
-        explained = await ask(explained, decision, rules, reactor)
-        await deferLater(reactor, 0)  # the cache tells first, and keeps then
+        explained = await ask(explained, decision, rules, environment.reactor)
+        await deferLater(environment.reactor, 0)  # the cache answers first, and keeps the answer then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
         await DeferredList([maybeDeferred(close) for close in parts.closers(but=None)])
-        await gateway.workers.stop()
-        if asks and parts.store is not None:
-            await parts.store.stop()
+        await environment.workers.stop()
+        if store is not None:
+            await store.stop()
 
 
 def _notes(explained: Explanation, parts: Parts) -> list[str]:

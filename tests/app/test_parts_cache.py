@@ -11,7 +11,7 @@ import trustme
 from twisted.internet import reactor
 
 import fingergw
-from fingergw.app.build import problems
+from fingergw.app.build import check
 from fingergw.app.gateway import Gateway
 from fingergw.cache.cached_backend import CachedBackend
 from tests.support import ROOT, GatewayCase, caches, free_port, until
@@ -25,7 +25,7 @@ def found(folder: Path, text: str) -> list[str]:
     """Return what is found wrong in a cache's table, as key and message."""
     file = folder / "fingergw.toml"
     file.write_text(f"{LISTENER}[cache]\n{text}")
-    return [f"{problem.path[-1]}: {problem.message}" for problem in problems(fingergw.load(file), reactor)]
+    return [f"{problem.path[-1]}: {problem.message}" for problem in check(fingergw.load(file), reactor)[0]]
 
 
 def prefix(folder: Path, text: str) -> str:

@@ -73,7 +73,9 @@ class StaticTests(AtOnce):
             fingergw.make_service(fingergw.load(path.with_name("fingergw.toml")), reactor)
         printed = [line.partition("backends.people.file: ")[2] for line in str(caught.exception).split("\n")]
         assert len(printed) == 2
-        assert self.lines == ["backends.people.file: what its file held before stays in use: " + "; ".join(printed)]
+        assert self.lines == [
+            "backends.people.file: the previous content of its file stays in use: " + "; ".join(printed)
+        ]
 
     async def test_same_name_twice(self) -> None:
         """A name that is there twice, but for case, is a mistake like any other."""
@@ -154,7 +156,7 @@ class HttpTests(AtOnce, HttpCase):
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-second"
         self.write("a.token", "s3cret-third")
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-second"
-        prefix = "backends.web.bearer_token_file: what its file held before stays in use: "
+        prefix = "backends.web.bearer_token_file: the previous content of its file stays in use: "
         assert self.lines == [f"{prefix}others can read it; run: chmod o= {path}"] * 2
         path.chmod(0o600)
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-third"

@@ -471,7 +471,7 @@ class AskTests(GatewayCase):
         """What a cache had is told, and that the gateway's own is not looked into."""
         explained, decision, rules, gateway = self.explain()
         first = await ask(explained, decision, rules, reactor)
-        second = await asked_of(explained, decision, rules, gateway, reactor)
+        second = await asked_of(explained, decision, rules, gateway.parts, gateway.environment)
         assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
         assert any("the gateway's own is not looked into" in note for note in second.notes)
 
@@ -488,7 +488,7 @@ class AskTests(GatewayCase):
     async def asked_by_command(self, more: str) -> Explanation:
         """Ask as ``--ask`` does."""
         explained, decision, rules, gateway = self.explain(more=more)
-        return await asked_of(explained, decision, rules, gateway, reactor)
+        return await asked_of(explained, decision, rules, gateway.parts, gateway.environment)
 
     async def test_shared_cache_that_is_gone(self) -> None:
         """A Redis that cannot be reached is told of, and the backends answer all the same."""

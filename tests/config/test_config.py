@@ -667,7 +667,7 @@ def test_mistakes(tmp_path: Path, text: str, messages: list[str]) -> None:
 def test_what_is_left_of_a_broken_file_can_be_checked(tmp_path: Path, text: str, messages: list[str]) -> None:
     """``fingergw check`` goes on to the files and endpoints that the whole parts name, and places what it finds."""
     config, problems = read(write(tmp_path, text))
-    found = build.problems(config, MemoryReactorClock())
+    found = build.check(config, MemoryReactorClock())[0]
     assert len(to_error([*problems, *found], config.source).problems) == len(messages) + len(found)
 
 
@@ -1172,7 +1172,7 @@ def test_a_configuration_can_be_changed_in_python(tmp_path: Path) -> None:
     """What was loaded and then changed can still be made a service of."""
     config = load(write(tmp_path, LISTENER))
     more = changed(config, listeners=(*config.listeners, tables.Listener(endpoint="tcp:2")))
-    assert build.problems(more, MemoryReactorClock()) == []
+    assert build.check(more, MemoryReactorClock())[0] == []
 
 
 def test_a_secret_header_is_not_shown() -> None:
@@ -1311,4 +1311,4 @@ def test_any_replaced_value_is_reported_or_taken(tmp_path_factory: pytest.TempPa
     )
     file = write(tmp_path_factory.getbasetemp(), tomli_w.dumps(raw), "any.toml")
     config, problems = read(file)
-    to_error([*problems, *build.problems(config, MemoryReactorClock())], config.source)
+    to_error([*problems, *build.check(config, MemoryReactorClock())[0]], config.source)

@@ -115,7 +115,7 @@ def configuration(data: bytes) -> None:
     path.write_bytes(data)
     try:
         found, problems = config.read(path)
-        more = build.problems(found, MemoryReactorClock())
+        more = build.check(found, MemoryReactorClock())[0]
         mistakes = to_error(problems, found.source).problems
         assert all(mistake.isprintable() for mistake in to_error(more, found.source).problems)
     except ConfigError as error:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.logger import capturedLogs
 
 import fingergw
-from fingergw.app.build import problems
+from fingergw.app import build
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ListenError
 from fingergw.core.outcome import Answered
@@ -467,7 +467,7 @@ def test_one_passed_socket_for_two(tmp_path: Path) -> None:
     again = "".join(listener("systemd:domain=INET:name=x", f'name = "{name}"') for name in "ab")
     path.write_text(again + HELLO)
     config = fingergw.load(path)
-    (problem,) = problems(config, reactor)
+    (problem,), _ = build.check(config, reactor)
     assert (problem.path, problem.message) == (
         ("listeners", 1, "endpoint"),
         "another listener has this socket; one of them is enough",
@@ -481,6 +481,6 @@ def test_metrics_are_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     path = tmp_path / "fingergw.toml"
     path.write_text(listener() + HELLO + '[admin]\nendpoint = "tcp:9179"\n')
-    (problem,) = problems(fingergw.load(path), reactor)
+    (problem,), _ = build.check(fingergw.load(path), reactor)
     assert problem.path == ("admin", "endpoint")
     assert problem.message.endswith('which is not installed: pip install "fingergw[metrics]"')

@@ -233,7 +233,9 @@ def test_files_change(tmp_path: Path, python: Path) -> None:
         second = running.told("moshez")
         assert second["opening"] == first["opening"]
         running.write("own.key", "exposed-secret", 0o644)
-        wait_until(lambda: running.told("moshez") and "what its file held before stays in use" in running.log, "that")
+        wait_until(
+            lambda: running.told("moshez") and "the previous content of its file stays in use" in running.log, "that"
+        )
         assert running.told("moshez")["key"] == second["key"]
         assert "another-secret" not in running.log
         assert "exposed-secret" not in running.log

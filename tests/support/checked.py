@@ -21,7 +21,7 @@ def told(path: Path) -> list[str]:
     began = time.process_time()
     try:
         found, problems = config.read(path)
-        problems += build.problems(found, MemoryReactorClock())
+        problems += build.check(found, MemoryReactorClock())[0]
         mistakes = to_error(problems, found.source).problems if problems else ()
     except ConfigError as error:
         mistakes = error.problems

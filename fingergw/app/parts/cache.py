@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from attrs import Factory, define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.app.parts.fingerprint import digest, keep_or_make
-from fingergw.app.parts.machine import Machine, parse_authorities, read_file, read_secret
+from fingergw.app.parts.machine import Machine, read_authorities, read_secret
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
@@ -25,11 +24,12 @@ from fingergw.cache.store import RawStore
 from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
-from fingergw.config.tables import BackendCache, Cache
+from fingergw.config.tables import Cache
 from fingergw.core.outcome import Ask, Failed
 from fingergw.core.setting_types import FILES, SecretFile
 from fingergw.core.settings import bare, keys_of
 from fingergw.net.resolving import Resolver
+from fingergw.net.site import Site
 from fingergw.net.trust import over_tls, system_trust
 from fingergw.telemetry.failures import log_failed
 
@@ -41,69 +41,51 @@ _MARGIN_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
 
 
-def _runtime(reactor: Any) -> Runtime:
-    return Runtime(
-        seconds=time.monotonic,
-        spawn=Deferred.fromCoroutine,
-        waiter=Deferred,
-        sleep=partial(deferLater, reactor),
-        cancelled=(CancelledError,),
-    )
+def cached_backend(
+    checked: CheckedBackend,
+    site: Site,
+    ask: Ask,
+    version: Callable[[], str] | None,
+    counts: Counter[str],
+    memory: Memory,
+    store: GuardedStore | None,
+) -> CachedBackend | None:
+    """Return what caches a backend's answers; None if its table has no cache.
 
-
-@define(eq=False)
-class Storage:
-    """Where the answers of all backends are kept.
-
-    :param reactor: for timers.
-    :param store: where they outlive the process, or are shared; None if they are in memory alone.
+    :param ask: asks the backend.
+    :param version: returns the version that its answers have now; None if they have none.
+    :param counts: counts what the cache does.
     """
-
-    reactor: Any
-    memory: Memory
-    store: GuardedStore | None
-    _runtime: Runtime = field(init=False, default=Factory(lambda self: _runtime(self.reactor), takes_self=True))
-
-    @property
-    def fingerprint(self) -> object:
-        """That of the store; the memory is always kept."""
-        return None if self.store is None else self.store.fingerprint
-
-    def cached(
-        self,
-        checked: CheckedBackend,
-        settings: BackendCache,
-        ask: Ask,
-        version: Callable[[], str] | None,
-        used: Mapping[str, object],
-        counts: Counter[str],
-    ) -> CachedBackend:
-        """Return the cache of a backend's answers.
-
-        :param ask: asks the backend.
-        :param version: returns the version that its answers have now; None if they have none.
-        :param used: the settings beside its own table that it uses.
-        :param counts: counts what the cache does.
-        """
-        return CachedBackend(
-            ask=ask,
-            inputs=checked.inputs,
-            prefix=f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, used)}:",
-            version=version,
-            terms=Terms(settings.ttl, settings.stale, settings.negative_ttl),
-            lock_seconds=(checked.table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
-            memory=self.memory,
-            store=self.store,
-            runtime=self._runtime,
-            report=partial(_report, checked.name),
-            counts=counts,
-        )
+    settings = checked.table.cache
+    if settings is None:
+        return None
+    return CachedBackend(
+        ask=ask,
+        inputs=checked.inputs,
+        prefix=f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, site.used)}:",
+        version=version,
+        terms=Terms(settings.ttl, settings.stale, settings.negative_ttl),
+        lock_seconds=(checked.table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
+        memory=memory,
+        store=store,
+        runtime=Runtime(
+            seconds=time.monotonic,
+            spawn=Deferred.fromCoroutine,
+            waiter=Deferred,
+            sleep=partial(deferLater, site.reactor),
+            cancelled=(CancelledError,),
+        ),
+        report=partial(_report, checked.name),
+        counts=counts,
+    )
 
 
 def _answers_fingerprint(checked: CheckedBackend, used: Mapping[str, object]) -> str:
     """Return a digest of all that a backend's answers, and how long they are kept, depend on.
 
-    It is part of each key, as a store may have answers of other gateways, and of previous configurations.
+    Each key has it, as a store may hold answers of other gateways, and of previous configurations.
+
+    :param used: the settings beside its own table that the backend uses.
     """
     cls: Any = type(checked.table.settings)
     keys, table = keys_of(cls), dump_backend(checked.table)
@@ -149,19 +131,17 @@ def _redis(
     settings: Cache, address: RedisAddress, machine: Machine, resolver: Resolver
 ) -> tuple[RawStore | None, tuple[str, ...]]:
     """Return a Redis store, if it can be used here, and digests of the files that it takes."""
-    password = pem = trust = None
-    password_file, ca_file = settings.password_file, settings.ca_file
-    if password_file is not None:
-        password = machine.load(
-            password_file, partial(read_secret, password_file, "password"), "cache", "password_file"
-        )
+    password, (trust, trust_digest) = "", (system_trust(), "")
+    if settings.password_file is not None:
+        read = partial(read_secret, what="password")
+        password = machine.load(settings.password_file, read, "cache", "password_file") or ""
     elif address.user is not None:
         machine.problems.append(Problem(("cache", "store"), "a user needs a password: name its password_file"))
-    if ca_file is not None:
+    if settings.ca_file is not None:
         if not address.tls:
             machine.problems.append(Problem(("cache", "ca_file"), "only rediss: takes one; remove it"))
-        pem = machine.load(ca_file, partial(read_file, ca_file), "cache", "ca_file")
-        trust = None if pem is None else machine.load(ca_file, partial(parse_authorities, pem), "cache", "ca_file")
+        loaded = machine.load(settings.ca_file, read_authorities, "cache", "ca_file")
+        trust, trust_digest = loaded or (trust, "")
     try:
         from fingergw.cache.redis import RedisStore
     except ModuleNotFoundError as error:
@@ -171,8 +151,8 @@ def _redis(
     endpoint = resolver.endpoint(address.host, address.port, timeout=_CONNECT_SECONDS)
     if address.tls:
         try:
-            endpoint = over_tls(endpoint, address.host, trust or system_trust())
+            endpoint = over_tls(endpoint, address.host, trust)
         except ValueError:
             machine.problems.append(Problem(("cache", "store"), "expected a host's name or address"))
-    store = RedisStore(endpoint, address.database, address.user, password, _MAX_VALUE_BYTES, time.monotonic)
-    return store, tuple(digest(text) for text in (password, pem) if text is not None)
+    store = RedisStore(endpoint, address.database, address.user, password or None, _MAX_VALUE_BYTES, time.monotonic)
+    return store, (digest(password), trust_digest)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from attrs import define, field
 
 from fingergw.app.parts.fingerprint import digest
-from fingergw.app.parts.machine import Machine, parse_authorities, read_file, read_secret
+from fingergw.app.parts.machine import Machine, read_authorities, read_file, read_secret
 from fingergw.cache.keys import Inputs
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
@@ -69,7 +69,7 @@ def check_backend(name: str, configuration: model.Config, machine: Machine) -> C
 def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine, fold: Callable[[str], str]) -> None:
     kind, where = bare(key.type), ("backends", checked.name, key.name)
     if kind in FILES:
-        watched = machine.watch(value, _loader(checked, key, value, fold), *where)
+        watched = machine.watch(value, _loader(checked, key, fold), *where)
         if watched is not None:
             checked.files[key.name] = watched
     elif kind in (Argv, ProgramPath) and value != ():
@@ -87,16 +87,20 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
         machine.problems += [Problem((*where, name), _TWICE) for name in _repeated(value, fold)]
 
 
-def _loader(checked: CheckedBackend, key: Key, path: Path, fold: Callable[[str], str]) -> Callable[[], object]:
+def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Callable[[Path], object]:
     """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds."""
     kind = bare(key.type)
     if kind not in (SecretFile, AuthoritiesFile):
-        return partial(read_file, path) if key.holds is None else partial(_load_table, path, key.holds, fold)
+        return read_file if key.holds is None else partial(_load_table, kind=key.holds, fold=fold)
 
-    def load() -> object:
-        text = read_file(path) if kind is AuthoritiesFile else read_secret(path, key.holds or "secret")
-        checked.digests.setdefault(key.name, digest(text))  # of what the backend was opened with
-        return parse_authorities(text) if kind is AuthoritiesFile else text
+    def load(path: Path) -> object:
+        if kind is AuthoritiesFile:
+            value, made_from = read_authorities(path)
+        else:
+            value = read_secret(path, key.holds or "secret")
+            made_from = digest(value)
+        checked.digests.setdefault(key.name, made_from)  # of the content that the backend was opened with
+        return value
 
     return load
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.logger import Logger
 
+from fingergw.app.parts.fingerprint import digest
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
@@ -73,39 +75,29 @@ class Machine:
         self.problems.append(Problem(where, why))
         return None
 
-    def load(self, path: Path, load: Callable[[], T], *where: str | int) -> T | None:
+    def load(self, path: Path, load: Callable[[Path], T], *where: str | int) -> T | None:
         """Return what a file is loaded as; None, with a problem, if it cannot be loaded.
 
         :param load: loads it; raises ConfigError if there is something wrong with it.
         """
         self.files.append((path, where))
         try:
-            return load()
+            return load(path)
         except ConfigError as error:
             self.problems += [Problem(where, problem) for problem in error.problems]
             return None
 
-    def watch(self, path: Path, load: Callable[[], T], *where: str | int) -> Watched[T] | None:
+    def watch(self, path: Path, load: Callable[[Path], T], *where: str | int) -> Watched[T] | None:
         """Load a file now, and again whenever it changes; for the parameters see :meth:`load`."""
         key = ".".join(map(str, where))
 
         def report(why: str) -> None:
             told = why if str(path) in why else f"{path}: {why}"
-            _log.error("{key}: what its file held before stays in use: {why}", key=escape(key), why=printable(told))
+            _log.error(
+                "{key}: the previous content of its file stays in use: {why}", key=escape(key), why=printable(told)
+            )
 
-        return self.load(path, lambda: Watched(load, lambda: (path,), report), *where)
-
-
-def parse_authorities(pem: str) -> Any:
-    """Return whom to trust for TLS.
-
-    :param pem: the certificates of authorities.
-    :raises ConfigError: there is none in it, or one is broken.
-    """
-    try:
-        return authorities(pem.encode())
-    except ValueError as error:
-        raise ConfigError([str(error)]) from None
+        return self.load(path, lambda path: Watched(partial(load, path), lambda: (path,), report), *where)
 
 
 def read_file(path: Path) -> str:
@@ -139,6 +131,18 @@ def read_secret(path: Path, what: str) -> str:
     if problems:
         raise ConfigError(problems)
     return secret
+
+
+def read_authorities(path: Path) -> tuple[Any, str]:
+    """Return whom to trust for TLS, from a file, and a digest of it.
+
+    :raises ConfigError: it cannot be read, or has no certificates in it.
+    """
+    pem = read_file(path)
+    try:
+        return authorities(pem.encode()), digest(pem)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _bytes_and_mode(path: Path) -> tuple[bytes, int]:

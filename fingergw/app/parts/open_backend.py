@@ -11,10 +11,12 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
-from fingergw.app.parts.cache import Storage
+from fingergw.app.parts.cache import cached_backend
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.cache.cached_backend import CachedBackend
+from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.keys import Inputs
+from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
 from fingergw.config.tables import Route
 from fingergw.core.addresses import Networks
@@ -52,27 +54,24 @@ class OpenBackend:
     :param checked: its table, and the files that it watches.
     :param site: what it was given when it was opened.
     :param meter: counts and times its answers.
-    :param asked: what a chain asks: its cache, or else the backend itself.
+    :param store: where its answers are kept, if its table has a cache.
     :param backend: what its type opened.
-    :param storage: where its answers are kept, if its table has a cache.
+    :param cache: what caches its answers; None if its table has no cache.
+    :param asked: what a chain asks: its cache, or else the backend itself.
     """
 
     checked: CheckedBackend
     site: Site
     meter: BackendMeter
-    asked: Backend
+    store: GuardedStore | None
     backend: Any
-    storage: Storage
+    cache: CachedBackend | None
+    asked: Backend
 
     @property
     def fingerprint(self) -> object:
         """What it was made from; a reload keeps it while this is the same."""
-        return fingerprint(self.checked, self.site.used, self.storage)
-
-    @property
-    def cache(self) -> CachedBackend | None:
-        """What caches its answers; None if its table has no cache."""
-        return self.asked if isinstance(self.asked, CachedBackend) else None
+        return fingerprint(self.checked, self.site.used, self.store)
 
     def close(self) -> Deferred[object]:
         """Cancel what its cache has asked, and close it; an error is logged.
@@ -94,17 +93,19 @@ class OpenBackend:
         return Deferred.fromCoroutine(closing) if iscoroutine(closing) else closing
 
 
-def fingerprint(checked: CheckedBackend, used: Mapping[str, object], storage: Storage) -> object:
+def fingerprint(checked: CheckedBackend, used: Mapping[str, object], store: GuardedStore | None) -> object:
     """Return the fingerprint of a backend. A change in a file that it watches leaves it the same; a secret does not.
 
     :param used: the settings beside its own table that it uses.
-    :param storage: where its answers are kept, if its table has a cache.
+    :param store: where its answers are kept, if its table has a cache.
     """
-    store = None if checked.table.cache is None else storage.fingerprint
-    return checked.table, checked.programs, checked.digests, dict(used), store
+    where = None if store is None or checked.table.cache is None else store.fingerprint
+    return checked.table, checked.programs, checked.digests, dict(used), where
 
 
-def open_backend(checked: CheckedBackend, site: Site, meter: BackendMeter, storage: Storage) -> OpenBackend:
+def open_backend(
+    checked: CheckedBackend, site: Site, meter: BackendMeter, memory: Memory, store: GuardedStore | None
+) -> OpenBackend:
     """Open a backend, with time limit, queue, metrics and cache around it.
 
     :raises ForeignError: its type cannot open it.
@@ -115,10 +116,8 @@ def open_backend(checked: CheckedBackend, site: Site, meter: BackendMeter, stora
     if table.timeout is not None and table.max_running is not None:
         ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
     ask = Measured(ask, meter, reactor.seconds, (CancelledError,))
-    asked: Backend = UncachedBackend(ask, checked.inputs)
-    if table.cache is not None:
-        asked = storage.cached(checked, table.cache, ask, version, site.used, meter.cache)
-    return OpenBackend(checked, site, meter, asked, backend, storage)
+    cache = cached_backend(checked, site, ask, version, meter.cache, memory, store)
+    return OpenBackend(checked, site, meter, store, backend, cache, cache or UncachedBackend(ask, checked.inputs))
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
