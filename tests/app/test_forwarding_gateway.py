@@ -1,4 +1,4 @@
-"""Queries that a gateway passes on, from its listener to another host and back (RFC 1288 §2.4, §3.2.1)."""
+"""Queries that a gateway forwards, from its listener to another host and back (RFC 1288 §2.4, §3.2.1)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ForwardingCase(GatewayCase):
         )
 
 
-class PassedOnTests(ForwardingCase):
+class ForwardedTests(ForwardingCase):
     async def test_to_the_last_host(self) -> None:
         """A query goes to its last host, without that, with /W, and with the name's case as the gateway has names."""
         gateway = self.gateway(says(b"hi\n"))
@@ -53,6 +53,13 @@ class PassedOnTests(ForwardingCase):
         """What the other server says reaches the client harmless: controls gone, what is no UTF-8 replaced, CRLF."""
         gateway = self.gateway(says(b"\x1b[2Jhi\x07\n\xff\x9b \xe2\x80\xaehidden\n"))
         assert await self.ask(gateway, b"a@old.example\r\n") == "[2Jhi\r\n\ufffd\ufffd hidden\r\n".encode()
+
+    async def test_unix_path_is_relative_to_the_file(self) -> None:
+        """The path of a unix: endpoint counts from the configuration's folder."""
+        folder = self.write("unused", "").parent
+        FingerServer(self, says(b"hi\n"), path=str(folder / "f.sock"))
+        gateway = self.start(LISTENER + '[forwarding]\nallow = { "h" = "unix:f.sock" }\n')
+        assert await self.ask(gateway, b"a@h\r\n") == b"hi\r\n"
 
     async def test_too_large(self) -> None:
         """More than max_bytes is no answer, and neither is half of one."""
@@ -211,14 +218,6 @@ def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:
         fingergw.make_service(fingergw.load(file), reactor)
     (problem,) = caught.value.problems
     assert problem.partition(": ")[2].partition(": ")[2] == message
-
-
-def test_unix_path_is_relative_to_the_file(tmp_path: Path) -> None:
-    """The path of a unix: endpoint counts from the configuration's folder."""
-    from fingergw.listen.client_strings import parse_client
-    from fingergw.net.resolving import Resolver
-
-    assert parse_client("unix:f.sock", tmp_path, Resolver(reactor))._path == str(tmp_path / "f.sock")  # type: ignore[attr-defined]
 
 
 def tcp(host: str, port: int = 79) -> IPv4Address | IPv6Address:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
 import stat
 import subprocess
 import sys
@@ -15,31 +13,13 @@ import pytest
 
 from fingergw.core.errors import PrivilegeError
 from tests.support import COMMAND, HELLO, GatewayCase, finger, forked, free_port, listens, process, run, wait_until
+from tests.support.privileged import privileged_port, write_process
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 NOBODY = 65534
 # in no passwd; and not this file's own business whether it is in use somewhere
 STRANGER = 61234
-
-
-def privileged_port() -> int:
-    """Return a port that only root may bind, and nobody has."""
-    for port in random.sample(range(600, 1024), 100):  # tests run side by side
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("all taken")
-
-
-def write(folder: Path, settings: str = "", *, endpoint: str) -> list[str]:
-    """Write a configuration with a [process] table, and return the arguments that name it."""
-    path = folder / "fingergw.toml"
-    path.write_text(f"[[listeners]]\nname = 'l'\nendpoint = '{endpoint}'\n{HELLO}\n[process]\n{settings}\n")
-    return ["--config", str(path)]
 
 
 def identity(pid: int) -> dict[str, list[int]]:
@@ -75,7 +55,7 @@ def check_becomes(arguments: Sequence[str], port: int, *, user: int, group: int,
 def test_becomes(tmp_path: Path, settings: str, options: list[str], user: int, group: int, groups: list[int]) -> None:
     """It binds a port that takes root, gives up all of root's users and groups, and serves."""
     port = privileged_port()
-    arguments = [*write(tmp_path, settings, endpoint=f"tcp:{port}"), *options]
+    arguments = [*write_process(tmp_path, settings, endpoint=f"tcp:{port}"), *options]
     check_becomes(arguments, port, user=user, group=group, groups=groups)
 
 
@@ -91,7 +71,7 @@ REFUSED = [
 def test_root_is_refused(tmp_path: Path, settings: str, endpoint: str, options: list[str]) -> None:
     """As root and reachable from other hosts it does not start, and says what to do."""
     port = free_port()
-    ended = run([*write(tmp_path, settings, endpoint=endpoint.format(port)), *options])
+    ended = run([*write_process(tmp_path, settings, endpoint=endpoint.format(port)), *options])
     assert ended.returncode == 78
     assert ended.stderr == (
         'fingergw: running as root, and other hosts can reach the listener "l": '
@@ -101,7 +81,7 @@ def test_root_is_refused(tmp_path: Path, settings: str, endpoint: str, options: 
 
 def test_refused_leaves_nothing(tmp_path: Path) -> None:
     """When it is refused what was bound before is removed."""
-    arguments = write(tmp_path, endpoint=f"tcp:{free_port()}")
+    arguments = write_process(tmp_path, endpoint=f"tcp:{free_port()}")
     config = tmp_path / "fingergw.toml"
     config.write_text('[[listeners]]\nendpoint = "unix:s"\n' + config.read_text())
     assert run(arguments).returncode == 78
@@ -120,7 +100,7 @@ def test_refused_leaves_nothing(tmp_path: Path) -> None:
 def test_root_that_insists(tmp_path: Path, settings: str, options: list[str], group: int) -> None:
     """Root that is named stays root, in the group that is named, and is reachable."""
     port = free_port()
-    with forked([*write(tmp_path, settings, endpoint=f"tcp:{port}"), *options], port=port) as running:
+    with forked([*write_process(tmp_path, settings, endpoint=f"tcp:{port}"), *options], port=port) as running:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
         found = identity(running.pid)
     assert (found["Uid"], found["Gid"]) == ([0] * 4, [group] * 4)
@@ -129,7 +109,7 @@ def test_root_that_insists(tmp_path: Path, settings: str, options: list[str], gr
 def test_root_on_the_loopback(tmp_path: Path) -> None:
     """As root, but not reachable from other hosts, it starts with a warning."""
     port = free_port()
-    with forked(write(tmp_path, endpoint=f"tcp:{port}:interface=127.0.0.1"), port=port) as running:
+    with forked(write_process(tmp_path, endpoint=f"tcp:{port}:interface=127.0.0.1"), port=port) as running:
         running.terminate()
         out, _ = running.communicate(timeout=20)
     assert 'running as root; name an ordinary user in [process] user, or "root" to insist' in out
@@ -137,7 +117,7 @@ def test_root_on_the_loopback(tmp_path: Path) -> None:
 
 def test_not_in_passwd(tmp_path: Path) -> None:
     """A user number that is not in passwd has no group of its own, so that one has to be named."""
-    ended = run(write(tmp_path, f'user = "{STRANGER}"', endpoint=f"tcp:{free_port()}"))
+    ended = run(write_process(tmp_path, f'user = "{STRANGER}"', endpoint=f"tcp:{free_port()}"))
     assert (ended.returncode, ended.stderr) == (
         78,
         f"fingergw: user {STRANGER} is not in passwd, so name its group too: [process] group\n",
@@ -161,7 +141,7 @@ sys.exit(fingergw.cli.main(["--config", "fingergw.toml"]))
 def test_ordinary_user(tmp_path: Path, settings: str) -> None:
     """An ordinary user that is told to become another is told that this takes root."""
     tmp_path.chmod(0o755)
-    write(tmp_path, settings, endpoint=f"tcp:{free_port()}")
+    write_process(tmp_path, settings, endpoint=f"tcp:{free_port()}")
     ended = subprocess.run(AS_NOBODY, cwd=tmp_path, text=True, capture_output=True, check=False, timeout=60)
     assert ended.returncode == 78
     assert ended.stderr.startswith(
@@ -174,7 +154,7 @@ def test_ordinary_user_that_is_the_one(tmp_path: Path) -> None:
     """An ordinary user that is the one in [process] just runs."""
     tmp_path.chmod(0o755)
     port = free_port()
-    write(tmp_path, 'user = "nobody"\ngroup = "nogroup"', endpoint=f"tcp:{port}")
+    write_process(tmp_path, 'user = "nobody"\ngroup = "nogroup"', endpoint=f"tcp:{port}")
     running = subprocess.Popen(AS_NOBODY, cwd=tmp_path, stdout=subprocess.DEVNULL)
     try:
         wait_until(lambda: running.poll() is not None or listens(port), "the listener")
@@ -192,7 +172,7 @@ def test_chroot(tmp_path: Path, settings: str) -> None:
     (root / "dev").mkdir(parents=True)
     os.mknod(root / "dev" / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     port = free_port()
-    arguments = write(tmp_path, f'chroot = "{root}"\n{settings}', endpoint=f"tcp:{port}:interface=127.0.0.1")
+    arguments = write_process(tmp_path, f'chroot = "{root}"\n{settings}', endpoint=f"tcp:{port}:interface=127.0.0.1")
     with process(arguments, port=port) as running:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
         assert finger(port, b"a@b\r\n") == b"Finger forwarding service denied\r\n"
@@ -211,7 +191,9 @@ def test_chroot(tmp_path: Path, settings: str) -> None:
 def test_umask(tmp_path: Path, settings: str, options: list[str], mode: int) -> None:
     """Files are created as the mask says; --umask wins."""
     port = free_port()
-    arguments = write(tmp_path, settings + '\n[log]\naccess = "access.log"', endpoint=f"tcp:{port}:interface=127.0.0.1")
+    arguments = write_process(
+        tmp_path, settings + '\n[log]\naccess = "access.log"', endpoint=f"tcp:{port}:interface=127.0.0.1"
+    )
     with forked([*arguments, *options], port=port):
         finger(port, b"hello\r\n")
         assert stat.S_IMODE((tmp_path / "access.log").stat().st_mode) == mode
@@ -231,7 +213,7 @@ def test_daemon(tmp_path: Path) -> None:
     port = privileged_port()
     tmp_path.chmod(0o755)
     pidfile = tmp_path / "pid"
-    arguments = write(tmp_path, 'user = "nobody"\ngroup = "nogroup"', endpoint=f"tcp:{port}")
+    arguments = write_process(tmp_path, 'user = "nobody"\ngroup = "nogroup"', endpoint=f"tcp:{port}")
     ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(tmp_path / "log")])
     assert ended.returncode == 0, ended.stderr
     pid = int(pidfile.read_text())
@@ -249,7 +231,7 @@ def test_no_more_processes(tmp_path: Path) -> None:
     """Where its user can have no more processes, all is served that takes none, and the log says what does not work."""
     port = free_port()
     text = f'user = "{STRANGER}"\ngroup = "{STRANGER}"\n[backends.h]\ntype = "http"\nurl = "http://127.0.0.1:9/"\n'
-    arguments = write(tmp_path, text, endpoint=f"tcp:{port}:interface=127.0.0.1")
+    arguments = write_process(tmp_path, text, endpoint=f"tcp:{port}:interface=127.0.0.1")
     with process(arguments, port=port, command=["prlimit", "--nproc=1:1", *COMMAND]) as running:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
         running.terminate()

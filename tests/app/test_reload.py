@@ -22,35 +22,30 @@ import pytest
 import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
-from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.logger import capturedLogs
 
-import fingergw
-from fingergw import config
-from fingergw.app.gateway import Gateway
-from fingergw.app.reload import Operation
 from fingergw.net import watched
-from tests.app.test_privileges import privileged_port, write
 from tests.backends.test_http import says
-from tests.benchmarks.reload import listener, storm
 from tests.support import (
     COMMAND,
     DEADLINE_SECONDS,
     HELLO,
     ROOT,
     Client,
-    GatewayCase,
     Upstream,
     finger,
     forked,
     free_port,
     listens,
     process,
-    reactor,
     response,
     serves,
     until,
     wait_until,
 )
+from tests.support.privileged import privileged_port, write_process
+from tests.support.reload_storm import listener, storm
+from tests.support.reloading import ReloadCase, told
 
 LISTENER = '[[listeners]]\nname = "a"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 NO_SUCH_USER = b"No such user\r\n"
@@ -66,34 +61,9 @@ def listen_only(ports: Sequence[int], expected: Sequence[int]) -> bool:
     return [port for port in ports if listens(port)] == list(expected)
 
 
-class ReloadCase(GatewayCase):
-    """A gateway in this process that is reloaded as a signal would."""
-
-    def begin(self, text: str) -> Gateway:
-        """Start one that can be reloaded, and have it stopped at the end."""
-        path = self.write("fingergw.toml", text)
-        gateway = fingergw.make_service(fingergw.load(path), reactor)
-        assert isinstance(gateway, Gateway)
-        self.applied: list[Any] = []
-        self.operation = Operation(gateway, partial(config.read, path), self.applied.append)
-        self.operation.privilegedStartService()
-        self.operation.startService()
-        self.addCleanup(self.operation.stopService)
-        return gateway
-
-    async def reload(self, gateway: Gateway, text: str) -> list[str]:
-        """Reload, wait until that is over, and return what was logged of it."""
-        self.write("fingergw.toml", text)
-        before = sum(gateway.reloads.values())
-        with capturedLogs() as logged:
-            self.operation.reload()
-            await until(lambda: sum(gateway.reloads.values()) > before, "the end of the reload")
-        return _told(logged)
-
-
-def _told(logged: Sequence[LogEvent]) -> list[str]:
-    own = [event for event in logged if event.get("log_namespace", "").startswith("fingergw.")]
-    return [formatEvent(event) for event in own if event["log_level"] > LogLevel.debug]
+def is_open(path: Path) -> bool:
+    """Tell whether this process has a file open."""
+    return any(os.path.realpath(link) == str(path.resolve()) for link in Path("/proc/self/fd").iterdir())
 
 
 class RulesTests(ReloadCase):
@@ -123,17 +93,16 @@ class RulesTests(ReloadCase):
     async def test_mistakes(self) -> None:
         """A file with mistakes is refused whole, each told as check tells it, and the old rules go on."""
         gateway = self.begin(LISTENER + says_text("old"))
-        told = await self.reload(
+        logged = await self.reload(
             gateway,
             LISTENER + "colour = 1\n" + says_text("new") + '[backends.c]\ntype = "command"\nargv = ["no-such"]\n',
         )
-        path = Path(self._folder.name, "fingergw.toml")
         unknown = (
             'unknown key "colour"; expected one of: allow, decoy, delay, deny, endpoint, limits, name, trusted_proxies'
         )
-        assert told == [
-            f"{path}:4: listeners[0].colour: {unknown}",
-            f'{path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
+        assert logged == [
+            f"{self.path}:4: listeners[0].colour: {unknown}",
+            f'{self.path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
             "2 mistakes; the configuration stays as it was",
         ]
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
@@ -142,13 +111,12 @@ class RulesTests(ReloadCase):
     async def test_no_file(self) -> None:
         """A file that is gone is a mistake as well."""
         gateway = self.begin(LISTENER + says_text("old"))
-        path = self.write("fingergw.toml", "")
-        path.unlink()
+        self.path.unlink()
         before = gateway.parts
         with capturedLogs() as logged:
             self.operation.reload()
             await until(lambda: gateway.reloads["refused"], "the refusal")
-        assert "No such file or directory" in _told(logged)[0]
+        assert "No such file or directory" in told(logged)[0]
         assert gateway.parts is before
 
     async def test_asked_again(self) -> None:
@@ -199,8 +167,8 @@ class RulesTests(ReloadCase):
     async def test_process_takes_a_restart(self) -> None:
         """A change of [process] is told to need a restart, and the rest of the file holds."""
         gateway = self.begin(LISTENER + says_text("old"))
-        told = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
-        assert told[0] == "[process] has changed, which takes a restart; the rest is reloaded"
+        logged = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
+        assert logged[0] == "[process] has changed, which takes a restart; the rest is reloaded"
         assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
 
 
@@ -226,8 +194,8 @@ class ListenerTests(ReloadCase):
         free, number = free_port(), taken.getsockname()[1]
         gateway = self.begin(LISTENER + says_text("old"))
         before = gateway.parts
-        told = await self.reload(gateway, LISTENER + listener(free, "b") + listener(number, "c") + says_text("new"))
-        (line,) = told
+        logged = await self.reload(gateway, LISTENER + listener(free, "b") + listener(number, "c") + says_text("new"))
+        (line,) = logged
         assert line.startswith(
             f'listener "c" (tcp:{number}:interface=127.0.0.1) cannot be bound: Address already in use; '
         )
@@ -411,11 +379,10 @@ class BackendTests(ReloadCase):
             patch.setattr("fingergw.app.gateway.LINGER_SECONDS", 0.05)
             limits = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 0.05\n"
             gateway = self.begin(LISTENER + HELLO + limits + '[log]\naccess = "one.log"\n')
-            one = gateway.parts.access_log
             await self.reload(gateway, LISTENER + HELLO + limits + '[log]\naccess = "off"\n')
-        assert gateway.parts.access_log is not one
-        assert one._write is not None
-        await until(lambda: one._write is None, "the end of the access log")
+        log = self.path.with_name("one.log")
+        assert is_open(log)
+        await until(lambda: not is_open(log), "the end of the access log")
 
     async def test_what_an_older_connection_needs(self) -> None:
         """A connection from before two reloads keeps its backend and access log, if its rules let it last so long."""
@@ -431,12 +398,12 @@ class BackendTests(ReloadCase):
             await until(lambda: upstream.requests, "the request")
             await self.reload(gateway, self._config(upstream) + old + short)
             await self.reload(gateway, LISTENER + HELLO + new + short)
-            for _ in range(6):  # each lasts for a query_timeout: longer than what is in force now needs
+            for _ in range(6):  # each lasts for a query_timeout: longer than what is active now needs
                 await (await self.connect(gateway)).closed
         upstream.connections[0].send(response(b"late"))
         assert await client.closed == b"late\r\n"
         await self.operation.stopService()
-        assert '"x"' in Path(self._folder.name, "one.log").read_text()
+        assert '"x"' in self.path.with_name("one.log").read_text()
 
     async def test_store_of_another_size(self) -> None:
         """A store's file is closed before another store opens it."""
@@ -452,13 +419,13 @@ class BackendTests(ReloadCase):
         """Another access log is written to from the reload on; one that cannot be opened is refused."""
         gateway = self.begin(LISTENER + HELLO + '[log]\naccess = "one.log"\n')
         await self.ask(gateway, b"first\r\n")
-        told = await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "none/two.log"\n')
-        assert "No such file or directory" in told[0]
+        logged = await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "none/two.log"\n')
+        assert "No such file or directory" in logged[0]
         await self.ask(gateway, b"second\r\n")
         await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "two.log"\nformat = "json"\n')
         await self.ask(gateway, b"third\r\n")
         await self.operation.stopService()
-        one, two = (Path(self._folder.name, name).read_text() for name in ("one.log", "two.log"))
+        one, two = (self.path.with_name(name).read_text() for name in ("one.log", "two.log"))
         assert ['"first"' in one, '"second"' in one, '"third"' in one] == [True, True, False]
         assert two.count("\n") == 1
         assert '"query": "third"' in two
@@ -502,7 +469,7 @@ class BackendTests(ReloadCase):
         assert (len(upstream.requests), len(upstream.connections)) == (3, 1)
 
     async def test_menu(self) -> None:
-        """A menu that is kept lists the routes that are in force, and is kept while these are the same."""
+        """A menu that is kept lists the routes that are active, and is kept while these are the same."""
         menu = (
             '[backends.menu]\ntype = "menu"\ncache = { ttl = 100 }\n[[routes]]\nindex = true\nbackends = ["menu"]\n'
             '[backends.t]\ntype = "static"\ntext = "T"\n'
@@ -642,7 +609,7 @@ def test_without_the_rights(stack: contextlib.ExitStack) -> None:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     folder.chmod(0o755)
     log = folder / "log"
-    arguments = [*write(folder, 'user = "nobody"', endpoint=f"tcp:{port}"), "--logfile", str(log)]
+    arguments = [*write_process(folder, 'user = "nobody"', endpoint=f"tcp:{port}"), "--logfile", str(log)]
     with forked(arguments, port=port) as running:
         path = folder / "fingergw.toml"
         path.write_text(listener(more, "new") + path.read_text().replace('"Hello"', '"Changed"'))
