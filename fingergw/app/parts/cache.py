@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.app.parts.fingerprint import digest, keep_or_make
-from fingergw.app.parts.machine import Machine, read_authorities, read_secret
+from fingergw.app.parts.machine import Machine, load_authorities, read_secret
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
@@ -140,7 +140,7 @@ def _redis(
     if settings.ca_file is not None:
         if not address.tls:
             machine.problems.append(Problem(("cache", "ca_file"), "only rediss: takes one; remove it"))
-        loaded = machine.load(settings.ca_file, read_authorities, "cache", "ca_file")
+        loaded = machine.load(settings.ca_file, load_authorities, "cache", "ca_file")
         trust, trust_digest = loaded or (trust, "")
     try:
         from fingergw.cache.redis import RedisStore

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from attrs import define, field
 
 from fingergw.app.parts.fingerprint import digest
-from fingergw.app.parts.machine import Machine, read_authorities, read_file, read_secret
+from fingergw.app.parts.machine import Machine, load_authorities, read_file, read_secret
 from fingergw.cache.keys import Inputs
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
@@ -95,7 +95,7 @@ def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Ca
 
     def load(path: Path) -> object:
         if kind is AuthoritiesFile:
-            value, made_from = read_authorities(path)
+            value, made_from = load_authorities(path)
         else:
             value = read_secret(path, key.holds or "secret")
             made_from = digest(value)

@@ -133,7 +133,7 @@ def read_secret(path: Path, what: str) -> str:
     return secret
 
 
-def read_authorities(path: Path) -> tuple[Any, str]:
+def load_authorities(path: Path) -> tuple[Any, str]:
     """Return whom to trust for TLS, from a file, and a digest of it.
 
     :raises ConfigError: it cannot be read, or has no certificates in it.
