@@ -83,9 +83,13 @@ class StaticMap:
 
     answers: Mapping[str, Answered]
 
-    async def answer(self, query: Query) -> Outcome:
-        """Return the name's answer at once, or Missing."""
+    def at_once(self, query: Query) -> Outcome:
+        """Return the name's answer, or Missing."""
         return self.answers.get(query.user, _MISSING)
+
+    async def answer(self, query: Query) -> Outcome:
+        """Return the name's answer, or Missing."""
+        return self.at_once(query)
 
 
 @define(eq=False)
@@ -114,10 +118,14 @@ class StaticFile:
         if entries is not self._current:
             self._make(entries)
 
-    async def answer(self, query: Query) -> Outcome:
-        """Return the name's answer at once, or Missing."""
+    def at_once(self, query: Query) -> Outcome:
+        """Return the name's answer, or Missing."""
         self._follow()
         return self._answers.get(query.user, _MISSING)
+
+    async def answer(self, query: Query) -> Outcome:
+        """Return the name's answer, or Missing."""
+        return self.at_once(query)
 
     @property
     def version(self) -> str:
@@ -134,6 +142,10 @@ class StaticText:
 
     text: Answered
 
-    async def answer(self, query: Query) -> Outcome:
-        """Return the text at once."""
+    def at_once(self, _: Query) -> Outcome:
+        """Return the text."""
+        return self.text
+
+    async def answer(self, _: Query) -> Outcome:
+        """Return the text."""
         return self.text

@@ -137,24 +137,34 @@ class FingerProtocol(Protocol):
         return getattr(self.transport.getHost(), "host", "")
 
     def _ask(self, asked: Asked) -> None:
+        """Ask a chain, and send its result: at once, if it is known at once."""
         self._state, self._route = _ANSWERING, asked.route
-        work = self._work = Deferred.fromCoroutine(self._answer(asked))
+        try:
+            result = asked.chain.at_once(asked.query)
+            if result is not None:
+                self._send_result(asked, result)
+                return
+        except Exception:
+            self._crashed()
+            return
+        work = self._work = Deferred.fromCoroutine(self._wait_for(asked))
         if not work.called and not self.connections.may_wait(work, self.rules.limits.max_waiting):
             self._reject("waiting")
             work.cancel()
 
-    async def _answer(self, asked: Asked) -> None:
-        """Ask a chain, and send its result: at once, if it is known at once."""
+    async def _wait_for(self, asked: Asked) -> None:
         try:
             result = await asked.chain.answer(asked.query)
             if self._state is _ANSWERING:
                 self._send_result(asked, result)
         except Exception as error:
-            if isinstance(error, CancelledError) and self._state is not _ANSWERING:
-                return  # nobody waits any more
-            _log.failure("the chain of route {route} failed", route=self._route)
-            if self._state is _ANSWERING:
-                self._refuse("internal_error")
+            if self._state is _ANSWERING or not isinstance(error, CancelledError):
+                self._crashed()
+
+    def _crashed(self) -> None:
+        _log.failure("the chain of route {route} failed", route=self._route)
+        if self._state is _ANSWERING:
+            self._refuse("internal_error")
 
     def _send_result(self, asked: Asked, result: Result) -> None:
         """Send a chain's result; the reasons of failures go to the log alone."""

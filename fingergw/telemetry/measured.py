@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from fingergw.core.outcome import Answered, Ask, Failed, Missing, Outcome, Unchanged, outcome_of
+from fingergw.core.outcome import Answered, Ask, Failed, Known, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 from fingergw.telemetry.meters import BackendMeter
 
@@ -26,9 +26,20 @@ class Measured:
     """
 
     ask: Ask
+    known: Known
     meter: BackendMeter
     seconds: Callable[[], float]
     cancelled: tuple[type[BaseException], ...]
+
+    def at_once(self, query: Query) -> Answered | None:
+        """Return an answer that is known without asking, which is counted; None if there is none."""
+        began_at = self.seconds()
+        outcome = self.known(query)
+        if not isinstance(outcome, Answered):
+            return None
+        self.meter.outcomes["answered"] += 1
+        self.meter.times.add(self.seconds() - began_at)
+        return outcome
 
     async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Ask it."""

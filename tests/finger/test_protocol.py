@@ -23,7 +23,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from fingergw.app.gateway import Gateway
-from fingergw.core.chain import Chain
+from fingergw.core.chain import Chain, Result
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.routing import Route, Router
 from fingergw.finger.factory import FingerFactory
@@ -538,14 +538,20 @@ class FailureTests(TestCase):
     def test_unforeseen_exception_of_a_chain(self) -> None:
         """Likewise where not a backend but what is around it raises."""
 
-        class Broken:
-            async def answer(self, query: object) -> object:
+        class Broken(Chain):
+            async def answer(self, query: object) -> Result:
                 del query
                 raise ZeroDivisionError
 
-        router: Any = Router([Route("r", Broken(), users=("x",))])
-        assert answer(make_listener(router=router), b"x\r\n") == b"Internal error in server\r\n"
-        assert len(self._errors(ZeroDivisionError)) == 1
+        class BrokenAtOnce(Chain):
+            def at_once(self, query: object) -> Result | None:
+                del query
+                raise ZeroDivisionError
+
+        for chain in (Broken(()), BrokenAtOnce(())):
+            listener = make_listener(router=Router([Route("r", chain, users=("x",))]))
+            assert answer(listener, b"x\r\n") == b"Internal error in server\r\n"
+            assert len(self._errors(ZeroDivisionError)) == 1
 
     def test_reason_is_logged(self) -> None:
         """The reason of a failure is logged, escaped, and the client sees nothing of it."""

@@ -26,7 +26,7 @@ def asking(says: Callable[[], Any], meter: BackendMeter) -> Ask:
         clock.advance(2.0)
         return says()
 
-    return Measured(ask, meter, clock.seconds, (CancelledError,))
+    return Measured(ask, lambda _: None, meter, clock.seconds, (CancelledError,))
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,12 @@ def test_raised() -> None:
     with pytest.raises(CancelledError):
         sync(asking(cancelled, meter)(Query("x"), {}))
     assert meter.outcomes == {"failed": 1, "given_up": 1}
+
+
+@pytest.mark.parametrize(("known", "counted"), [(Answered("x"), {"answered": 1}), (Missing(), {}), (None, {})])
+def test_at_once(known: Answered | Missing | None, counted: dict[str, int]) -> None:
+    """An answer that is known without asking is counted; anything else is left to be asked for, and counted then."""
+    meter = BackendMeter()
+    measured = Measured(asking(lambda: None, meter), lambda _: known, meter, Clock().seconds, (CancelledError,))
+    assert measured.at_once(Query("x")) is (known if counted else None)
+    assert meter.outcomes == counted

@@ -21,7 +21,7 @@ from fingergw.config.backend_types import run_foreign
 from fingergw.config.tables import Route
 from fingergw.core.addresses import Networks
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import Ask, Backend, Outcome, asking, knowing
+from fingergw.core.outcome import Ask, Backend, Known, Outcome, asking, knowing
 from fingergw.core.query import Query
 from fingergw.net.site import Keywords, Site
 from fingergw.net.waiting import Waiting, detached
@@ -37,10 +37,16 @@ class UncachedBackend:
     """What a chain asks where a backend's answers are not cached.
 
     :param inputs: the parts of a query that the backend is given.
+    :param known: returns what the backend answers without asking anybody, or None.
     """
 
     ask: Ask
     inputs: Inputs
+    known: Known = lambda _: None
+
+    def at_once(self, query: Query) -> Outcome | None:
+        """Return what the backend answers without asking anybody; None if it is to be asked."""
+        return self.known(self.inputs.of(query))
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
         """Ask the backend."""
@@ -115,9 +121,10 @@ def open_backend(
     ask, known = asking(backend), knowing(backend)
     if table.timeout is not None and table.max_running is not None:
         ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
-    ask = Measured(ask, meter, reactor.seconds, (CancelledError,))
-    cache = cached_backend(checked, site, ask, version, meter.cache, memory, store)
-    return OpenBackend(checked, site, meter, store, backend, cache, cache or UncachedBackend(ask, checked.inputs))
+    measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
+    cache = cached_backend(checked, site, measured, version, meter.cache, memory, store)
+    asked = cache or UncachedBackend(measured, checked.inputs, measured.at_once)
+    return OpenBackend(checked, site, meter, store, backend, cache, asked)
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
