@@ -25,7 +25,6 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import capturedLogs
 
 from fingergw.net import watched
-from tests.backends.test_http import says
 from tests.support import (
     COMMAND,
     DEADLINE_SECONDS,
@@ -43,6 +42,7 @@ from tests.support import (
     until,
     wait_until,
 )
+from tests.support.http_server import says
 from tests.support.privileged import privileged_port, write_process
 from tests.support.reload_storm import listener, storm
 from tests.support.reloading import ReloadCase, told

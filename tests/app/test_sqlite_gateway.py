@@ -24,7 +24,6 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.app.gateway import Gateway
 from fingergw.cache import guarded
 from fingergw.cache.guarded import GuardedStore
-from tests.backends.test_http import HttpCase, Script, says
 from tests.support import (
     COMMAND,
     DEADLINE_SECONDS,
@@ -40,6 +39,7 @@ from tests.support import (
 )
 from tests.support.finger_server import FingerServer
 from tests.support.finger_server import says as answers
+from tests.support.http_server import HttpCase, Script, says
 
 LONG = 3600
 SHORT = 0.05

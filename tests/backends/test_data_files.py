@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 import trustme
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 
 import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed
-from fingergw.net import watched
-from tests.backends.test_http import HttpCase, says
 from tests.support import DEADLINE_SECONDS, GatewayCase, Upstream, caches, reactor, response
-
-STATIC = """
-[[listeners]]
-endpoint = "tcp:0:interface=127.0.0.1"
-[[routes]]
-pattern = "*"
-backends = ["people"]
-[backends.people]
-type = "static"
-file = "people.toml"
-[log]
-access = "off"
-"""
-
-
-class AtOnce(GatewayCase):
-    """Tests in which a change is seen at once, and what is logged is kept."""
-
-    def setUp(self) -> None:
-        self.patch(watched, "_LOOK_SECONDS", 0.0)
-        self.patch(watched, "_SETTLED_SECONDS", 0.0)
-        self.events: list[LogEvent] = []
-        observer: Any = self.events.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-
-    @property
-    def lines(self) -> list[str]:
-        """What was logged of files."""
-        return [line for line in map(formatEvent, self.events) if "stays in use" in line]
+from tests.support.data_files import STATIC, AtOnce
+from tests.support.http_server import HttpCase, says
 
 
 class StaticTests(AtOnce):

@@ -17,8 +17,8 @@ from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Url
-from tests.backends.test_http import HttpCase, says
 from tests.support import response, until
+from tests.support.http_server import HttpCase, says
 
 KIB_64 = 65536
 

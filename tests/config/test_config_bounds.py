@@ -13,9 +13,9 @@ from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Entries
 from fingergw.config.bounds import is_suspect, out_of_bounds
 from fingergw.core.errors import ConfigError
-from tests.backends.test_data_files import STATIC, AtOnce
 from tests.support import GatewayCase, run
 from tests.support.checked import LISTENER, MAP, told
+from tests.support.data_files import STATIC, AtOnce
 from tests.support.reloading import ReloadCase
 
 DIGITS = "expected a number with fewer digits"
