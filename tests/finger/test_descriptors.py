@@ -11,17 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.finger.test_hostile import (
-    HELLO_WIRE,
-    Figures,
-    Note,
-    Target,
-    configuration,
-    drop,
-    rest,
-    target,
-)
 from tests.support import free_port, wait_until
+from tests.support.target import HELLO_WIRE, Figures, Note, Target, configuration, drop, rest, target
 
 FEW = 64
 FAILED_WIRE = b"Internal error in server\r\n"
