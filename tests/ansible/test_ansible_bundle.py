@@ -129,12 +129,21 @@ class TestBundle:
         assert str(failed.value).startswith(says)
         assert list(controller.cache.iterdir()) == []
 
-    def test_kinds_of_wheels(self) -> None:
-        """A host takes those for its C library and for older ones."""
-        names = list(BUNDLE._platforms({"machine": "aarch64", "libc": "2.19"}))
-        assert names == [
-            "manylinux_2_19_aarch64",
-            "manylinux_2_18_aarch64",
-            "manylinux_2_17_aarch64",
-            "manylinux2014_aarch64",
-        ]
+    def test_wheels_for_a_platform(self, controller: Controller, tmp_path: Path) -> None:
+        """A host gets the newest wheel for its machine and its C library or an older one."""
+        for version, platform in {
+            "3.0": "manylinux2014_aarch64",
+            "4.0": "manylinux_2_19_aarch64",
+            "5.0": "manylinux_2_20_aarch64",
+            "6.0": "manylinux_2_19_x86_64",
+        }.items():
+            write_wheel(controller.index, "library", version, platform=platform)
+        constraints = tmp_path / "constraints.txt"
+        constraints.write_text("library<4\n")
+        host = {"machine": "aarch64", "libc": "2.19"}
+
+        newest, _ = controller.gather("more", **host)
+        older, _ = controller.gather("more", constraints=str(constraints), **host)
+
+        assert "library-4.0-py3-none-manylinux_2_19_aarch64.whl" in packed(newest)
+        assert "library-3.0-py3-none-manylinux2014_aarch64.whl" in packed(older)

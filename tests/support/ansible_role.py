@@ -36,21 +36,31 @@ def load(path: str) -> ModuleType:
     return module
 
 
-def write_wheel(folder: Path, name: str, version: str = "1.0", text: str = "", tool: str = "", needs: str = "") -> Path:
+def write_wheel(
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    text: str = "",
+    tool: str = "",
+    needs: str = "",
+    platform: str = "any",
+) -> Path:
     """Write a wheel.
 
     :param text: of its module.
     :param tool: what built it.
     :param needs: another that it needs, as its extra ``more``.
+    :param platform: what hosts it is for.
     """
-    path = folder / f"{name}-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-py3-none-{platform}.whl"
     info = f"{name}-{version}.dist-info"
     extra = f'Provides-Extra: more\nRequires-Dist: {needs}; extra == "more"\n' if needs else ""
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}.py", text)
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{extra}")
         wheel.writestr(
-            f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: {tool}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: {tool}\nRoot-Is-Purelib: true\nTag: py3-none-{platform}\n"
         )
         wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in wheel.namelist()))
     return path
