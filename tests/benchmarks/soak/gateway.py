@@ -14,7 +14,8 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet import stdio
-from twisted.internet.protocol import connectionDone
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -27,7 +28,8 @@ from twisted.python.failure import Failure
 
 import fingergw
 from fingergw.app.gateway import Gateway
-from fingergw.net.waiting import Waiting
+from fingergw.cache.flight import Flight
+from fingergw.net.workers import pool
 from fingergw.telemetry.meters import Times
 
 reactor: Any = _reactor
@@ -84,15 +86,14 @@ def held(gateway: Gateway) -> dict[str, Any]:
         noted = outcomes[name] = Counter()
         for (_, outcome), count in connections.meter.outcomes.items():
             noted[outcome] += count
-    # those of backends, and of hosts that queries are passed on to
-    queues = [each._places for each in gc.get_objects() if isinstance(each, Waiting)]
-    counters["busy places"] = sum(places.limit - places.tokens for places in queues)
-    counters["queries in queues"] = sum(len(places.waiting) for places in queues)
-    for name, made in gateway.parts.backends.items():
-        if made.cache is not None:
-            counters[f"flights of {name}"] = len(made.cache._flights)
-            counters[f"refreshes of {name}"] = made.cache._refreshes
-    workers = len([each for each in gateway.workers._workers if each is not None])
+    gc.collect()
+    alive = gc.get_objects()
+    places = [each for each in alive if isinstance(each, DeferredSemaphore)]  # those that queries wait for
+    assert places, "the backends' places are of another class now"
+    counters["busy places"] = sum(each.limit - each.tokens for each in places)
+    counters["queries in queues"] = sum(len(each.waiting) for each in places)
+    counters["questions of caches"] = sum(isinstance(each, Flight) for each in alive)
+    workers = sum(type(each).__module__ == pool.__name__ and isinstance(each, Protocol) for each in alive)
     return {"counters": counters, "outcomes": outcomes, "workers": workers}
 
 
