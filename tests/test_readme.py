@@ -16,7 +16,10 @@ from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
 from fingergw.core.rules import Limits
 from fingergw.core.settings import keys_of
-from tests.support import ROOT, GatewayCase, Upstream, reactor, response
+from tests.support.gateway import GatewayCase
+from tests.support.http_server import Upstream, response
+from tests.support.processes import ROOT
+from tests.support.waiting import reactor
 
 README = (ROOT / "README.md").read_text()
 CONFIGURATIONS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

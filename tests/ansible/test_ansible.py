@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support import ROOT
 from tests.support.ansible_role import ANSIBLE, ROLES, ansible
+from tests.support.processes import ROOT
 
 ALL_ROLES = sorted(role.name for role in ROLES.iterdir())
 

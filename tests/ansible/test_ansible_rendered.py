@@ -15,8 +15,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from ansible.parsing.vault import VaultLib, VaultSecret  # type: ignore[import-untyped]
 
-from tests.support import DEADLINE_SECONDS, run
 from tests.support.ansible_role import ROLE, ansible
+from tests.support.processes import run
+from tests.support.waiting import DEADLINE_SECONDS
 
 SECRET = "5ecret-rota-t0ken"
 SEALED = {"secret": SECRET, "text": "Not for everyone"}

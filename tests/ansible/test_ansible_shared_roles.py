@@ -23,8 +23,10 @@ from twisted.trial.unittest import TestCase
 from fingergw.cache.redis import RedisStore
 from fingergw.cache.store import Claim, Found
 from fingergw.net.trust import authorities, over_tls
-from tests.support import DEADLINE_SECONDS, ROOT, free_port, reactor, wait_until
+from tests.support.processes import ROOT
 from tests.support.redis_server import needs_redis
+from tests.support.sockets import free_port
+from tests.support.waiting import DEADLINE_SECONDS, reactor, wait_until
 
 ROLES = ROOT / "ansible" / "roles"
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")

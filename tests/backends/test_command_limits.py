@@ -22,8 +22,10 @@ from twisted.internet import process
 
 from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.net.programs import ProgramLimits
-from tests.support import COMMAND, ROOT, finger, free_port, serves, until, wait_until
 from tests.support.commands import LIMITS, CommandCase, is_running
+from tests.support.processes import COMMAND, ROOT
+from tests.support.sockets import finger, free_port, serves
+from tests.support.waiting import until, wait_until
 
 MIB = 1 << 20
 # in no passwd, so that no other process is its own

@@ -13,9 +13,10 @@ import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed
-from tests.support import DEADLINE_SECONDS, GatewayCase, Upstream, caches, reactor, response
 from tests.support.data_files import STATIC, AtOnce
-from tests.support.http_server import HttpCase, says
+from tests.support.gateway import GatewayCase, caches
+from tests.support.http_server import HttpCase, Upstream, response, says
+from tests.support.waiting import DEADLINE_SECONDS, reactor
 
 
 class StaticTests(AtOnce):

@@ -17,8 +17,8 @@ from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Url
-from tests.support import response, until
-from tests.support.http_server import HttpCase, says
+from tests.support.http_server import HttpCase, response, says
+from tests.support.waiting import until
 
 KIB_64 = 65536
 

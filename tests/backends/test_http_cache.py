@@ -18,8 +18,20 @@ from fingergw.cache import cached_backend as cache_backend
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Entry
 from fingergw.core.query import Query
-from tests.support import DEADLINE_SECONDS, Client, RawServer, Upstream, caches, reactor, response, until
-from tests.support.http_server import CHUNKED, HEAD, INTERNAL_ERROR, HttpCase, Script, chunk, says
+from tests.support.gateway import Client, caches
+from tests.support.http_server import (
+    CHUNKED,
+    HEAD,
+    INTERNAL_ERROR,
+    HttpCase,
+    RawServer,
+    Script,
+    Upstream,
+    chunk,
+    response,
+    says,
+)
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 NO_SUCH_USER = b"No such user\r\n"
 NEXT = b"next in the chain\r\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import ask_many, cpu_seconds, gateway, server
-from tests.support import free_port
+from tests.support.sockets import free_port
 
 CLIENTS = 1000
 TEXT = "Ada is on call until Friday, 18:00."

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from tests.support import response
+from tests.support.http_server import response
 
 SIZE = 65536
 """What a body may have by default."""

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import ask_many, cpu_seconds, gateway, server
-from tests.support import ROOT, free_port
+from tests.support.processes import ROOT
+from tests.support.sockets import free_port
 
 QUERY = b"moshez\r\n"
 ANSWER = b"Happy and well\r\n"

@@ -19,7 +19,7 @@ from attrs import define, field
 from tests.benchmarks import gateway, server
 from tests.benchmarks.cache import memory_bytes, p99
 from tests.benchmarks.hostile import HOSTILE, PLAIN, Hostile
-from tests.support import finger, free_port, receive_all
+from tests.support.sockets import finger, free_port, receive_all
 
 SECONDS = 1.5
 """For so long each response is asked for."""

@@ -11,8 +11,8 @@ import pytest
 from fingergw.core.chain import Chain, Result
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query
-from tests.support import sync
 from tests.support.fakes import FakeBackend
+from tests.support.waiting import sync
 
 QUERY = Query("moshez")
 HIT, MISS, FAIL, FAIL2 = Answered("here"), Missing(), Failed("down"), Failed("down too")

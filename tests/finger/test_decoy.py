@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.outcome import Answered
-from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase
 from tests.support.listener import FakeTransport, connect, make_listener
 
 NOBODY = b"No such user\r\n"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import free_port, wait_until
-from tests.support.target import HELLO_WIRE, Figures, Note, Target, configuration, drop, rest, target
+from tests.support.sockets import drop, free_port, rest
+from tests.support.target import HELLO_WIRE, Figures, Note, Target, configuration, target
+from tests.support.waiting import wait_until
 
 FEW = 64
 FAILED_WIRE = b"Internal error in server\r\n"

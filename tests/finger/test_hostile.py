@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support import DEADLINE_SECONDS, free_port, receive_all, wait_until
 from tests.support.certificates import client_hello
+from tests.support.sockets import drop, free_port, many, push, receive_all, rest, wait_closed
 from tests.support.target import (
     ATTACKER,
     BIG_BYTES,
@@ -36,14 +36,10 @@ from tests.support.target import (
     Note,
     Target,
     configuration,
-    drop,
-    many,
-    push,
-    rest,
     served_all_along,
     target,
-    wait_closed,
 )
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 
 class TestSlowClients:
@@ -401,7 +397,7 @@ class TestTls:
                         client = clients.enter_context(gateway.connect(source))
                         push(client, start)
                         inside.append(client)
-                wait_closed(inside)
+                wait_closed(inside, LATE_SECONDS)
                 # those that are gone hold nothing here, though they may hold their own side
                 figures.settle()
                 outcome = "denied" if source == DENIED else "timeout"
@@ -415,7 +411,7 @@ class TestTls:
             assert self._hello(gateway, trusting) == HELLO_WIRE
             figures = Figures(gateway, record_property)
             with many(gateway.connect(f"127.0.1.{number % 50 + 1}") for number in range(200)) as clients:
-                wait_closed(clients)
+                wait_closed(clients, LATE_SECONDS)
                 figures.settle()
                 assert self._hello(gateway, trusting) == HELLO_WIRE
 

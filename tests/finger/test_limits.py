@@ -11,8 +11,8 @@ from fingergw.core.addresses import client_of
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered
 from fingergw.core.routing import Route, Router
-from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase
 from tests.support.listener import connect, make_listener, rate_of
 
 BUSY = b"Too many queries, try again later\r\n"

@@ -16,8 +16,8 @@ from fingergw.core.addresses import Networks
 from fingergw.core.outcome import Answered
 from fingergw.finger.factory import Closed, FingerFactory
 from fingergw.finger.listener import Listener
-from tests.support import GatewayCase
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase
 from tests.support.listener import connect, make_listener
 
 PROXIES = Networks([ip_network("203.0.113.0/24")])

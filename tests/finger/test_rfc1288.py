@@ -16,8 +16,11 @@ import pytest
 from fingergw.cli import main
 from fingergw.cli.finger_client import Target, fetch, parse_target
 from fingergw.net.resolving import Resolver
-from tests.support import COMMAND, ROOT, GatewayCase, free_port, in_thread, port_of, reactor, receive_all
 from tests.support.finger_server import FingerServer, Served, says, trickles
+from tests.support.gateway import GatewayCase, port_of
+from tests.support.processes import COMMAND, ROOT
+from tests.support.sockets import free_port, receive_all
+from tests.support.waiting import in_thread, reactor
 
 CLIENT = "127.0.0.2"
 # The RFC's sections from 2.1 to 3.3 that require, recommend or allow something. 2.5 and 3.2 only introduce theirs.

@@ -19,9 +19,11 @@ from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.patterns import glob, regex
 from fingergw.core.routing import Route, Router
 from fingergw.finger.listener import Listener
-from tests.support import GatewayCase, Upstream, caches, response, until
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase, caches
+from tests.support.http_server import Upstream, response
 from tests.support.listener import FakeTransport, connect, make_listener
+from tests.support.waiting import until
 
 INSIDER, OUTSIDER = "10.0.0.1", "192.0.2.1"
 NO_USER = b"No such user\r\n"

@@ -23,7 +23,7 @@ from tests.fleet.load import Load, Lost
 from tests.fleet.marks import HOSTS
 from tests.fleet.playbook import PLAYBOOKS, Play
 from tests.fleet.upstream import Page, Upstream
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = HOSTS
 

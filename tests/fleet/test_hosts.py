@@ -17,7 +17,8 @@ from tests.fleet.load import Load
 from tests.fleet.marks import HOSTS
 from tests.fleet.playbook import start_play
 from tests.fleet.upstream import Page, Upstream
-from tests.support import ROOT, wait_until
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
 
 pytestmark = HOSTS
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import CORPUS, TARGETS
-from tests.support import ROOT
+from tests.support.processes import ROOT
 
 EXAMPLES = 300
 SEEDS = [(folder.name, seed.name) for folder in sorted(CORPUS.iterdir()) for seed in sorted(folder.iterdir())]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
 from tests.support.packages import environment
+from tests.support.processes import ROOT
 
 
 @pytest.fixture(scope="session")

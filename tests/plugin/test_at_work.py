@@ -11,7 +11,9 @@ from pathlib import Path
 from subprocess import Popen
 from urllib.request import urlopen
 
-from tests.support import free_port, process, receive_all, wait_until
+from tests.support.processes import process
+from tests.support.sockets import free_port, receive_all
+from tests.support.waiting import wait_until
 
 CONFIG = """
 [[listeners]]

@@ -8,8 +8,10 @@ from textwrap import dedent, indent
 
 import pytest
 
-from tests.support import ROOT, finger, free_port, process, run, wait_until
 from tests.support.packages import write_package
+from tests.support.processes import ROOT, process, run
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 HEAD = """
 from __future__ import annotations

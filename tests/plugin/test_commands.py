@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import jsonschema
 import pytest
 
-from tests.support import run
+from tests.support.processes import run
 
 Command: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 ROUTED = """[[listeners]]

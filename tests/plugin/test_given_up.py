@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import finger, free_port, process, wait_until
 from tests.support.jail import NOBODY, Imports, make_jail
 from tests.support.packages import write_package
+from tests.support.processes import process
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up something")
 

@@ -14,8 +14,9 @@ from socketserver import BaseRequestHandler, ThreadingUDPServer
 import pytest
 from twisted.names import dns
 
-from tests.support import ROOT, finger, free_port, process, run
 from tests.support.packages import environment
+from tests.support.processes import ROOT, process, run
+from tests.support.sockets import finger, free_port
 
 SECTION = (ROOT / "README.md").read_text().partition("\n## Writing a backend\n")[2].partition("\n## ")[0]
 FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL))

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import tomli_w
 
-from tests.support import run
 from tests.support.packages import write_package
+from tests.support.processes import run
 
 TYPES: dict[str, tuple[object, object]] = {  # what it takes, and what it does not
     "str": ("text", 1),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args  # type: ignore[import-untyped]
 
-from tests.support import ROOT
+from tests.support.processes import ROOT
 
 ANSIBLE = ROOT / "ansible"
 ROLES = ANSIBLE / "roles"

@@ -20,8 +20,9 @@ from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Argv, Bytes, ExitCode, Variable
 from fingergw.net.programs import ProgramLimits, Spawn, spawner
-from tests.support import GatewayCase, reactor, until
+from tests.support.gateway import GatewayCase
 from tests.support.in_turn import InTurn
+from tests.support.waiting import reactor, until
 
 # as many processes as whoever runs the tests may have
 LIMITS = ProgramLimits(cpu_seconds=10, memory_bytes=2 << 30, file_bytes=16 << 20, processes=20_000)

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from fingergw.net import watched
-from tests.support import GatewayCase
+from tests.support.gateway import GatewayCase
 
 STATIC = """
 [[listeners]]

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from fingergw.net.trust import authorities, over_tls
-from tests.support import reactor, until
+from tests.support.waiting import reactor, until
 
 
 class Served(Protocol):

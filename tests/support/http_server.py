@@ -7,16 +7,99 @@ from typing import Any, TypeAlias
 
 import tomli_w
 import trustme
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
 
 from fingergw.app.gateway import Gateway
 from fingergw.core.outcome import Failed, Outcome
 from fingergw.core.query import Query
-from tests.support import GatewayCase, RawServer, Upstream
+from tests.support.gateway import GatewayCase
+from tests.support.waiting import reactor, until
+
+
+class RawServer(Protocol):
+    """An HTTP server's side of one connection, as raw as the test wants it.
+
+    :param requests: every request head received on any connection, shared.
+    :param script: what to do for a request: it is given this protocol and the request's head.
+    """
+
+    def __init__(self, requests: list[bytes], script: Callable[[RawServer, bytes], object]) -> None:
+        self.requests = requests
+        self.script = script
+        self.lost: Deferred[None] = Deferred()
+        self._received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            head, _, self._received = self._received.partition(b"\r\n\r\n")
+            self.requests.append(head)
+            self.script(self, head)
+
+    def send(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+def response(body: bytes, content_type: str = "text/plain", status: str = "200 OK", extra: str = "") -> bytes:
+    """Return a whole HTTP response."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    return head.encode() + body
+
 
 Script: TypeAlias = Callable[[RawServer, bytes], object]
+
+
+class Upstream:
+    """A real HTTP server on the loopback that does what it is told.
+
+    :param script: what to do for a request, given the connection and the request's head.
+    """
+
+    def __init__(self, case: TestCase, script: Callable[[RawServer, bytes], object], *, context: Any = None) -> None:
+        self.requests: list[bytes] = []
+        self.connections: list[RawServer] = []
+        self.script = script
+        factory = Factory.forProtocol(RawServer)  # type: ignore[arg-type]
+
+        def build(_: object) -> RawServer:
+            connection = RawServer(self.requests, lambda server, head: self.script(server, head))
+            self.connections.append(connection)
+            return connection
+
+        factory.buildProtocol = build  # type: ignore[method-assign, assignment]
+        if context is None:
+            self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            self._port = reactor.listenSSL(0, factory, context, interface="127.0.0.1")
+        self.port = self._port.getHost().port
+        case.addCleanup(self.stop)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        """Stop listening and drop all connections."""
+        await maybeDeferred(self._port.stopListening)
+        for connection in self.connections:
+            if not connection.lost.called and connection.transport is not None:
+                connection.transport.abortConnection()  # type: ignore[attr-defined]
+        await until(lambda: all(connection.lost.called for connection in self.connections), "the end of connections")
+
+
 INTERNAL_ERROR = b"Internal error in server\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"

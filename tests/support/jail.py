@@ -12,7 +12,7 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support.processes import ROOT
 
 NOBODY = 65534
 _AUDITED = """

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support.processes import ROOT
 
 
 def write_package(folder: Path, name: str, text: str, types: str) -> list[str]:

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 import pytest
 
-from tests.support import DEADLINE_SECONDS, free_port, wait_until
+from tests.support.sockets import free_port
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from attrs import define, field
 
-from tests.support import COMMAND, DEADLINE_SECONDS, ROOT, receive_all, serves, wait_until
 from tests.support.forked import Forked
+from tests.support.processes import COMMAND, ROOT
+from tests.support.sockets import receive_all, serves
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 # Whole loopback network, so clients can have addresses of their own.
 ATTACKER = "127.0.0.1"
@@ -285,47 +285,6 @@ def served_all_along(gateway: Target, source: str = HONEST) -> Iterator[Service]
     assert service.wrong == []
     assert service.asked
     assert service.slowest < LATE_SECONDS
-
-
-def drop(client: socket.socket) -> None:
-    """Close a connection by a reset."""
-    with contextlib.suppress(OSError):
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
-def rest(client: socket.socket) -> bytes:
-    """Read to the end of a connection, be it a reset, and close it."""
-    received = b""
-    with client, contextlib.suppress(ConnectionError):
-        while data := client.recv(65536):
-            received += data
-    return received
-
-
-def push(client: socket.socket, data: bytes) -> int:
-    """Send until all is sent or the other side does not want it; return how many bytes it has taken."""
-    sent = 0
-    with contextlib.suppress(ConnectionError):
-        while sent < len(data):
-            sent += client.send(data[sent : sent + 65536])
-    return sent
-
-
-def wait_closed(clients: Iterable[socket.socket], seconds: float = LATE_SECONDS) -> None:
-    """Wait until all connections are closed from the other side, without reading any."""
-    ends = time.monotonic() + seconds
-    for client in clients:
-        poller = select.poll()
-        poller.register(client, select.POLLRDHUP)
-        assert poller.poll(max(0.0, ends - time.monotonic()) * 1000), "a connection is still open"
-
-
-@contextlib.contextmanager
-def many(clients: Iterable[socket.socket]) -> Iterator[list[socket.socket]]:
-    """Have some clients, and none of them left at the end."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(client) for client in clients]
 
 
 @define

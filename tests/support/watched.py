@@ -8,7 +8,8 @@ from prometheus_client.samples import Sample
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from fingergw.app.gateway import Gateway
-from tests.support import Client, GatewayCase, reactor
+from tests.support.gateway import Client, GatewayCase
+from tests.support.waiting import reactor
 
 ADMIN = '[admin]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 

@@ -35,7 +35,8 @@ from tests.benchmarks import cpu_seconds
 from tests.benchmarks.cache import memory_bytes
 from tests.benchmarks.soak import mix
 from tests.benchmarks.soak.clients import HOSTILE, PROXIED_HOSTILE, Clients, Tally
-from tests.support import ROOT, free_port
+from tests.support.processes import ROOT
+from tests.support.sockets import free_port
 
 MAX_GROWTH_BYTES = 4 << 20  # a quarter of a million clients made 1 MiB of it
 MAX_LATE_GROWTH_BYTES = 2 << 20
