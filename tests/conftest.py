@@ -13,8 +13,30 @@ hypothesis.settings.register_profile("fingergw", deadline=None)
 hypothesis.settings.load_profile("fingergw")
 
 
-# What is built for many tests once: one worker has them all, and begins with the most.
-_TOGETHER = ("tests/fleet/test_hosts.py", "tests/fleet/", "tests/ansible/test_ansible_rendered.py")
+# What is made once for many tests: one worker has all of these tests.
+_TOGETHER = (
+    "tests/fleet/test_hosts.py",
+    "tests/fleet/test_front.py",
+    "tests/fleet/",
+    "tests/ansible/test_ansible_rendered.py",
+)
+# It starts with what another worker makes first for the rest of the fleet's.
+_LATER = "tests/fleet/test_front.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest, and have none wait for what another worker still has to make."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_TOGETHER))
+    later = [item for item in items if item.nodeid.startswith(_LATER)]
+    items[:] = [item for item in items if item not in later]
+    middle = len(items) // 3
+    items[middle:middle] = later
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one worker more than there are cores: many tests wait, for a time-out or for another process."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -108,21 +112,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="session")
 def deployed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """Deploy the gateway to three bare hosts."""
+    """Deploy the gateway to three bare hosts, once for all workers of a run of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "deployed"
+    result = folder / "result"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker whose deploy failed
+            folder.mkdir()
+            result.write_bytes(pickle.dumps(_deploy(site, folder / "layers")))
+    found: Deployed = pickle.loads(result.read_bytes())
+    return found
+
+
+def _deploy(site: Site, layers: Path) -> Deployed:
+    at_once = {"fingergw_serial": 3}  # that hosts take turns is for the tests of changes
     with Fleet() as fleet, Upstream(fleet, PAGES):
         bare = traces(fleet, "gateway-1")
         checked = site.play(fleet, "--check", "--diff", limit="gateway-1")
         after = traces(fleet, "gateway-1")
-        first = attrs.evolve(site, package=None).play(fleet, "--diff")
+        first = attrs.evolve(site, package=None).play(fleet, "--diff", extra_vars=at_once)
         processes = {name: process(fleet, name) for name in fleet.addresses}
-        second = site.play(fleet, "--diff", "-vvv")
+        second = site.play(fleet, "--diff", "-vvv", extra_vars=at_once)
         return Deployed(
             checked=checked,
             first=first,
             second=second,
             bare=(bare, after),
             processes=(processes, {name: process(fleet, name) for name in fleet.addresses}),
-            layers=fleet.keep(tmp_path_factory.mktemp("kept") / "layers"),
+            layers=fleet.keep(layers),
         )
 
 
