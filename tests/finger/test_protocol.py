@@ -29,13 +29,13 @@ from fingergw.core.routing import Route, Router
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import LINGER_SECONDS, Listener
 from fingergw.finger.protocol import FingerProtocol
+from tests.support.configuration import LISTENER
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import FakeTransport, connect, make_listener, put
 from tests.support.sockets import receive_all
 from tests.support.waiting import in_thread, reactor, until
 
-LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 UNIX_LISTENER = '[[listeners]]\nendpoint = "unix:s"\n'
 HELLO = """
 [[routes]]

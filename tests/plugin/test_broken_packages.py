@@ -8,6 +8,7 @@ from textwrap import dedent, indent
 
 import pytest
 
+from tests.support.configuration import one_backend
 from tests.support.packages import write_package
 from tests.support.processes import ROOT, process, run
 from tests.support.sockets import finger, free_port
@@ -29,14 +30,7 @@ class Broken:
     async def answer(self, query):
         return Answered("fine")
 """
-CONFIG = """[[listeners]]
-endpoint = "tcp:{port}:interface=127.0.0.1"
-[[routes]]
-pattern = "*"
-backends = ["b"]
-[backends.b]
-type = "broken"
-"""
+CONFIG = one_backend('type = "broken"', port="{port}")
 NESTED = """
 @settings
 class Inner:

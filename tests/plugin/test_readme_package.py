@@ -14,25 +14,21 @@ from socketserver import BaseRequestHandler, ThreadingUDPServer
 import pytest
 from twisted.names import dns
 
+from tests.support.configuration import one_backend
 from tests.support.packages import environment
 from tests.support.processes import ROOT, process, run
 from tests.support.sockets import finger, free_port
 
 SECTION = (ROOT / "README.md").read_text().partition("\n## Writing a backend\n")[2].partition("\n## ")[0]
 FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL))
-CONFIG = """[[listeners]]
-endpoint = "tcp:{port}:interface=127.0.0.1"
-[[routes]]
-pattern = "*"
-backends = ["people"]
-[backends.people]
-type = "txt"
+PEOPLE = """type = "txt"
 name = "{{user}}.people.example.org"
 server = "{server}"
 port = {dns}
 [backends.people.cache]
 ttl = 0
 """
+CONFIG = one_backend(PEOPLE, name="people", port="{port}")
 
 
 class Names(BaseRequestHandler):

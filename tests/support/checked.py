@@ -11,9 +11,10 @@ from fingergw import config
 from fingergw.app import build
 from fingergw.config.problems import to_error
 from fingergw.core.errors import ConfigError
+from tests.support.configuration import LISTENER as LISTENER
+from tests.support.configuration import one_backend
 
-LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
-MAP = '[[routes]]\npattern = "*"\nbackends = ["b"]\n[backends.b]\ntype = "static"\ntext = "x"\n'
+MAP = one_backend('type = "static"\ntext = "x"').removeprefix(LISTENER)
 
 
 def told(path: Path) -> list[str]:

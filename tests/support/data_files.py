@@ -7,20 +7,10 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from fingergw.net import watched
+from tests.support.configuration import one_backend
 from tests.support.gateway import GatewayCase
 
-STATIC = """
-[[listeners]]
-endpoint = "tcp:0:interface=127.0.0.1"
-[[routes]]
-pattern = "*"
-backends = ["people"]
-[backends.people]
-type = "static"
-file = "people.toml"
-[log]
-access = "off"
-"""
+STATIC = one_backend('type = "static"\nfile = "people.toml"\n[log]\naccess = "off"', name="people")
 
 
 class AtOnce(GatewayCase):

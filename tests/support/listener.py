@@ -27,6 +27,7 @@ from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
 from fingergw.finger.protocol import FingerProtocol
 from fingergw.telemetry.access_log import AccessLog
+from tests.support.configuration import REFUSALS
 
 
 def router_to(backend: object, user: str = "x") -> Router[Chain]:
@@ -66,15 +67,7 @@ def make_listener(
 
     :param trusted_proxies: if there are any, it is one that only these reach.
     """
-    texts: dict[Any, str] = {
-        "no_such_user": "No such user",
-        "internal_error": "Internal error in server",
-        "list_denied": "Finger online user list denied",
-        "forward_denied": "Finger forwarding service denied",
-        "busy": "Too many queries, try again later",
-        "bad_query": "Invalid query",
-        **(refusals or {}),
-    }
+    texts: dict[Any, str] = {**REFUSALS, **(refusals or {})}
     clock = clock or Clock()
     access_log = AccessLog("off" if log is None else str(log), "json", clock, lambda: 0.0)
     access_log.open()

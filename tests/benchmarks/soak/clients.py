@@ -15,7 +15,8 @@ from typing import TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
-from tests.benchmarks.soak.mix import DENIED, KINDS, REFUSALS, STALL_SECONDS, STUCK
+from tests.benchmarks.soak.mix import DENIED, KINDS, STALL_SECONDS, STUCK
+from tests.support.configuration import REFUSALS
 
 Address: TypeAlias = str | tuple[str, int]
 T = TypeVar("T")

@@ -8,14 +8,8 @@ from pathlib import Path
 import trustme
 from attrs import frozen
 
-REFUSALS = {
-    "no_such_user": "No such user",
-    "internal_error": "Internal error in server",
-    "list_denied": "Finger online user list denied",
-    "forward_denied": "Finger forwarding service denied",
-    "busy": "Too many queries, try again later",
-    "bad_query": "Invalid query",
-}
+from tests.support.configuration import REFUSALS
+
 LAST_WORD = "Nobody by that name here."
 HANG_SECONDS = 0.3
 """The timeout of backends whose upstream hangs."""
