@@ -26,11 +26,11 @@ _LATER = "tests/fleet/test_front.py"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, and have none wait for what another worker still has to make."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_TOGETHER))
     later = [item for item in items if item.nodeid.startswith(_LATER)]
-    items[:] = [item for item in items if item not in later]
-    middle = len(items) // 3
-    items[middle:middle] = later
+    first = [item for item in items if item.nodeid.startswith(_TOGETHER) and item not in later]
+    others = [item for item in items if not item.nodeid.startswith(_TOGETHER)]
+    third = len(others) // 3
+    items[:] = first + others[:third] + later + others[third:]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -172,8 +172,8 @@ def folder(tmp_path: Path) -> Path:
 
 def checked(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     """Check a configuration that uses a package."""
-    command = write_package(folder, "fingergw_broken", text, "broken = fingergw_broken:Broken")
-    return run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
+    write_package(folder, "fingergw_broken", text, "broken = fingergw_broken:Broken")
+    return run(["check", "--config", "fingergw.toml"], cwd=folder, packages=folder)
 
 
 @pytest.mark.parametrize(("text", "expected"), MODULES.values(), ids=MODULES)
@@ -212,8 +212,8 @@ def test_two_packages(folder: Path, name: str) -> None:
     """A type that two packages have is one mistake that names both, also where one of them is fingergw itself."""
     (folder / "fingergw.toml").write_text(CONFIG.format(port=0).replace("broken", name))
     write_package(folder, "fingergw_other", with_keys(""), "broken = fingergw_other:Broken")
-    command = write_package(folder, "fingergw_broken", with_keys(""), f"{name} = fingergw_broken:Broken")
-    done = run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
+    write_package(folder, "fingergw_broken", with_keys(""), f"{name} = fingergw_broken:Broken")
+    done = run(["check", "--config", "fingergw.toml"], cwd=folder, packages=folder)
     both = {"broken": "fingergw_broken, fingergw_other", "http": "fingergw, fingergw_broken"}[name]
     told = mistake(done, "7")
     names = told.partition("several packages: ")[2].partition(";")[0]
@@ -224,8 +224,8 @@ def test_two_packages(folder: Path, name: str) -> None:
 def test_left_behind(folder: Path) -> None:
     """A class that is named twice, by what an upgrade that was broken off has left behind too, is one type."""
     for name in ("fingergw_broken", "~ingergw_broken"):
-        command = write_package(folder, name, with_keys(""), "broken = fingergw_broken:Broken")
-    done = run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
+        write_package(folder, name, with_keys(""), "broken = fingergw_broken:Broken")
+    done = run(["check", "--config", "fingergw.toml"], cwd=folder, packages=folder)
     assert (done.returncode, done.stdout) == (0, "fingergw.toml: no mistakes found\n"), done.stderr
 
 
@@ -248,10 +248,8 @@ def test_unused(folder: Path) -> None:
 
 def test_prints(folder: Path) -> None:
     """What a package prints when it is imported is no part of what a command prints."""
-    command = write_package(
-        folder, "fingergw_broken", f"{with_keys('')}\nprint('imported')", "broken = fingergw_broken:Broken"
-    )
-    done = run(["config", "--config", "fingergw.toml"], cwd=folder, command=command)
+    write_package(folder, "fingergw_broken", f"{with_keys('')}\nprint('imported')", "broken = fingergw_broken:Broken")
+    done = run(["config", "--config", "fingergw.toml"], cwd=folder, packages=folder)
     assert (done.returncode, done.stderr) == (0, "imported\n")
     assert 'type = "broken"' in done.stdout
     assert "imported" not in done.stdout
@@ -261,8 +259,8 @@ def test_prints(folder: Path) -> None:
 def test_open(folder: Path, text: str, expected: str) -> None:
     """A backend that cannot be opened is one mistake that names the type, and nothing is served."""
     module = with_keys("").replace("return self", text)
-    command = write_package(folder, "fingergw_broken", module, "broken = fingergw_broken:Broken")
-    told = mistake(run(["--config", "fingergw.toml"], cwd=folder, command=command), "6")
+    write_package(folder, "fingergw_broken", module, "broken = fingergw_broken:Broken")
+    told = mistake(run(["--config", "fingergw.toml"], cwd=folder, packages=folder), "6")
     assert f'backends.b: type "broken" {expected}' in told
 
 

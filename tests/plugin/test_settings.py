@@ -81,18 +81,18 @@ def test_each_type(tmp_path: Path) -> None:
     (tmp_path / "secret").chmod(0o600)
     module = MODULE.format(keys(' = setting("It.")'))
     more = MODULE.partition("class All:")[2].format(keys(' | None = setting("It.", default=None)'))
-    command = write_package(
+    write_package(
         tmp_path,
         "fingergw_all",
         f"{module}\n@settings\nclass Any:{more}",
         "all = fingergw_all:All\nany = fingergw_all:Any",
     )
-    schema = jsonschema.Draft7Validator(json.loads(run(["schema"], command=command).stdout))
+    schema = jsonschema.Draft7Validator(json.loads(run(["schema"], packages=tmp_path).stdout))
     config = tmp_path / "fingergw.toml"
 
     def done(action: str, tables: dict[str, Any]) -> tuple[int, str, str]:
         config.write_text(tomli_w.dumps({"listeners": [LISTENER], "backends": tables}))
-        ran = run([action, "--config", "fingergw.toml"], cwd=tmp_path, command=command)
+        ran = run([action, "--config", "fingergw.toml"], cwd=tmp_path, packages=tmp_path)
         return ran.returncode, ran.stdout, ran.stderr
 
     good = {f"key_{number}": value for number, (value, _) in enumerate(TYPES.values())}

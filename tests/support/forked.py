@@ -23,7 +23,9 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def _command(arguments: Sequence[str], cwd: str, env: dict[str, str], outputs: tuple[str, str]) -> None:
+def _command(
+    arguments: Sequence[str], cwd: str, env: dict[str, str], outputs: tuple[str, str], packages: str | None
+) -> None:
     """Be ``fingergw`` in this process."""
     for number, path in enumerate(outputs, 1):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -33,6 +35,8 @@ def _command(arguments: Sequence[str], cwd: str, env: dict[str, str], outputs: t
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["fingergw", *arguments]
+    if packages is not None:
+        sys.path.append(packages)
     from fingergw.cli import main
 
     sys.exit(main(list(arguments)))
@@ -44,16 +48,24 @@ class Forked:
     :param arguments: of the command.
     :param cwd: its folder.
     :param log: the file that all it prints is added to.
+    :param packages: a folder of packages that are as if they were installed.
     """
 
-    def __init__(self, arguments: Sequence[str], cwd: Path | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        cwd: Path | None = None,
+        log: Path | None = None,
+        packages: Path | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._outputs = (log, log) if log else tuple(Path(self._folder.name, name) for name in ("out", "err"))
         for output in self._outputs:
             output.touch()
         names = tuple(map(str, self._outputs))
         self._process = _CONTEXT.Process(
-            target=_command, args=(arguments, str(cwd or Path.cwd()), {**os.environ}, names)
+            target=_command,
+            args=(arguments, str(cwd or Path.cwd()), {**os.environ}, names, packages and str(packages)),
         )
         self._process.start()
         assert self._process.pid is not None

@@ -55,9 +55,11 @@ def _wait_until_it_serves(running: subprocess.Popen[str] | Forked, port: int | N
 
 
 @contextlib.contextmanager
-def forked(arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None) -> Iterator[Forked]:
+def forked(
+    arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None, packages: Path | None = None
+) -> Iterator[Forked]:
     """Do as ``process``, without what it takes to start Python and import: for all that is no test of the start."""
-    running = Forked(arguments, cwd)
+    running = Forked(arguments, cwd, packages=packages)
     try:
         _wait_until_it_serves(running, port)
         yield running
@@ -66,14 +68,19 @@ def forked(arguments: Sequence[str], *, port: int | None = None, cwd: Path | Non
 
 
 def run(
-    arguments: Sequence[str], *, cwd: Path | None = None, command: Sequence[str] | None = None
+    arguments: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    command: Sequence[str] | None = None,
+    packages: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a ``fingergw`` command to its end.
 
     :param command: what to start for it, such as ``COMMAND``; without, it is forked, with all imported before.
+    :param packages: a folder of packages that are as if they were installed; of what is forked alone.
     """
     if command is None:
-        with forked(arguments, cwd=cwd) as running:
+        with forked(arguments, cwd=cwd, packages=packages) as running:
             out, err = running.communicate(timeout=60)
             assert running.returncode is not None
             return subprocess.CompletedProcess(arguments, running.returncode, out, err)
