@@ -178,9 +178,6 @@ class CommandBackend:
 
     async def answer(self, query: Query) -> Outcome:
         """Run the program; its exit decides between Answered, Missing and Failed."""
-        known = self.at_once(query)
-        if known is not None:
-            return known
         argv = [argument.fill(query.placeholders) for argument in self.settings.argv]
         run = _Run(self.settings.max_bytes, self.clock)
         env = {
@@ -212,7 +209,7 @@ class CommandBackend:
         if run.refusal:
             return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}")
         if len(run.output) > self.settings.max_bytes:
-            return Failed(f"killed: more than {self.settings.max_bytes} bytes of output")
+            return Failed(f"killed: its output is larger than max_bytes = {self.settings.max_bytes}")
         if isinstance(status, ProcessDone):
             return Answered(run.output.decode(errors="replace"))
         if status.signal is not None:

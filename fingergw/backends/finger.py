@@ -24,7 +24,7 @@ from fingergw.api import (
 )
 from fingergw.core.errors import BadQuery
 from fingergw.core.query import parse
-from fingergw.net.exchange import NoAnswer, NotSent, exchange
+from fingergw.net.exchange import NoAnswer, NotSent, TooMuch, exchange
 
 _CONNECT_SECONDS = 30.0
 
@@ -82,12 +82,13 @@ class FingerBackend:
     async def answer(self, query: Query) -> Outcome:
         """Ask; whatever the server says is the answer, as nothing in it tells a name that it does not know."""
         line = line_for(query)
-        if line is None:
-            return Missing()
+        assert line is not None  # at_once would have answered
         try:
             received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
         except NotSent:
-            return Failed("it is this gateway itself, which would go round in circles")
+            return Failed("its address leads back to this gateway, which would ask itself; correct it")
+        except TooMuch:
+            return Failed(f"the answer is larger than max_bytes = {self.max_bytes}")
         except NoAnswer as error:
             return Failed(str(error))
         return Answered(received.decode(errors="replace")) if received else Failed("closed without an answer")

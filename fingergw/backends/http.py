@@ -134,9 +134,6 @@ class HttpBackend:
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Get the URL unless an earlier answer still holds (RFC 9110 §13)."""
-        known = self.at_once(query)
-        if known is not None:
-            return known
         values, url = query.placeholders, self.settings.url
         filled = url.fill({name: quote(value, safe="") for name, value in values.items()})
         return await self._get(filled, values, validators)

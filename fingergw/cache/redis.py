@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from fingergw.cache.store import Claim, Found, Mark
-from fingergw.net.trust import tls_reason
+from fingergw.net.reasons import reason
 
 _AGE_BYTES = 64  # more than the line before a value takes in a reply
 _MAX_FAULT_CHARACTERS = 200
@@ -125,7 +125,7 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
 
     def connectionLost(self, why: Failure) -> None:
         self.connected = 0
-        self.abort(self._fit(tls_reason(why.value) or why.getErrorMessage()))
+        self.abort(self._fit(reason(why.value)))
         super().connectionLost(why)
         self.lost.callback(None)
 

@@ -13,8 +13,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from fingergw.core.text import clean
 from fingergw.net.exchange import Connection, Incomplete, connect
+from fingergw.net.reasons import reason
 from fingergw.net.resolving import Resolver
-from fingergw.net.trust import over_tls, tls_reason
+from fingergw.net.trust import over_tls
 
 _PORT = 79
 _MAX_BYTES = 1 << 20
@@ -45,11 +46,11 @@ class Answer:
     """What came of asking.
 
     :param received: the bytes as they came; all of the answer, unless there is a problem.
-    :param problem: why there is nothing, or only a part; None if the answer is whole.
+    :param problem: why there is nothing, or only a part; empty if the answer is whole.
     """
 
     received: bytes
-    problem: Exception | None = None
+    problem: str = ""
 
     @property
     def text(self) -> str:
@@ -59,9 +60,7 @@ class Answer:
     @property
     def reason(self) -> str:
         """The problem in words; empty if there is none."""
-        if self.problem is None:
-            return ""
-        return f"the answer is not whole: {_describe(self.problem)}" if self.received else _describe(self.problem)
+        return f"the answer is not whole: {self.problem}" if self.problem and self.received else self.problem
 
 
 def parse_target(text: str, *, verbose: bool = False, path: str | None = None) -> Target:
@@ -116,18 +115,14 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
         return Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
     except DeferredTimeout:
         missing = "its end did not come" if connection.received else "no answer"
-        return Answer(connection.received, TimeoutError(f"{missing} within {timeout:g} s"))
+        return Answer(connection.received, f"{missing} within {timeout:g} s")
     except CancelledError:
         raise
     except Incomplete as error:
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) and not error.received else error
-        return Answer(error.received, cause)
+        return Answer(error.received, str(error))
+    except ValueError:
+        return Answer(b"", "that is no name or address of a host; correct it")
     except Exception as error:  # whatever an endpoint says
-        return Answer(b"", error)
+        return Answer(b"", reason(error))
     finally:
         connection.close()
-
-
-def _describe(error: BaseException) -> str:
-    number = getattr(error, "osError", None)
-    return tls_reason(error) or (os.strerror(number) if isinstance(number, int) else str(error) or type(error).__name__)

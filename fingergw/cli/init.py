@@ -12,7 +12,7 @@ from fingergw.cli.options import DEFAULT, Options
 from fingergw.cli.output import show
 from fingergw.config.schema import TITLE, schema_text
 from fingergw.core.errors import FingergwError
-from fingergw.net.files import open_text
+from fingergw.net.files import read_file
 
 SCHEMA_NAME: Final = "fingergw.schema.json"
 """The schema is put beside the file, so that its first line holds wherever both are copied to."""
@@ -67,8 +67,7 @@ def _write_schema(path: Path) -> None:
 def _ours(path: Path) -> str | None:
     """Return the schema in a file, if it is one that any version of fingergw has written."""
     try:
-        with open_text(path) as file:
-            text = file.read()
+        text = read_file(path)[0].decode()
         made = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None

@@ -89,10 +89,10 @@ class QueryOptions(Options):
         code, printed = 0, False
         for (text, target), each in zip(self.targets, asking, strict=True):
             answer: Answer = await each
-            if answer.received or answer.problem is None:
+            if answer.received or not answer.problem:
                 await self._print(self._shown(text, answer, printed))
                 printed = True
-            if answer.problem is not None:
+            if answer.problem:
                 complain(f"{target.place}: {answer.reason}")
                 code = 1
         raise SystemExit(code)
@@ -105,7 +105,7 @@ class QueryOptions(Options):
         if self["raw"]:
             return answer.received
         text, several = answer.text, len(self.targets) > 1
-        if (several or answer.problem is not None) and text and not text.endswith("\n"):
+        if (several or answer.problem) and text and not text.endswith("\n"):
             text += "\n"  # something else follows
         if several:
             text = ("\n" if printed else "") + f"[{target or '@localhost'}]\n" + text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from fingergw.config.structure import make_converter, structure
 from fingergw.core.errors import ConfigError
 from fingergw.core.rules import Limits
 from fingergw.core.settings import KeyPath, changed, keys_of
-from fingergw.net.files import open_text
+from fingergw.net.files import read_file
 
 
 def load(path: str | Path, *, base: str | Path | None = None) -> model.Config:
@@ -70,10 +69,7 @@ def _read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str
     :param hint: whether who has none is told how to make one.
     """
     try:
-        with open_text(path, or_pipe=is_whole) as file:
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise ConfigError([f"{path}: expected no more than {MAX_BYTES} bytes"])
-            data = file.buffer.read()
+        data, _ = read_file(path, max_bytes=MAX_BYTES, or_pipe=is_whole)
     except OSError as error:
         advice = ""
         if hint and isinstance(error, FileNotFoundError):

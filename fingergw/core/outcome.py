@@ -94,11 +94,14 @@ Outcome: TypeAlias = Answered | Missing | Failed
 class Backend(Protocol):
     """Where answers come from. It knows neither routes, nor cache, nor the next backend.
 
-    It may have more. ``revalidate(query, validators)`` is asked in the place of ``answer`` where an answer is kept that
-    came with validators, whether that still holds. It returns what ``answer`` does, or :class:`Unchanged`.
-    ``at_once(query)`` returns what it can say without asking anybody, or None; where queries wait for their turn, that
-    needs none. ``close()``, which may be a coroutine, is called when it is not needed any more. ``version``, a text,
-    tells its answers from those of another time: it joins the key by which they are kept.
+    It may also have:
+
+    - ``revalidate(query, validators)``, called instead of ``answer`` if a cached answer came with validators. It
+      returns an outcome, or :class:`Unchanged` if that answer still holds.
+    - ``at_once(query)``, of a type that waits: called before the query waits for its turn. It returns an outcome that
+      takes no waiting, or None; ``answer`` and ``revalidate`` are called only after None.
+    - ``close()``, which may be a coroutine function, called when the backend is no longer needed.
+    - ``version``, a string in the cache key: answers cached under another version are not used.
     """
 
     def answer(self, query: Query) -> Awaitable[Outcome]:

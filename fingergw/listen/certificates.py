@@ -29,9 +29,10 @@ from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
-from fingergw.net.files import open_text
+from fingergw.net.files import read_file, unreadable
+from fingergw.net.reasons import tls_reason
 from fingergw.net.root import here
-from fingergw.net.trust import authorities, tls_reason
+from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -195,7 +196,7 @@ def authorities_in(folder: Path) -> Any:
     try:
         paths = sorted(folder / path.name for path in here(folder).iterdir() if path.name.lower().endswith(".pem"))
     except OSError as error:
-        raise ListenError(f"{folder}: {error.strerror}") from None
+        raise ListenError(unreadable(folder, error)) from None
     found = [certificate for path in paths for certificate in _certificates(path)]
     if not found:
         raise ListenError(f"{folder}: expected a folder with authorities' certificates in *.pem files")
@@ -226,7 +227,7 @@ def _is_file(path: Path) -> bool:
 def _refuse_closed(error: OSError) -> None:
     """Say that a folder cannot be looked into: without what is in it others' certificates would serve its names."""
     if isinstance(error, PermissionError):
-        raise ListenError(f"{error.filename}: {error.strerror}")
+        raise ListenError(unreadable(error.filename, error))
 
 
 def _report(why: str) -> None:
@@ -235,10 +236,9 @@ def _report(why: str) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        with open_text(path) as file:
-            return file.buffer.read()
+        return read_file(path)[0]
     except OSError as error:
-        raise ListenError(f"{path}: {error.strerror}") from None
+        raise ListenError(unreadable(path, error)) from None
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol, IStreamClientEndpoint, ITransport
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from fingergw.net.trust import tls_reason
+from fingergw.net.reasons import reason as reason_of
 
 
 class NoAnswer(Exception):
@@ -96,7 +95,7 @@ class Connection(Protocol):
             self.answer.callback(self.received)
         else:
             where = f", {len(self._received)} bytes into the answer" if self._received else ""
-            error = BrokenOff(_describe(reason.value) + where, self.received)
+            error = BrokenOff(reason_of(reason.value) + where, self.received)
             error.__cause__ = reason.value
             self.answer.errback(error)
 
@@ -115,22 +114,14 @@ class Connection(Protocol):
             self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
 
 
-class _OneConnection(Factory):
-    noisy = False
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._connection
-
-
 def connect(endpoint: IStreamClientEndpoint, connection: Connection) -> Deferred[IProtocol]:
     """Connect to a server.
 
     :return: fires when it is done, and fails as the endpoint does. Cancelling it closes the connection.
     """
-    connecting: Deferred[IProtocol] = endpoint.connect(_OneConnection(connection))
+    factory = Factory.forProtocol(lambda: connection)
+    factory.noisy = False
+    connecting: Deferred[IProtocol] = endpoint.connect(factory)
 
     def cancel(connected: Deferred[IProtocol]) -> None:
         connection.close()
@@ -167,7 +158,7 @@ async def exchange(
         except CancelledError:
             raise
         except Exception as error:  # endpoints may be plug-ins, with errors of their own
-            raise NotConnected(_describe(error)) from error
+            raise NotConnected(reason_of(error)) from error
         assert connection.transport is not None
         if not may_send(connection.transport):
             raise NotSent("not to be sent to")
@@ -175,9 +166,3 @@ async def exchange(
         return await connection.answer
     finally:
         connection.close()
-
-
-def _describe(error: BaseException | None) -> str:
-    """Return a reason for the log: what TLS or the system says, or else the error's name, as its text could be any."""
-    number = getattr(error, "osError", None)
-    return tls_reason(error) or (os.strerror(number) if isinstance(number, int) else type(error).__name__)

@@ -1,4 +1,4 @@
-"""Files that a configuration names, opened so that nothing can be kept waiting by what is no file."""
+"""Read the files that a configuration names. Each reader takes the path that the file has outside of a chroot."""
 
 from __future__ import annotations
 
@@ -6,25 +6,70 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TextIO
 
+from fingergw.core.errors import ConfigError
+from fingergw.net.file_rights import exposure
 from fingergw.net.root import here
 
+ENTER = "see to it that the gateway's group can read it, and enter its folder"
+"""What to do about a file that the gateway may not read."""
 
-def open_text(path: Path, *, or_pipe: bool = False) -> TextIO:
-    """Open a file of UTF-8 text for reading.
 
-    :param path: what it is called outside of a chroot, also once the root has been changed.
-    :param or_pipe: it may be a pipe too, such as a shell's ``<(...)``; one that nobody writes to is empty.
-    :raises OSError: it cannot be opened, or is a pipe, a device or a folder: reading from these may never end.
+def read_file(path: Path, *, max_bytes: int | None = None, or_pipe: bool = False) -> tuple[bytes, int]:
+    """Read a file, and its mode as it was when it was opened.
+
+    :param max_bytes: the size above which it is refused.
+    :param or_pipe: accept a pipe too, such as a shell's ``<(...)``; one that nobody writes to is empty.
+    :return: its content and its ``st_mode``.
+    :raises OSError: it cannot be read, is too large, or is a pipe, a device or a folder: reading these may never end.
     """
-    file = open(  # noqa: SIM115  # whoever asked for it closes it
-        here(path), encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
-    )
-    mode = os.fstat(file.fileno()).st_mode
-    if or_pipe and stat.S_ISFIFO(mode):
-        os.set_blocking(file.fileno(), True)
-    elif not stat.S_ISREG(mode):
-        file.close()
-        raise OSError(errno.EINVAL, "not a regular file; name one", str(path))
-    return file
+    with open(here(path), "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if or_pipe and stat.S_ISFIFO(status.st_mode):
+            os.set_blocking(file.fileno(), True)
+        elif not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file; name one", str(path))
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+        return file.read(), status.st_mode
+
+
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 text.
+
+    :raises ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_file(path)[0].decode()
+    except OSError as error:
+        raise ConfigError(unreadable(path, error)) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; save it as UTF-8") from None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """Read the one secret in a file that others may neither read nor write.
+
+    Its group may: such a file usually belongs to root, and the gateway's group can read it.
+
+    :param what: the kind of secret, for the message.
+    :raises ConfigError: it cannot be read, others may read or write it, or it does not hold exactly one secret.
+    """
+    try:
+        data, mode = read_file(path)
+    except OSError as error:
+        raise ConfigError(unreadable(path, error)) from None
+    exposed = exposure(path, mode)
+    problems = [exposed] if exposed else []
+    secret = data.decode("ascii", "replace").strip()
+    if not (secret and secret.isascii() and secret.isprintable()):
+        problems.append(f"{path}: expected one {what} in it, in one line of printable ASCII")
+    if problems:
+        raise ConfigError(problems)
+    return secret
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, and what to do where the system's words do not say it."""
+    advice = f"; {ENTER}" if error.strerror == os.strerror(errno.EACCES) else ""
+    return f"{path}: {error.strerror}{advice}"

@@ -1,10 +1,10 @@
-"""Whom the process becomes once it has bound."""
+"""The user and group that the process runs as once it has bound its sockets."""
 
 from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from attrs import frozen
@@ -14,11 +14,11 @@ from fingergw.core.errors import PrivilegeError
 
 @frozen
 class Identity:
-    """A user and its groups, who need not be in passwd.
+    """A user and its groups, which need not be in passwd.
 
-    :param uid: the user's number; None to stay who it is.
-    :param gid: the group's number; None to stay in it. Where there is a user there is a group.
-    :param groups: the numbers of all groups, where one is given.
+    :param uid: None to keep the process's user.
+    :param gid: None to keep the process's group; given if ``uid`` is.
+    :param groups: all group ids, if ``gid`` is given.
     """
 
     uid: int | None = None
@@ -27,7 +27,7 @@ class Identity:
 
     @classmethod
     def of(cls, uid: int | None, gid: int | None) -> Identity:
-        """Look up a user's other groups, which a process in a chroot cannot any more."""
+        """Look up a user's supplementary groups; in a chroot it is too late for that."""
         groups: tuple[int, ...] = () if gid is None else (gid,)
         if uid is not None and gid is not None:
             with suppress(KeyError):
@@ -35,37 +35,23 @@ class Identity:
         return cls(uid, gid, groups)
 
     def assume(self) -> None:
-        """Become it, for good.
+        """Become this user and group for good.
 
         :raises PrivilegeError: the process may not.
         """
-        try:
-            if self.gid is not None:
-                os.setgroups(self.groups)
-                os.setgid(self.gid)
-            if self.uid is not None:
-                os.setuid(self.uid)
-        except OSError as error:
-            raise self._refused(error) from None
+        self._become(os.setgid, os.setuid)
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Be it for what is done meanwhile, so that no more can be done than it may.
+        """Be this user and group within a ``with`` block.
 
         :raises PrivilegeError: the process may not.
         """
         uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
         try:
-            try:
-                if self.gid is not None:
-                    os.setgroups(self.groups)
-                    os.setegid(self.gid)
-                if self.uid is not None:
-                    os.seteuid(self.uid)
-            except OSError as error:
-                raise self._refused(error) from None
+            self._become(os.setegid, os.seteuid)
             yield
-        finally:  # only what was done, as the rest would be refused again
+        finally:  # only what has changed: the rest would be refused again
             if os.geteuid() != uid:
                 os.seteuid(uid)
             if os.getegid() != gid:
@@ -73,5 +59,13 @@ class Identity:
             if os.getgroups() != groups:
                 os.setgroups(groups)
 
-    def _refused(self, error: OSError) -> PrivilegeError:
-        return PrivilegeError(f"cannot become user {self.uid} and group {self.gid}: {error.strerror}")
+    def _become(self, set_gid: Callable[[int], None], set_uid: Callable[[int], None]) -> None:
+        try:
+            if self.gid is not None:
+                os.setgroups(self.groups)
+                set_gid(self.gid)
+            if self.uid is not None:
+                set_uid(self.uid)
+        except OSError as error:
+            who = " and ".join(f"{kind} {n}" for kind, n in (("user", self.uid), ("group", self.gid)) if n is not None)
+            raise PrivilegeError(f"cannot become {who}: {error.strerror}; start as root, or ask for no other") from None

@@ -1,10 +1,9 @@
-"""The addresses of hosts, asked for in threads that nothing waits for."""
+"""Look up the addresses of hosts, in threads that nothing waits for."""
 
 # ruff: noqa: N802, N803  # Twisted's names
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AI_NUMERICHOST, SOCK_STREAM, getaddrinfo
@@ -30,9 +29,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 _log = Logger()
-# A lookup that takes longer may never end, so another is begun beside it; the next after twice as long, and so on. So a
-# thread that is lost does not lose its host, and a year of that takes 21 threads.
-_PATIENCE_SECONDS = 30.0
 _TYPES: dict[int, Callable[..., IAddress]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 _ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
     AF_INET: TCP4ClientEndpoint,
@@ -40,95 +36,71 @@ _ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
 }
 
 _Found: TypeAlias = Sequence[tuple[int, int, int, str, Sequence[Any]]]
-"""What getaddrinfo returns; empty if there is no such host, or nobody knows."""
-
-
-@define(eq=False)
-class _Lookups:
-    """Those of one host.
-
-    :param began: when those that run began, in seconds.
-    :param waiting: who is told what the first to find something finds, or else that none did.
-    """
-
-    began: list[float] = field(factory=list)
-    waiting: dict[Deferred[_Found], None] = field(factory=dict)
-
-    def need_another(self, now: float) -> bool:
-        return not self.began or now - self.began[-1] >= _PATIENCE_SECONDS * 2 ** (len(self.began) - 1)
+"""The result of ``getaddrinfo``; empty if the host has no address, or the lookup failed."""
 
 
 @define(eq=False)
 class Resolver:
-    """Ask the system for addresses, each host in a daemon thread of its own, which all who ask for that host share.
+    """Look up hosts with ``getaddrinfo``, in one daemon thread for each host that is being looked up.
 
-    A name server that hangs so holds up its own hosts alone: neither others, nor a stop, nor the process's end, as
-    nothing joins the threads. There is one a host, and hosts come from the configuration only. What is found is not
-    kept: that is for the system to do.
+    All who ask for a host meanwhile share its lookup. One that hangs delays neither other hosts, nor a stop, nor the
+    end of the process, which joins no daemon thread. There are never more threads than hosts, and hosts come from the
+    configuration only. Results are not cached: the system does that.
 
-    :param reactor: an IReactorFromThreads, IReactorTCP and IReactorTime. Its own resolver is left alone: it is for all
-        that run in the process, and has a few threads for all hosts together.
-    :param look_up: asks the system; it is called in a thread, as getaddrinfo is.
-    :param seconds: a clock that is never set back.
+    :param reactor: an IReactorFromThreads, IReactorTCP and IReactorTime. Its own resolver is not used: its few threads
+        are shared by all hosts.
+    :param look_up: called in a thread, with the arguments of ``getaddrinfo``.
     """
 
     reactor: Any
     look_up: Callable[..., _Found] = getaddrinfo
-    seconds: Callable[[], float] = time.monotonic
-    _lookups: dict[str, _Lookups] = field(init=False, factory=dict)
+    _waiting: dict[str, dict[Deferred[_Found], None]] = field(init=False, factory=dict)
 
     def endpoint(self, host: str, port: int, *, timeout: float) -> IStreamClientEndpoint:
-        """Return an endpoint that connects to a host; whoever cancels that is let go at once.
+        """Return an endpoint that connects to a host; cancelling a connection attempt takes effect at once.
 
         :param host: a name, or an address.
-        :param timeout: seconds to connect to each address in; to find them takes as long as it takes.
+        :param timeout: seconds to connect to each address in; the lookup is not included.
         """
         return _Endpoint(self, host, port, timeout)
 
     def as_reactor(self) -> Any:
-        """Return its reactor, but with this resolver, for a HostnameEndpoint that somebody else makes."""
+        """Return its reactor with this resolver in it, for a HostnameEndpoint that somebody else makes."""
         return _Reactor(self.reactor, self.find)
 
     def find(self, host: str) -> Deferred[_Found]:
-        """Return a host's addresses: at once where it is one, or else when the system has said them."""
+        """Look up a host; an address is returned at once."""
         with suppress(OSError, ValueError):
-            return succeed(_ask(getaddrinfo, host, AI_NUMERICHOST))  # which asks nobody
-        lookups = self._lookups.setdefault(host, _Lookups())
-        waiting: Deferred[_Found] = Deferred(lambda cancelled: lookups.waiting.pop(cancelled, None))
-        lookups.waiting[waiting] = None
-        if lookups.need_another(began := self.seconds()):
-            lookups.began.append(began)
+            return succeed(_ask(getaddrinfo, host, AI_NUMERICHOST))  # it asks no server
+        is_running = host in self._waiting
+        waiting = self._waiting.setdefault(host, {})
+        finding: Deferred[_Found] = Deferred(lambda cancelled: waiting.pop(cancelled, None))
+        waiting[finding] = None
+        if not is_running:
             try:
-                Thread(target=self._run, args=(host, began), name="getaddrinfo", daemon=True).start()
+                Thread(target=self._run, args=(host,), name="getaddrinfo", daemon=True).start()
             except RuntimeError as error:
                 _log.error("cannot look up hosts: {why}; let the process have more threads", why=str(error))
-                # in a turn of its own: who is told may look the next one up, which would be a call within this one
-                self.reactor.callLater(0, self._ended, host, began, ())
-        return waiting
+                # in another turn of the reactor, or callbacks that look up the next host would recurse
+                self.reactor.callLater(0, self._ended, host, ())
+        return finding
 
-    def _run(self, host: str, began: float) -> None:
+    def _run(self, host: str) -> None:
         found: _Found = ()
         try:
-            with suppress(OSError, ValueError):  # no such host, no answer, or a name that can be no host's
+            with suppress(OSError, ValueError):  # no such host, no answer, or an invalid name
                 found = _ask(self.look_up, host, 0)
         finally:
-            self.reactor.callFromThread(self._ended, host, began, found)
+            self.reactor.callFromThread(self._ended, host, found)
 
-    def _ended(self, host: str, began: float, found: _Found) -> None:
-        lookups = self._lookups[host]
-        lookups.began.remove(began)
-        if not lookups.began:
-            del self._lookups[host]
-        elif not found:
-            return  # another may find something
-        told, lookups.waiting = lookups.waiting, {}
-        for waiting in told:
-            if not waiting.called:  # one that was told before may have cancelled it
+    def _ended(self, host: str, found: _Found) -> None:
+        for waiting in list(self._waiting.pop(host)):
+            if not waiting.called:  # a callback before it may have cancelled it
                 waiting.callback(found)
 
 
 def _ask(look_up: Callable[..., _Found], host: str, flags: int) -> _Found:
-    # As bytes, ASCII takes no codec, which would refuse a long label, and may be out of reach in a chroot.
+    # As bytes, as a str is encoded by a codec that refuses long labels, and that a chroot may not have.
     return look_up(host.encode() if host.isascii() else host, 0, AF_UNSPEC, SOCK_STREAM, 0, flags)
 
 
@@ -145,21 +117,22 @@ class _Endpoint:
 
     def _connect(self, found: _Found, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if not found:
-            raise DNSLookupError(f"no address is known of {self.host}")
-        reactor, (address, _, *more) = _Reactor(self.resolver.reactor, lambda _: succeed(found)), found[0][4]
-        if len(found) == 1:  # HostnameEndpoint would notice a refusal only when it is time to try another address
-            if more and more[1]:  # the network that a link's own address is on
-                address = f"{address}%{more[1]}"
-            endpoint = _ENDPOINTS[found[0][0]](self.resolver.reactor, address, self.port, timeout=self.timeout)
-            return endpoint.connect(factory)
-        # not by its name: HostnameEndpoint refuses some that the system knows, such as those with a _
-        return HostnameEndpoint(reactor, address, self.port, timeout=self.timeout).connect(factory)
+            raise DNSLookupError(f"{self.host} has no address; check the name, and the name server")
+        reactor, (family, *_, (address, _, *more)) = self.resolver.reactor, found[0]
+        if len(found) > 1:
+            # By an address, as HostnameEndpoint refuses some names that the system knows, such as those with a "_".
+            reactor = _Reactor(reactor, lambda _: succeed(found))
+            return HostnameEndpoint(reactor, address, self.port, timeout=self.timeout).connect(factory)
+        # HostnameEndpoint would report a refusal only when it is time to try another address.
+        if more and more[1]:  # the scope of a link-local address
+            address = f"{address}%{more[1]}"
+        return _ENDPOINTS[family](reactor, address, self.port, timeout=self.timeout).connect(factory)
 
 
 @implementer(IHostnameResolver, IReactorPluggableNameResolver)
 @frozen
 class _Reactor:
-    """A reactor, but that it finds hosts in another way."""
+    """A reactor with another name resolver."""
 
     reactor: Any
     find: Callable[[str], Deferred[_Found]]
@@ -192,7 +165,7 @@ class _Reactor:
         finding = self.find(hostName)
         resolution = _Resolution(hostName, finding)
         resolutionReceiver.resolutionBegan(resolution)
-        finding.addCallbacks(tell, lambda _: None)  # who has cancelled it is told nothing
+        finding.addCallbacks(tell, lambda _: None)  # it was cancelled
         return resolution
 
 

@@ -1,9 +1,9 @@
-"""What a backend is given of the gateway that it is opened in."""
+"""What a type of backend can use of the gateway that its backend is opened in."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import define, field
 from twisted.internet.interfaces import ITransport
@@ -14,21 +14,22 @@ from fingergw.net.trust import system_trust
 from fingergw.net.watched import Watched
 from fingergw.net.workers.conversions import Conversion
 
+T = TypeVar("T")
 Convert: TypeAlias = Callable[[Conversion, bytes], Awaitable[str]]
-"""Make a text of a body in another process; raises :class:`~fingergw.net.workers.pool.ConversionError`."""
+"""Convert a body to text in another process; raises :class:`~fingergw.net.workers.pool.ConversionError`."""
 Keywords: TypeAlias = Callable[[Query], Iterable[tuple[str, str]]]
-"""Return what the listener and client of a query can ask for: pairs of keyword and summary."""
+"""Return the keywords that a query's client can ask for at its listener, each with its summary."""
 
 
 @define(eq=False)
 class Site:
-    """Where a backend is opened. What it has or returns is asked for in ``open``, and kept.
+    """What ``open`` may use. Take what the backend needs there, and keep it.
 
-    :param name: the backend's.
+    :param name: the backend's name.
     :param reactor: for timers, connections and processes.
-    :param resolver: finds the addresses of hosts, within a time and without holding anybody up.
-    :param timeout: seconds that an answer may take; None for a type that waits for nobody.
-    :param is_self: tells of a connection whether this gateway is at its other end.
+    :param resolver: looks up hosts without blocking.
+    :param timeout: seconds that an answer may take; None for a type that does not wait.
+    :param is_self: tells whether this gateway is at the other end of a connection.
     """
 
     name: str
@@ -42,46 +43,53 @@ class Site:
     _keywords: Keywords
     _convert: Convert
     used: dict[str, object] = field(init=False, factory=dict)
-    """What the backend depends on beside its table: it is opened anew when a reload changes that."""
+    """What the backend depends on outside of its table: a reload that changes any of it opens the backend again."""
     converts: bool = field(init=False, default=False)
-    """Whether it has bodies converted."""
+    """Whether the backend converts bodies."""
 
     def file(self, key: str) -> Watched[Any]:
         """Return the file that a key of the table names.
 
-        Its ``current()`` is the secret in a SecretFile; of a WatchedFile the text, or what that holds; of an
-        AuthoritiesFile what :meth:`trust` wants. It follows the file: ask for it at each query.
+        Call its ``current()`` at each query, as the file may change. It returns the secret of a SecretFile, the text of
+        a WatchedFile or the value that its ``holds`` describes, and the trust root of an AuthoritiesFile.
 
-        :raises KeyError: the key names none.
+        :raises LookupError: the table has no file at that key; the message lists the keys that have one.
         """
-        return self._files[key]
+        return _named(self._files, key, "file")
 
     def trust(self, key: str = "") -> Callable[[], Any]:
-        """Return what tells whom to trust for TLS at each connection.
+        """Return a function that returns whom to trust for TLS; call it for each connection.
 
-        :param key: an AuthoritiesFile; the system's authorities where the table does not have it.
+        :param key: of an AuthoritiesFile; without one in the table it is the system's authorities.
         """
         return self._files[key].current if key in self._files else system_trust
 
     def program(self, key: str) -> str:
         """Return the absolute path of the program that a ProgramPath or Argv names.
 
-        :raises KeyError: the key names none.
+        :raises LookupError: the table has no program at that key; the message lists the keys that have one.
         """
-        return self._programs[key]
+        return _named(self._programs, key, "program")
 
     @property
     def fold(self) -> Callable[[str], str]:
-        """What makes of a name the one that queries have: in lower case, unless case counts."""
+        """A function that brings a name to the case that names in queries have."""
         self.used["case_sensitive"] = self._given["case_sensitive"]
         return str if self._given["case_sensitive"] else fold_case
 
     def keywords(self) -> Keywords:
-        """Return what tells which keywords a query's client can ask for at its listener, with their summaries."""
+        """Return a function that lists the keywords that a query's client can ask for at its listener."""
         self.used["routes"] = self._given["routes"]
         return self._keywords
 
     def converter(self) -> Convert:
-        """Return what makes a text of bytes from elsewhere, where that can take any time and memory."""
+        """Return a function that converts bytes from elsewhere to text, within limits of time and memory."""
         self.converts = True
         return self._convert
+
+
+def _named(found: Mapping[str, T], key: str, what: str) -> T:
+    if key not in found:
+        keys = ", ".join(sorted(found)) or "none"
+        raise LookupError(f'no {what} at the key "{key}"; keys of this table with a {what}: {keys}')
+    return found[key]

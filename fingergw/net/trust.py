@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from functools import cache
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -27,6 +28,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.addresses import parse_address
+from fingergw.core.errors import ConfigError
+from fingergw.net.files import read_text
 from fingergw.net.root import changes
 
 # What OpenSSL finds (openssl-verification-options(1), "Diagnostics"), in words.
@@ -65,20 +68,25 @@ def authorities(pem: bytes) -> Any:
     return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in certificates])
 
 
+def read_authorities(path: Path) -> tuple[Any, str]:
+    """Read whom to trust for TLS from a file.
+
+    :param path: a PEM file, as it is called outside of a chroot.
+    :return: the authorities; and what is in the file.
+    :raises ConfigError: it cannot be read, or does not hold the certificates of authorities.
+    """
+    pem = read_text(path)
+    try:
+        return authorities(pem.encode()), pem
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 @cache
 def system_trust() -> Any:
     """Return whom the system trusts for TLS; read before the root is changed, and for good, where it will be."""
     found = ssl.create_default_context().get_ca_certs(binary_form=True) if changes() else ()
     return trustRootFromCertificates([Certificate.load(each) for each in found]) if found else platformTrust()
-
-
-def tls_reason(error: BaseException | None) -> str | None:
-    """Return what TLS says went wrong, for the log; None if it was something else."""
-    if isinstance(error, UnverifiedError):
-        return f"TLS: {error}"
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        return "TLS: " + ", ".join(str(details[-1]) for details in error.args[0])
-    return None
 
 
 def verified(host: str, trust: Any, **own: Any) -> IOpenSSLClientConnectionCreator:

@@ -1,12 +1,11 @@
-"""Files that change while they are in use, and what was made of them."""
+"""Values that are loaded from files, and loaded again when the files change."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -14,37 +13,26 @@ from fingergw.core.errors import ConfigError, FingergwError
 from fingergw.net.root import here, later
 
 T = TypeVar("T")
-_LOOK_SECONDS = 1.0
-# A file that changed less than this ago may be half-written, and another write could leave its time as it is.
-_SETTLED_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How often the files are looked at; one that changed less than this ago may be half-written."""
 
-
-class _Mark(NamedTuple):
-    """What tells a file from what it was.
-
-    :param changed: in nanoseconds; the kernel alone moves it, at each write, chmod and chown. For a file that is not
-        there, or not to be reached, the error's number, and nothing else.
-    """
-
-    changed: int
-    modified: int = 0
-    size: int = 0
-    inode: int = 0
-    device: int = 0
+_State: TypeAlias = tuple[int, ...]
+"""A file's ctime in nanoseconds, mtime in nanoseconds, size, inode and device; for one out of reach the errno alone."""
 
 
 @define(eq=False)
 class Watched(Generic[T]):
-    """Keep what was made of files, and make it anew when one of them has changed and somebody asks.
+    """Keep the value of files, and load it again when somebody asks for it after one of them has changed.
 
-    Nothing runs in between. A file may be written in place, or replaced, or be one of several that belong together:
-    what is being written is left alone for a second, and what cannot be used leaves the old value as it is.
+    Nothing runs in between. A file may be written in place, be replaced, or belong together with others: a change is
+    loaded once a look interval has passed without another change, or at the second look if changes never pause. A
+    value that cannot be loaded leaves the previous one in use.
 
-    :param load: makes the value; what it raises the first time is passed on.
-    :param files: says which files it is made of, as they are called outside of a chroot.
-    :param report: called once for each change that cannot be used, with what is wrong.
-    :param seconds: a clock that never goes back.
-    :param now: the time of day, in seconds since 1970, which is what files have.
+    :param load: returns the value; what it raises the first time is passed on.
+    :param files: returns the files that the value comes from, by the paths that they have outside of a chroot.
+    :param report: called once for each change that cannot be loaded, with the reason.
+    :param seconds: a monotonic clock.
+    :param now: the time of day in seconds since 1970, to compare with the files' ctime.
     """
 
     load: Callable[[], T] = field(repr=False)
@@ -53,91 +41,63 @@ class Watched(Generic[T]):
     seconds: Callable[[], float] = field(repr=False, default=time.monotonic)
     now: Callable[[], float] = field(repr=False, default=time.time)
     _value: T = field(init=False, repr=False)  # it may be a secret
-    _marks: tuple[_Mark, ...] = field(init=False, repr=False)  # of the last try
-    _is_settled: bool = field(init=False, repr=False)  # whether there is nothing to try until they change
-    _has_waited: bool = field(init=False, repr=False, default=False)
+    _seen: tuple[_State, ...] = field(init=False, repr=False)  # at the last look
+    _loaded: tuple[_State, ...] | None = field(init=False, repr=False)  # None: load again, whatever is seen
     _next_look: float = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._marks = self._look()
-        self._is_settled = self._age(self._marks) >= _SETTLED_SECONDS
+        self._seen = self._look()
+        self._loaded = None if self._may_be_changing(self._seen) else self._seen
         self._value = self.load()
-        self._next_look = self.seconds() + _LOOK_SECONDS
+        self._next_look = self.seconds() + LOOK_SECONDS
 
     def current(self) -> T:
-        """Return what was made of the files as they are, or as they were when they could be used last."""
+        """Return the value of the files as they are, or as they were when they could last be loaded."""
         now = self.seconds()
         if now >= self._next_look:
-            self._next_look = now + _LOOK_SECONDS
-            self._refresh(now)
+            self._next_look = now + LOOK_SECONDS
+            self._refresh()
         return self._value
 
     def catch_up(self, newer: Watched[T]) -> None:
-        """Take over what another has made of the same files, if that may be something else."""
-        if newer._marks != self._marks or not self._is_settled:
-            self._value, self._marks, self._is_settled = newer._value, newer._marks, newer._is_settled
-            self._has_waited, self._next_look = False, newer._next_look
+        """Take over the value that another has just loaded from the same files, if it may differ."""
+        if newer._seen != self._loaded:
+            self._value, self._seen, self._loaded = newer._value, newer._seen, newer._loaded
+            self._next_look = newer._next_look
 
-    def _refresh(self, now: float) -> None:
-        marks = self._look()  # before they are read: what is written after that is seen the next time
-        if marks == self._marks and self._is_settled:
-            self._has_waited = False
+    def _refresh(self) -> None:
+        seen, self._seen = self._seen, self._look()  # before loading, so that a later write is seen next time
+        if self._seen == self._loaded:
             return
-        age = self._age(marks)
-        is_young = age < _SETTLED_SECONDS
-        if (is_young or not all(mark.inode for mark in marks)) and not self._has_waited:
-            self._has_waited = True  # once: a file that is written all the time is read too
-            if is_young:
-                self._next_look = now + _SETTLED_SECONDS - max(age, 0.0)
-            return
-        self._has_waited = False
-        self._marks, self._is_settled = marks, not is_young
+        is_settled = self._seen == seen or not self._may_be_changing(self._seen)
+        if not is_settled and seen == self._loaded:
+            return  # the change has only just been noticed; give whoever makes it until the next look
+        self._loaded = self._seen if is_settled else None
         try:
             self._value = self.load()
-        except Exception as error:  # whatever it is, what there was is better than nothing
-            if self._is_settled:
-                self.report(f"{_reason(error)}{_advice(self._lasting())}")
+        except Exception as error:  # whatever it is, the previous value is better than none
+            if is_settled:
+                self.report(_reason(error))
 
-    def _look(self) -> tuple[_Mark, ...]:
-        return tuple(map(_mark, self._lasting()))
+    def _look(self) -> tuple[_State, ...]:
+        """Return the states of the files that stay within reach after a change of the root."""
+        return tuple(_state(path) for path in self.files() if later(path) is not None)
 
-    def _lasting(self) -> Iterable[Path]:
-        """Return the files that stay within reach, whatever becomes of the root."""
-        return (path for path in self.files() if later(path) is not None)
-
-    def _age(self, marks: Iterable[_Mark]) -> float:
-        """Return for how long nothing has changed, in seconds; a time that is to come is no age."""
+    def _may_be_changing(self, states: Iterable[_State]) -> bool:
+        """Tell whether a file is gone, perhaps for a moment, or has just changed; a ctime far in the future is old."""
         now = self.now()
-        ages = (now - mark.changed / 1e9 for mark in marks if mark.inode)
-        return min((age for age in ages if age > -_SETTLED_SECONDS), default=_SETTLED_SECONDS)
+        return any(len(state) == 1 or abs(now - state[0] / 1e9) < LOOK_SECONDS for state in states)
 
 
-def _mark(path: Path) -> _Mark:
+def _state(path: Path) -> _State:
     try:
         found = here(path).stat()
     except (OSError, ValueError) as error:
-        return _Mark(getattr(error, "errno", None) or 0)
-    return _Mark(found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+        return (getattr(error, "errno", None) or 0,)
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return "; ".join(error.problems)
     return str(error) if isinstance(error, FingergwError) else f"unforeseen {type(error).__name__}"
-
-
-def _advice(paths: Iterable[Path]) -> str:
-    """Return what to do where a file cannot be read, which is often so since privileges were shed."""
-    denied = [path for path in paths if _is_denied(path)]
-    names = ", ".join(map(str, denied))
-    return f"; see to it that the gateway's group can read {names}, and enter the folder" if denied else ""
-
-
-def _is_denied(path: Path) -> bool:
-    try:
-        os.close(os.open(here(path), os.O_RDONLY | os.O_NONBLOCK))
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        pass
-    return False

@@ -43,26 +43,26 @@ class ForwardingCase(GatewayCase):
 
 class ForwardedTests(ForwardingCase):
     async def test_to_the_last_host(self) -> None:
-        """A query goes to its last host, without that, with /W, and with the name's case as the gateway has names."""
+        """A query goes to its last host, without that host in it, with /W, and with its name in lower case."""
         gateway = self.gateway(says(b"hi\n"))
         for query in (b"a@old.example", b"a@OLD.Example.", b"/W a@h1@old.example", b"@old.example", b"/W @old.example"):
             assert await self.ask(gateway, query + b"\r\n") == b"hi\r\n"
         assert self.server.lines == [b"a\r\n", b"a\r\n", b"/W a@h1\r\n", b"\r\n", b"/W\r\n"]
 
     async def test_output_is_cleaned(self) -> None:
-        """What the other server says reaches the client harmless: controls gone, what is no UTF-8 replaced, CRLF."""
+        """The other server's output is cleaned: no controls, invalid UTF-8 replaced, lines ended by CRLF."""
         gateway = self.gateway(says(b"\x1b[2Jhi\x07\n\xff\x9b \xe2\x80\xaehidden\n"))
         assert await self.ask(gateway, b"a@old.example\r\n") == "[2Jhi\r\n\ufffd\ufffd hidden\r\n".encode()
 
     async def test_unix_path_is_relative_to_the_file(self) -> None:
-        """The path of a unix: endpoint counts from the configuration's folder."""
+        """The path of a unix: endpoint is relative to the configuration's folder."""
         folder = self.write("unused", "").parent
         FingerServer(self, says(b"hi\n"), path=str(folder / "f.sock"))
         gateway = self.start(LISTENER + '[forwarding]\nallow = { "h" = "unix:f.sock" }\n')
         assert await self.ask(gateway, b"a@h\r\n") == b"hi\r\n"
 
     async def test_too_large(self) -> None:
-        """More than max_bytes is no answer, and neither is half of one."""
+        """An answer of more than max_bytes is a failure, and so is half an answer."""
         gateway = self.gateway(says(b"y" * 2000), "max_bytes = 1000\n")
         with capturedLogs():
             assert await self.ask(gateway, b"a@old.example\r\n") == BROKEN
@@ -70,7 +70,7 @@ class ForwardedTests(ForwardingCase):
             assert await self.ask(gateway, b"a@old.example\r\n") == BROKEN
 
     async def test_too_slow(self) -> None:
-        """A server that does not answer within the timeout is given up, and the connection to it closed."""
+        """A server that does not answer within the timeout has failed, and the connection to it is closed."""
         gateway = self.gateway(hangs(b"begin"), "timeout = 0.2\n")
         with capturedLogs() as events:
             assert await self.ask(gateway, b"a@old.example\r\n") == BROKEN
@@ -82,7 +82,7 @@ class ForwardedTests(ForwardingCase):
         )
 
     async def test_logged(self) -> None:
-        """The log has the query as it was asked, the host that it went to, and what came of it."""
+        """The log has the query as it was asked, the host that it went to, and the outcome."""
         log = self.write("log", "")
         gateway = self.gateway(says(b"hi\n"), f'[log]\naccess = "{log}"\nformat = "json"\n')
         await self.ask(gateway, b"/W a@old.example\r\n")
@@ -97,7 +97,7 @@ class ForwardedTests(ForwardingCase):
 
 class RefusedTests(ForwardingCase):
     async def test_nobody_else(self) -> None:
-        """Other hosts, too many, this gateway by its names, its listeners' and its address: denied, nothing is sent."""
+        """Other hosts, too many hosts, and this gateway's names and addresses are denied; nothing is sent."""
         gateway = self.gateway(says(b"hi\n"), "max_hops = 2\n")
         chains = ["elsewhere", "old.example@elsewhere", "old.example.evil", "127.0.0.1", "a@b@old.example"]
         chains += [f"{own}@old.example" for own in ("front", "FRONT.", socket.gethostname(), "127.0.0.1", "localhost")]
@@ -106,7 +106,7 @@ class RefusedTests(ForwardingCase):
         assert self.server.connections == []
 
     async def test_for_some(self) -> None:
-        """Where listeners or clients are named, it is done there and for these alone, and denied as anywhere else."""
+        """Only the named listeners forward, and only for the named clients; all others are denied."""
         other = LISTENER.replace("front", "other").replace("127.0.0.1", "127.0.0.2")
         for key, value in (("listeners", "front"), ("clients", "127.0.0.1")):
             gateway = self.gateway(says(b"hi\n"), f'{key} = ["{value}"]\n' + other)
@@ -120,7 +120,7 @@ class RefusedTests(ForwardingCase):
             assert await client.closed == DENIED
 
     async def test_off_by_default(self) -> None:
-        """Without a host in allow nobody is forwarded to."""
+        """Without a host in allow nothing is forwarded."""
         gateway = self.start(LISTENER)
         assert await self.ask(gateway, b"a@localhost\r\n") == DENIED
 
@@ -130,18 +130,18 @@ class RefusedTests(ForwardingCase):
         with capturedLogs() as events:
             assert await self.ask(gateway, query) == BROKEN
         (event,) = [event for event in events if "why" in event]
-        assert event["why"] == "it is this gateway itself, which would go round in circles"
+        assert event["why"] == "its address leads back to this gateway, which would ask itself; correct it"
         ((_, outcome),) = gateway.listeners[0].connections.meter.outcomes
         assert outcome == "internal_error"
 
     async def test_leads_back(self) -> None:
-        """An allowed host, or a finger backend, that turns out to be the gateway itself is asked nothing."""
+        """An allowed host, or a finger backend, that turns out to be the gateway itself is not asked."""
         await self._round('[forwarding]\nallow = { "h" = "tcp:127.0.0.1:PORT" }\n', b"a@h\r\n")
         backend = '[[routes]]\nuser = "a"\nbackends = ["b"]\n[backends.b]\ntype = "finger"\nhost = "localhost"\n'
         await self._round(backend + "port = PORT\n", b"a\r\n")
 
     async def test_leads_back_by_any_name_of_this_machine(self) -> None:
-        """So is one that is written in any way that the system takes for this machine: it is asked nothing."""
+        """Nor is one by any other spelling that the system resolves to this machine."""
         port, port_6 = free_port(), free_port(socket.AF_INET6)
         named = {f"four{place}": (host, port) for place, host in enumerate(HERE)}
         named |= {f"six{place}": (host, port_6) for place, host in enumerate((*HERE, *HERE_6))}
@@ -158,11 +158,11 @@ class RefusedTests(ForwardingCase):
             with capturedLogs() as events:
                 assert await self.ask(gateway, name.encode() + b"\r\n") == BROKEN, host
             (event,) = [event for event in events if "why" in event]
-            assert event["why"] == "it is this gateway itself, which would go round in circles", host
+            assert event["why"] == "its address leads back to this gateway, which would ask itself; correct it", host
         assert sum(sum(each.connections.meter.outcomes.values()) for each in gateway.listeners) == len(named)
 
     async def test_another_at_an_address_of_its_own(self) -> None:
-        """Another server at the same port of another address of this machine is asked."""
+        """A server on the same port of another address of this machine is asked."""
         port = free_port()
         server = FingerServer(self, says(b"hi\n"), port=port)
         self.start(
@@ -178,7 +178,7 @@ class RefusedTests(ForwardingCase):
 
 class BackendTests(GatewayCase):
     async def test_finger_backend(self) -> None:
-        """A route may lead to another finger server, named or cached or not, with a fallback behind it."""
+        """A route may go to another finger server, cached or not, with a fallback."""
         server = FingerServer(self, says(b"hi\n"))
         gateway = self.start(
             LISTENER + '[[routes]]\nusers = ["a", "b"]\nbackends = ["other", "last"]\n'
@@ -211,7 +211,7 @@ class BackendTests(GatewayCase):
     ],
 )
 def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:
-    """What is no client's endpoint string, and a host that is there twice, are mistakes."""
+    """An invalid client endpoint string, and a host that is given twice, are mistakes."""
     file = tmp_path / "fingergw.toml"
     file.write_text(LISTENER + f"[forwarding]\nallow = {{ {allow} }}\n")
     with pytest.raises(ConfigError) as caught:
@@ -266,13 +266,13 @@ def tcp(host: str, port: int = 79) -> IPv4Address | IPv6Address:
 def test_leads_to(
     peer: IAddress, own: IAddress, bound: IAddress, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection leads to a listener when its other end is what that is bound to, on this very machine."""
+    """A connection leads to a listener if its other end is an address that this is bound to, on this machine."""
     monkeypatch.setattr(endpoints, "_can_bind", lambda _: False)  # whatever this machine has
     assert leads_to(peer, own, bound) is expected
 
 
 def test_leads_to_any_own_address() -> None:
-    """What is bound to all addresses is also at those that the kernel would not connect from."""
+    """A listener on all addresses is also at those that the kernel would not connect from."""
     with socket.socket(type=socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -286,6 +286,6 @@ def test_leads_to_any_own_address() -> None:
 
 
 def test_where_anything_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel binds a socket to any address at all, that makes none of them this machine's."""
+    """If the kernel binds sockets to foreign addresses, these still do not count as this machine's."""
     monkeypatch.setattr(endpoints, "_can_bind", lambda _: True)
     assert not leads_to(tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("0.0.0.0"))

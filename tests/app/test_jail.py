@@ -458,7 +458,7 @@ def changes(case: Case) -> None:
     case.write("people.toml", "file = 1")
     wait_until(lambda: case.ask("file") and case.log().count("stays in use") == 2, "the other mistake")
     case.write("token", "\xfc", mode=0o600)
-    wait_until(lambda: case.ask("unknown") and "expected a file that holds one token" in case.log(), "the mistake")
+    wait_until(lambda: case.ask("unknown") and "expected one token in it" in case.log(), "the mistake")
     case.write("token", "abcd", mode=0o600)
     issued = AUTHORITY.issue_cert("renewed.example.org")
     case.write("k.pem", issued.private_key_pem.bytes().decode(), mode=0o600)

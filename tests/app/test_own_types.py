@@ -1,4 +1,4 @@
-"""Types of backends from somebody else's package, whatever mistakes are in it."""
+"""Types of backends from other people's packages, with mistakes in them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Noted(Says):
 
 @settings
 class Odd:
-    """Does as told."""
+    """Does what its table says."""
 
     does: str = setting("What it does.")
     place: FilePath | None = setting("What it looks into.", default=None)
@@ -68,12 +68,12 @@ class Odd:
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """Return what runs ``fingergw`` where such a package is installed."""
+    """Return the command that runs ``fingergw`` with such a package installed."""
     return write_package(tmp_path / "packages", "odd", MODULE, "odd = odd:Odd")
 
 
 def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
-    """Write a configuration in which one answers everything, and return the arguments that name it."""
+    """Write a configuration in which such a backend answers everything; return the arguments that name it."""
     (folder / "fingergw.toml").write_text(
         f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n[[routes]]\npattern = "*"\nbackends = ["o"]\n'
         f'[backends.o]\ntype = "odd"\ndoes = "{does}"\n{more}'
@@ -91,7 +91,7 @@ def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
     ],
 )
 def test_cannot_be_opened(tmp_path: Path, command: list[str], does: str, why: str, cache: str) -> None:
-    """A backend that cannot be opened is a mistake with its name and line, and ends the start."""
+    """A backend that cannot be opened is a mistake with its name and line, and the gateway does not start."""
     ended = run(write(tmp_path, free_port(), does, cache), command=command)
     assert ended.returncode == 78
     assert f'fingergw.toml:6: backends.o: type "odd" cannot be opened: {why}\n' in ended.stderr
@@ -106,7 +106,7 @@ class Served:
         self._running = running
 
     def reload(self, does: str, more: str = "") -> str:
-        """Reload another configuration, and return what was logged of it."""
+        """Reload another configuration, and return what was logged."""
         before = self.log.read_text()
         write(self.folder, self.port, does, more)
         self._running.send_signal(signal.SIGHUP)
@@ -119,7 +119,7 @@ class Served:
 
 @contextmanager
 def served(folder: Path, command: list[str], does: str) -> Iterator[Served]:
-    """Serve."""
+    """Run a gateway."""
     port, log = free_port(), folder / "log"
     with process([*write(folder, port, does), "--logfile", str(log)], port=port, command=command) as running:
         yield Served(folder, port, log, running)
@@ -128,14 +128,14 @@ def served(folder: Path, command: list[str], does: str) -> Iterator[Served]:
 
 
 def test_no_outcome(tmp_path: Path, command: list[str]) -> None:
-    """A backend that says what is no outcome has failed, and the log says what it said."""
+    """A backend that returns no outcome has failed, and the log has what it returned."""
     with served(tmp_path, command, "none") as gateway:
         assert finger(gateway.port, b"x\r\n") == b"Internal error in server\r\n"
     assert "backend o failed, asked by route *: it said None, which is no outcome" in gateway.log.read_text()
 
 
 def test_closed(tmp_path: Path, command: list[str]) -> None:
-    """A backend is closed at the end, which is waited for; what goes wrong in that is logged, and ends nothing else."""
+    """The gateway's end waits until a backend is closed; an error in that is logged, and stops nothing else."""
     noted = tmp_path / "noted"
     with served(tmp_path, command, str(noted)) as gateway:
         assert finger(gateway.port, b"x\r\n") == b"noted\r\n"
@@ -146,7 +146,7 @@ def test_closed(tmp_path: Path, command: list[str]) -> None:
 
 
 def test_reloads(tmp_path: Path, command: list[str]) -> None:
-    """What stays the same stays open; what a reload has opened that is refused in the end is closed; all is at last."""
+    """An unchanged backend stays open; one that a refused reload has opened is closed; at the end all are."""
     taken = socket.create_server(("127.0.0.1", 0))
     one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     another = f'[[listeners]]\nendpoint = "tcp:{taken.getsockname()[1]}:interface=127.0.0.1"\n'
@@ -164,7 +164,7 @@ def test_reloads(tmp_path: Path, command: list[str]) -> None:
 
 
 def test_cached_answers_of_another_path(tmp_path: Path, command: list[str]) -> None:
-    """Answers that are kept are those of the path that the table names: another one has its own."""
+    """Cached answers belong to the path that the table names: another path has its own."""
     with served(tmp_path, command, str(tmp_path / "noted")) as gateway:
         for name in ("one", "two"):
             gateway.reload("look", f'place = "{name}"\ncache = {{}}\n')
@@ -172,7 +172,7 @@ def test_cached_answers_of_another_path(tmp_path: Path, command: list[str]) -> N
 
 
 def test_closed_by_explain(tmp_path: Path, command: list[str]) -> None:
-    """What explain has opened to ask, it closes, also where nobody is asked."""
+    """Explain closes the backends that it has opened, even if it asks none."""
     for name, query, code in (("asked", "x", 0), ("nobody", "", 1)):
         noted = tmp_path / name
         ended = run(["explain", "--ask", *write(tmp_path, free_port(), str(noted)), query], command=command)

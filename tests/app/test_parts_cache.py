@@ -1,4 +1,4 @@
-"""What ``[cache]`` and ``[backends.X.cache]`` are made into."""
+"""The caches that ``[cache]`` and ``[backends.X.cache]`` are built into."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHED = '[backends.x]\ntype = "http"\nurl = "http://192.0.2.1/{user}"\n[backend
 
 
 def found(folder: Path, text: str) -> list[str]:
-    """Return what is found wrong in a cache's table, as key and message."""
+    """Return the problems in a cache's table, as key and message."""
     file = folder / "fingergw.toml"
     file.write_text(f"{LISTENER}[cache]\n{text}")
     return [f"{problem.path[-1]}: {problem.message}" for problem in check(fingergw.load(file), reactor)[0]]
@@ -57,7 +57,7 @@ def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_no_host_can_be(tmp_path: Path) -> None:
-    """A name that TLS cannot verify anybody by is a mistake."""
+    """A host name that TLS cannot verify is a mistake."""
     assert found(tmp_path, 'store = "rediss://a..b"\n') == ["store: expected a host's name or address"]
 
 
@@ -65,8 +65,8 @@ def test_a_redis_that_no_host_can_be(tmp_path: Path) -> None:
     ("key", "content", "message"),
     [
         ("password_file", None, "No such file or directory"),
-        ("password_file", "", "expected a file that holds one password"),
-        ("password_file", "one\ntwo\n", "expected a file that holds one password"),
+        ("password_file", "", "expected one password"),
+        ("password_file", "one\ntwo\n", "expected one password"),
         ("ca_file", None, "No such file or directory"),
         ("ca_file", "no certificate", "expected one or more certificates in PEM form"),
     ],
@@ -78,11 +78,11 @@ def test_files_of_a_redis(tmp_path: Path, key: str, content: str | None, message
         (tmp_path / "x").chmod(0o600)
     (problem,) = found(tmp_path, f'store = "rediss://h"\n{key} = "x"\n')
     assert problem.startswith(f"{key}: ")
-    assert problem.endswith(message)
+    assert message in problem
 
 
 def test_redis_without_its_library(tmp_path: Path) -> None:
-    """Without txredisapi a Redis is a mistake, whose message says how to install it."""
+    """Without txredisapi a Redis store is a mistake; the message says how to install it."""
     file = tmp_path / "fingergw.toml"
     file.write_text(f'{LISTENER}[cache]\nstore = "redis://h"\n')
     hidden = "import sys; sys.modules['txredisapi'] = None; from fingergw.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -96,7 +96,7 @@ def test_redis_without_its_library(tmp_path: Path) -> None:
 
 
 def test_only_what_is_said_to_be_cached_is(tmp_path: Path) -> None:
-    """A backend without a table of its own is asked each time."""
+    """A backend without a cache table is asked each time."""
     file = tmp_path / "fingergw.toml"
     file.write_text(LISTENER + CACHED + '[backends.y]\ntype = "static"\ntext = "y"\n')
     gateway = fingergw.make_service(fingergw.load(file), reactor)
@@ -124,7 +124,7 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
 
 
 def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
-    """A backend that asks elsewhere, is told less, or has answers kept for another time, has other keys."""
+    """A backend with another upstream, other inputs or other times in its cache has other keys."""
     usual = prefix(tmp_path, CACHED)
     assert prefix(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
     assert prefix(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
@@ -189,7 +189,7 @@ class Many(GatewayCase):
     """As many backends as routes."""
 
     async def test_keywords(self) -> None:
-        """What a menu lists is found once for all of them: there may be very many of both."""
+        """The keywords are collected once for all menus: there may be very many of both."""
         gateway = self.start(f'{LISTENER}[backends]\na = {{ type = "menu" }}\nb = {{ type = "menu" }}\n')
         a, b = (backend.site.keywords() for backend in gateway.parts.backends.values())
         self.assertIs(a, b)
@@ -199,7 +199,7 @@ class SameForAllNames(GatewayCase):
     """Backends whose answer does not depend on what was asked."""
 
     async def test_kept_once(self) -> None:
-        """A menu, and one text for any name, are kept once, whatever names are invented."""
+        """A menu, and one text for any name, are cached once, whatever names are asked for."""
         for backend in ('type = "menu"', 'type = "static"\ntext = "x"'):
             gateway = self.start(
                 f'{LISTENER}[[routes]]\npattern = "*"\nsummary = "all"\nbackends = ["b"]\n'
@@ -209,7 +209,7 @@ class SameForAllNames(GatewayCase):
             self.assertEqual(gateway.parts.memory.entries, 1, backend)
 
     async def test_a_map(self) -> None:
-        """What a map has for each name is kept for each."""
+        """A map's answers are cached by name."""
         gateway = self.start(
             f'{LISTENER}[[routes]]\npattern = "*"\nbackends = ["b"]\n[backends.b]\ntype = "static"\n'
             'entries = { one = "1", two = "2" }\n[backends.b.cache]\n'

@@ -70,7 +70,7 @@ class RulesTests(ReloadCase):
     """What a reload changes for clients."""
 
     async def test_new_answers(self) -> None:
-        """After a reload the new rules hold, at the socket that was there before."""
+        """After a reload the next rules are active, at the same socket."""
         gateway = self.begin(LISTENER + says_text("old"))
         port = gateway.listeners[0].port
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
@@ -81,7 +81,7 @@ class RulesTests(ReloadCase):
         assert len(self.applied) == 1
 
     async def test_connection_keeps_its_rules(self) -> None:
-        """A connection that came before a reload is answered by the rules of then, also when it asks after it."""
+        """A connection from before a reload is answered by the previous rules, even if its query comes after it."""
         gateway = self.begin(LISTENER + says_text("old"))
         client = await self.connect(gateway)
         await until(lambda: gateway.listeners[0].connections.open, "the connection")
@@ -91,7 +91,7 @@ class RulesTests(ReloadCase):
         assert await client.closed == b"old\r\n"
 
     async def test_mistakes(self) -> None:
-        """A file with mistakes is refused whole, each told as check tells it, and the old rules go on."""
+        """A file with mistakes is refused as a whole; all are logged as check prints them, and nothing changes."""
         gateway = self.begin(LISTENER + says_text("old"))
         logged = await self.reload(
             gateway,
@@ -109,7 +109,7 @@ class RulesTests(ReloadCase):
         assert (gateway.reloads, self.applied) == ({"refused": 1}, [])
 
     async def test_no_file(self) -> None:
-        """A file that is gone is a mistake as well."""
+        """A missing file is a mistake as well."""
         gateway = self.begin(LISTENER + says_text("old"))
         self.path.unlink()
         before = gateway.parts
@@ -120,7 +120,7 @@ class RulesTests(ReloadCase):
         assert gateway.parts is before
 
     async def test_asked_again(self) -> None:
-        """A reload that is asked for while one is under way comes after it."""
+        """A reload that is requested during another runs after it."""
         gateway = self.begin(LISTENER + says_text("old"))
         with pytest.MonkeyPatch.context() as patch:
             held: Deferred[None] = Deferred()
@@ -141,7 +141,7 @@ class RulesTests(ReloadCase):
         assert await self.ask(gateway, b"x\r\n") == b"second\r\n"
 
     async def test_limits_go_on(self) -> None:
-        """Who has asked too often, or has too many connections, has so after a reload too."""
+        """The rate and the connections of a client still count after a reload."""
         limits = "limits = { max_connections_per_client = 1, rate = { queries = 1, per = 1000, burst = 1 } }\n"
         gateway = self.begin(LISTENER + limits + says_text("old"))
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
@@ -155,7 +155,7 @@ class RulesTests(ReloadCase):
         assert refusals == {"rate": 1, "client_connections": 1}
 
     async def test_shorter_deadlines(self) -> None:
-        """A deadline that is shorter than any before holds from the reload on."""
+        """A deadline that is shorter than all previous ones is kept from the reload on."""
         gateway = self.begin(LISTENER + HELLO)
         idle = await self.connect(gateway)
         await self.reload(gateway, LISTENER + "limits = { query_timeout = 0.1 }\n" + HELLO)
@@ -165,7 +165,7 @@ class RulesTests(ReloadCase):
         assert idle.reason is None
 
     async def test_process_takes_a_restart(self) -> None:
-        """A change of [process] is told to need a restart, and the rest of the file holds."""
+        """For a change of [process] the log says that it needs a restart; the rest of the file is activated."""
         gateway = self.begin(LISTENER + says_text("old"))
         logged = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
         assert logged[0] == "[process] has changed, which takes a restart; the rest is reloaded"
@@ -173,10 +173,10 @@ class RulesTests(ReloadCase):
 
 
 class ListenerTests(ReloadCase):
-    """Sockets that come, stay and go."""
+    """Sockets that are added, kept and removed."""
 
     async def test_comes_and_goes(self) -> None:
-        """A new listener is bound, one that is no more is closed, and they are in the order of the file."""
+        """A new listener is bound, a removed one is closed, and the listeners are in file order."""
         first, second, third = free_port(), free_port(), free_port()
         gateway = self.begin(listener(first, "a") + listener(second, "b") + HELLO)
         kept = gateway.listeners[1].port
@@ -188,7 +188,7 @@ class ListenerTests(ReloadCase):
         assert not listens(first)
 
     async def test_cannot_be_bound(self) -> None:
-        """If one of the new listeners cannot be bound nothing has changed, and the message says which and why."""
+        """If a new listener cannot be bound, nothing changes, and the message says which and why."""
         taken = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(taken.close)
         free, number = free_port(), taken.getsockname()[1]
@@ -204,7 +204,7 @@ class ListenerTests(ReloadCase):
         assert gateway.parts is before
 
     async def test_there_and_back(self) -> None:
-        """A listener, or [admin], that goes and comes back with the very next reload is bound again."""
+        """A listener, or [admin], that is removed and comes back with the very next reload is bound again."""
         ports, admins = (free_port(), free_port()), (free_port(), free_port())
         texts = [
             f'{listener(port)}{HELLO}[admin]\nendpoint = "tcp:{admin}"\n'
@@ -216,7 +216,7 @@ class ListenerTests(ReloadCase):
         assert gateway.reloads == {"applied": 3}
 
     async def test_leaves_no_client_behind(self) -> None:
-        """A listener that goes answers all who have come, in its socket's queue too, and the gateway waits for that."""
+        """A removed listener answers all clients, those in its socket's queue too, and the gateway waits for it."""
         upstream = Upstream(self, lambda *_: None)
         route = f'[[routes]]\nuser = "slow"\nbackends = ["u"]\n[backends.u]\ntype = "http"\nurl = "{upstream.url}"\n'
         port = free_port()
@@ -247,7 +247,7 @@ class ListenerTests(ReloadCase):
         await stopping
 
     async def test_socket_stays(self) -> None:
-        """What is said of a listener, but for where it listens, changes without another socket."""
+        """Everything about a listener but its address and port can change without another socket."""
         port = free_port()
         gateway = self.begin(listener(port) + HELLO)
         kept = gateway.listeners[0].port
@@ -261,7 +261,7 @@ class ListenerTests(ReloadCase):
         assert gateway.listeners[0].port is kept
 
     async def test_admin(self) -> None:
-        """What watches the gateway comes, moves and goes with its table."""
+        """The admin pages are added, moved and removed with their table."""
         first, second = free_port(), free_port()
         gateway = self.begin(LISTENER + HELLO)
         for ports in ((first,), (second,), ()):
@@ -271,7 +271,7 @@ class ListenerTests(ReloadCase):
 
 
 class BackendTests(ReloadCase):
-    """What is kept of backends and what they have said."""
+    """Which backends and which of their answers are kept."""
 
     def _config(self, upstream: Upstream, more: str = "", cache: str = "ttl = 100") -> str:
         return (
@@ -280,7 +280,7 @@ class BackendTests(ReloadCase):
         )
 
     async def test_cache_survives(self) -> None:
-        """What a backend that did not change has said is kept; one that did change is asked anew."""
+        """The answers of an unchanged backend are kept; a changed one is asked again."""
         upstream = Upstream(self, says(response(b"said")))
         gateway = self.begin(self._config(upstream))
         for more, requests in (("", 1), ("", 1), ("headers = { Accept = 'text/plain' }", 2)):
@@ -290,7 +290,7 @@ class BackendTests(ReloadCase):
         assert gateway.parts.meters["u"].cache == {"absent": 2, "fresh": 1}
 
     async def test_cache_survives_what_changes_no_answer(self) -> None:
-        """A timeout that changes makes another backend, whose answers are the same."""
+        """A backend with another timeout is opened again, and its answers are kept."""
         upstream = Upstream(self, says(response(b"said")))
         gateway = self.begin(self._config(upstream))
         await self.ask(gateway, b"x\r\n")
@@ -299,7 +299,7 @@ class BackendTests(ReloadCase):
         assert len(upstream.requests) == 1
 
     async def test_smaller_cache(self) -> None:
-        """A cache that is made smaller keeps what was asked for last."""
+        """A cache that becomes smaller keeps the answers that were used last."""
         upstream = Upstream(self, says(response(b"said")))
         gateway = self.begin(self._config(upstream))
         for name in (b"one\r\n", b"two\r\n", b"three\r\n"):
@@ -310,7 +310,7 @@ class BackendTests(ReloadCase):
         assert len(upstream.requests) == 3
 
     async def test_who_waits_is_answered(self) -> None:
-        """A request that is under way serves those who come after the reload too, if its backend did not change."""
+        """A request in progress also answers clients that come after the reload, if its backend is unchanged."""
         upstream = Upstream(self, lambda *_: None)
         gateway = self.begin(self._config(upstream))
         clients: list[Client] = []
@@ -328,7 +328,7 @@ class BackendTests(ReloadCase):
         assert len(upstream.requests) == 1
 
     async def test_who_waits_for_what_is_gone(self) -> None:
-        """A request that is under way for a backend that is no more still answers who asked for it."""
+        """A request in progress to a removed backend still answers its client."""
         upstream = Upstream(self, lambda *_: None)
         gateway = self.begin(self._config(upstream))
         client = await self.connect(gateway)
@@ -341,7 +341,7 @@ class BackendTests(ReloadCase):
         assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
 
     async def test_token(self) -> None:
-        """A token that was put into another file, or a file with another token, is sent from then on."""
+        """After a reload the token of another file, or a new token in the same file, is sent."""
         upstream = Upstream(self, says(response(b"said")))
         for name in ("one", "two"):
             self.write(name, f"{name}-secret").chmod(0o600)
@@ -357,7 +357,7 @@ class BackendTests(ReloadCase):
         assert b"Bearer another-secret" in upstream.requests[2]
 
     async def test_store(self) -> None:
-        """Another store is opened and used, and the one before is closed."""
+        """Another store is opened and used, and the previous one is closed."""
         upstream = Upstream(self, says(response(b"said")))
         gateway = self.begin(self._config(upstream) + '[cache]\nstore = "sqlite:one.db"\n')
         one = gateway.parts.store
@@ -374,7 +374,7 @@ class BackendTests(ReloadCase):
         assert (one.is_open, two.is_open) == (False, False)
 
     async def test_what_is_not_needed_is_closed(self) -> None:
-        """What no connection can need any more is closed once the longest that one lasts is over."""
+        """A part that is no longer active is closed when the longest possible connection is over."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("fingergw.app.gateway.LINGER_SECONDS", 0.05)
             limits = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 0.05\n"
@@ -385,7 +385,7 @@ class BackendTests(ReloadCase):
         await until(lambda: not is_open(log), "the end of the access log")
 
     async def test_what_an_older_connection_needs(self) -> None:
-        """A connection from before two reloads keeps its backend and access log, if its rules let it last so long."""
+        """A connection from before two reloads keeps its backend and access log for as long as it lasts."""
         upstream = Upstream(self, lambda *_: None)
         old, new = '[log]\naccess = "one.log"\n', '[log]\naccess = "two.log"\n'
         short = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 0.05\n"
@@ -406,7 +406,7 @@ class BackendTests(ReloadCase):
         assert '"x"' in self.path.with_name("one.log").read_text()
 
     async def test_store_of_another_size(self) -> None:
-        """A store's file is closed before another store opens it."""
+        """A store's file is closed before the next store opens it."""
         gateway = self.begin(LISTENER + HELLO + '[cache]\nstore = "sqlite:one.db"\n')
         stores = [gateway.parts.store]
         for size in (1000, 2000):
@@ -416,7 +416,7 @@ class BackendTests(ReloadCase):
             assert [store is not None and store.is_open for store in stores].count(True) == 1
 
     async def test_access_log(self) -> None:
-        """Another access log is written to from the reload on; one that cannot be opened is refused."""
+        """After a reload the next access log is written; one that cannot be opened is refused."""
         gateway = self.begin(LISTENER + HELLO + '[log]\naccess = "one.log"\n')
         await self.ask(gateway, b"first\r\n")
         logged = await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "none/two.log"\n')
@@ -431,7 +431,7 @@ class BackendTests(ReloadCase):
         assert '"query": "third"' in two
 
     async def test_http_connection_is_kept(self) -> None:
-        """A backend that did not change goes on with the connections that it has."""
+        """An unchanged backend keeps its connections."""
         upstream = Upstream(self, says(response(b"said")))
         gateway = self.begin(self._config(upstream))
         await self.ask(gateway, b"one\r\n")
@@ -440,7 +440,7 @@ class BackendTests(ReloadCase):
         assert (len(upstream.requests), len(upstream.connections)) == (2, 1)
 
     async def test_http_connection_is_closed(self) -> None:
-        """A backend that did change has connections of its own, and those before are closed when nobody needs them."""
+        """A changed backend opens its own connections; the previous ones are closed when no query needs them."""
         upstream = Upstream(self, says(response(b"said")))
         limits = "[limits]\nquery_timeout = 0.05\nanswer_timeout = 1\n"
         with pytest.MonkeyPatch.context() as patch:
@@ -454,7 +454,7 @@ class BackendTests(ReloadCase):
         assert not upstream.connections[1].lost.called
 
     async def test_refused(self) -> None:
-        """A reload that is refused as a socket cannot be bound leaves each backend with all that it had."""
+        """A reload that is refused because a socket cannot be bound leaves each backend as it was."""
         taken = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(taken.close)
         upstream = Upstream(self, says(response(b"said")))
@@ -469,7 +469,7 @@ class BackendTests(ReloadCase):
         assert (len(upstream.requests), len(upstream.connections)) == (3, 1)
 
     async def test_menu(self) -> None:
-        """A menu that is kept lists the routes that are active, and is kept while these are the same."""
+        """A cached menu lists the active routes, and stays cached while these are the same."""
         menu = (
             '[backends.menu]\ntype = "menu"\ncache = { ttl = 100 }\n[[routes]]\nindex = true\nbackends = ["menu"]\n'
             '[backends.t]\ntype = "static"\ntext = "T"\n'
@@ -482,7 +482,7 @@ class BackendTests(ReloadCase):
         assert gateway.parts.meters["menu"].cache == {"absent": 2, "fresh": 2}
 
     async def test_case(self) -> None:
-        """Whether case counts is so for the names of each map at once, of one too that had no name in it before."""
+        """A change of case_sensitive holds for all maps at once, also for one that was empty before."""
         maps = (
             '[[routes]]\npattern = "*"\nbackends = ["file", "map"]\n'
             '[backends.file]\ntype = "static"\nfile = "people.toml"\n'
@@ -493,7 +493,7 @@ class BackendTests(ReloadCase):
         assert await self.ask(gateway, b"ADA\r\n") == b"ada\r\n"
         await self.reload(gateway, LISTENER + maps.format("true"))
         self.write("people.toml", 'Moshez = "moshez"\nmoshez = "another"\n')
-        with mock.patch.object(watched, "_LOOK_SECONDS", 0.0), mock.patch.object(watched, "_SETTLED_SECONDS", 0.0):
+        with mock.patch.object(watched, "LOOK_SECONDS", 0.0):
             ends = time.monotonic() + DEADLINE_SECONDS
             while await self.ask(gateway, b"Moshez\r\n") != b"moshez\r\n":
                 assert time.monotonic() < ends
@@ -501,7 +501,7 @@ class BackendTests(ReloadCase):
         assert answers == [b"another\r\n", NO_SUCH_USER, NO_SUCH_USER, b"ada\r\n"]
 
     async def test_file(self) -> None:
-        """What has changed in a file that is followed holds from the reload on, without waiting for it to settle."""
+        """A reload takes the present content of a watched file, without waiting until the file has settled."""
         text = '[[routes]]\npattern = "*"\nbackends = ["p"]\n[backends.p]\ntype = "static"\nfile = "people.toml"\n'
         for cache in ("", "cache = { ttl = 100 }\n"):
             self.write("people.toml", 'moshez = "Happy"')
@@ -512,12 +512,12 @@ class BackendTests(ReloadCase):
             assert await self.ask(gateway, b"moshez\r\n") == b"Away\r\n"
 
     async def test_file_and_a_refused_reload(self) -> None:
-        """A reload that is refused takes nothing over of a file that is followed."""
+        """A refused reload does not take over the new content of a watched file."""
         taken = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(taken.close)
         text = '[[routes]]\npattern = "*"\nbackends = ["p"]\n[backends.p]\ntype = "static"\nfile = "people.toml"\n'
         self.write("people.toml", 'moshez = "Happy"')
-        with mock.patch.object(watched, "_LOOK_SECONDS", 1000.0):  # by itself it does not look
+        with mock.patch.object(watched, "LOOK_SECONDS", 1000.0):  # by itself it does not look
             gateway = self.begin(LISTENER + text)
             self.write("people.toml", 'moshez = "Away"')
             await self.reload(gateway, LISTENER + listener(taken.getsockname()[1], "b") + text)
@@ -529,7 +529,7 @@ class BackendTests(ReloadCase):
     @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
     @pytest.mark.filterwarnings("ignore:X509[.]get:DeprecationWarning")
     async def test_authorities(self) -> None:
-        """Authorities that have changed hold from the reload on, and change no answer that is kept."""
+        """Changed authorities are used from the reload on, and do not discard cached answers."""
         old, new = trustme.CA(), trustme.CA()
         pem = new.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes()
         context = PrivateCertificate.loadPEM(pem).options()
@@ -546,7 +546,7 @@ class BackendTests(ReloadCase):
 
 
 def test_reload_storm(tmp_path: Path) -> None:
-    """Under twenty reloads and more, every one of some thousand queries has one configuration's answer."""
+    """During at least twenty reloads each of some thousand queries gets the answer of one configuration."""
     told, done = storm(tmp_path, queries=4000, reloads=20)
     assert done >= 20
     assert sum(told.values()) == 4000
@@ -555,7 +555,7 @@ def test_reload_storm(tmp_path: Path) -> None:
 
 
 def test_signal(tmp_path: Path) -> None:
-    """SIGHUP reloads the file that was named, from whatever folder, and the log's level with it."""
+    """SIGHUP reloads the file that was named, from any working folder, and the log level with it."""
     port = free_port()
     path = tmp_path / "fingergw.toml"
     path.write_text(listener(port) + HELLO)
@@ -579,7 +579,7 @@ def test_signal(tmp_path: Path) -> None:
 
 
 def test_signals_while_it_stops(tmp_path: Path) -> None:
-    """Signals that ask to reload, or to reopen logs, do not end a gateway that stops in another way."""
+    """SIGHUP and SIGUSR1 do not kill a gateway that is stopping."""
     port = free_port()
     path = tmp_path / "fingergw.toml"
     path.write_text(listener(port) + HELLO)
@@ -604,7 +604,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
 def test_without_the_rights(stack: contextlib.ExitStack) -> None:
-    """A listener that takes root's rights, which are given up, is a clear error, and nothing has changed."""
+    """A new listener that needs root's rights, which are given up, is a clear error, and nothing changes."""
     port, more = privileged_port(), privileged_port()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     folder.chmod(0o755)
@@ -621,7 +621,7 @@ def test_without_the_rights(stack: contextlib.ExitStack) -> None:
 
 
 def test_closed_window(tmp_path: Path) -> None:
-    """Who closes the window in which it runs ends it, although the same signal, sent to it, reloads."""
+    """Closing its terminal ends a gateway, although the same signal, sent with kill, reloads it."""
     port = free_port()
     path = tmp_path / "fingergw.toml"
     path.write_text(listener(port) + HELLO)

@@ -1,4 +1,4 @@
-"""Secrets stay where they are: in files that others cannot read, out of logs, answers, mistakes and views."""
+"""Secrets stay in files that others cannot read: no log, answer, message or repr shows them."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def reply(status: str, body: bytes = b"", *, extra: str = "") -> bytes:
 
 
 def says(data: bytes) -> Speak:
-    """Return what answers a request so, and closes."""
+    """Return what answers a request with these bytes, and closes."""
     return lambda client: client.sendall(data)
 
 
 def moved(where: str) -> Speak:
-    """Return what redirects there."""
+    """Return what redirects to a URL."""
     return says(reply("302 Found", extra=f"Location: {where}\r\n"))
 
 
 def reset(client: socket.socket) -> None:
-    """Break the connection off by RST."""
+    """Reset the connection."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
@@ -86,7 +86,7 @@ FAILING = SPEECHES.keys() - {"fine"}
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """An HTTP server that goes wrong in the way that the path asks for.
+    """An HTTP server that fails in the way that the path names.
 
     :param context: for TLS.
     """
@@ -101,11 +101,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients leave, as they should."""
+        """Ignore it: clients leave, as they should."""
 
 
 class _Conversation(socketserver.BaseRequestHandler):
@@ -130,7 +130,7 @@ class _Conversation(socketserver.BaseRequestHandler):
 
 @contextlib.contextmanager
 def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serve in a thread, and end that."""
+    """Serve in a thread until the end of the block."""
     with Server(context) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -143,7 +143,7 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
 
 
 def backend(base: str, kind: str, **settings: object) -> dict[str, object]:
-    """Return the table of an http backend that has secrets wherever it can."""
+    """Return the table of an http backend with secrets wherever there can be any."""
     own: dict[str, object] = {
         "type": "http",
         "url": f"{base}/{kind}/{SENTINEL}/{{user}}?key={SENTINEL}&q={{user}}",
@@ -181,7 +181,7 @@ def secret(path: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def told(folder: Path, path: Path, port: int, names: list[str], *, until: str = "") -> str:
-    """Ask a gateway in a process of its own for each name, which fails; return all that it tells anyone.
+    """Ask a gateway in a process of its own for each name, which fails; return all that it prints and logs.
 
     :param until: what is waited for in its log.
     """
@@ -197,7 +197,7 @@ def told(folder: Path, path: Path, port: int, names: list[str], *, until: str = 
 
 
 def test_whatever_an_upstream_does(tmp_path: Path) -> None:
-    """However a request fails, nothing says the token, a header, or any part of a URL; all of it is logged."""
+    """However a request fails, it is logged, and nothing shows the token, a header, or any part of a URL."""
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     contexts = []
@@ -253,7 +253,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_what_nobody_foresaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw is logged with its name and place, not its text: that could hold the URL."""
+    """An unexpected exception is logged with its name and place, not its text, which could hold the URL."""
     monkeypatch.setattr(support, "COMMAND", [sys.executable, "-c", CRASHES])
     names = {"plain": "LookupError", "chained": "LookupError", "system": "PermissionError", "fine": "LookupError"}
     with serving() as server:
@@ -279,7 +279,7 @@ class TestRedis:
     """A Redis's password."""
 
     def said(self, folder: Path, port: int) -> str:
-        """Return all that a gateway tells whose Redis does not let it in."""
+        """Return all that a gateway prints and logs whose Redis does not accept it."""
         secret(folder / "password", f"{SENTINEL}-password\n")
         store = {"store": f"redis://127.0.0.1:{port}", "password_file": "password"}
         backends = {"web": backend(f"http://127.0.0.1:{free_port()}", "x", cache={})}
@@ -287,17 +287,17 @@ class TestRedis:
         return told(folder, path, own_port, ["web"], until="is left out")
 
     def test_wrong(self, tmp_path: Path) -> None:
-        """A password that Redis does not take is not told."""
+        """A password that Redis refuses is not logged."""
         with RedisServer(password="another") as redis:
             assert SENTINEL not in self.said(tmp_path, redis.port)
 
     def test_none_asked_for(self, tmp_path: Path) -> None:
-        """Nor is one that it does not ask for."""
+        """Nor is a password that Redis does not ask for."""
         with RedisServer() as redis:
             assert SENTINEL not in self.said(tmp_path, redis.port)
 
     def test_repeated(self, tmp_path: Path) -> None:
-        """Nor is one that it repeats."""
+        """Nor is a password that Redis repeats in an error."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=lambda: echo(server.accept()[0]), daemon=True)
             thread.start()
@@ -353,7 +353,7 @@ WRONG: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("settings", WRONG.values(), ids=WRONG)
 def test_mistakes_in_the_file(tmp_path: Path, settings: dict[str, object]) -> None:
-    """A mistake is told by its key and what was expected, never by a header's value or a URL."""
+    """A message has the key and what was expected, never a header's value or a URL."""
     path, _ = write(tmp_path, {"web": backend("http://127.0.0.1", "x", **settings)})
     found = problems(path)
     assert found
@@ -363,7 +363,7 @@ def test_mistakes_in_the_file(tmp_path: Path, settings: dict[str, object]) -> No
 
 @pytest.mark.parametrize("line", ['headers = { X = "s3nt1nel', 'url = "http://x/?s3nt1nel" x', 'url = "s3nt1nel\\q"'])
 def test_what_is_not_toml(tmp_path: Path, line: str) -> None:
-    """A file that is no TOML is told by the line's number, not its text."""
+    """For a file that is not TOML the message has the line's number, not its text."""
     path = tmp_path / "fingergw.toml"
     path.write_text(f'{LISTENER}[backends.web]\ntype = "http"\n{line}\n')
     with pytest.raises(ConfigError) as caught:
@@ -373,7 +373,7 @@ def test_what_is_not_toml(tmp_path: Path, line: str) -> None:
 
 
 def test_a_password_in_the_stores_address(tmp_path: Path) -> None:
-    """A password that stands in the configuration is refused, and not repeated."""
+    """A password in the configuration is refused, and not repeated."""
     path, _ = write(tmp_path, {}, cache={"store": f"redis://fg:{SENTINEL}@127.0.0.1"})
     [problem] = problems(path)
     assert "password_file" in problem
@@ -385,11 +385,11 @@ KEYS = {"bearer_token_file": "backends.web.bearer_token_file", "password_file": 
 
 @pytest.mark.parametrize("key", KEYS)
 class TestFiles:
-    """The files that secrets are in."""
+    """Files of secrets."""
 
     @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o660, 0o440, 0o601])
     def test_of_its_own(self, tmp_path: Path, key: str, mode: int) -> None:
-        """A file that its owner and group alone can read is as it should be."""
+        """A file that only its owner and group can read is accepted."""
         secret(tmp_path / "a", SENTINEL, mode)
         assert problems(with_secret(tmp_path, key, "a")) == []
 
@@ -397,7 +397,7 @@ class TestFiles:
         ("mode", "can"), [(0o644, "read"), (0o604, "read"), (0o666, "read"), (0o602, "write"), (0o607, "read")]
     )
     def test_of_others(self, tmp_path: Path, key: str, mode: int, can: str) -> None:
-        """One that others can read, or write, is a mistake, whoever asks; what to do is said, and does it."""
+        """A file that others can read or write is a mistake; the command in the message corrects it."""
         file = secret(tmp_path / "my token", SENTINEL, mode)
         path = with_secret(tmp_path, key, file.name)
         [problem] = problems(path)
@@ -407,7 +407,7 @@ class TestFiles:
         assert problems(path) == []
 
     def test_link(self, tmp_path: Path, key: str) -> None:
-        """What counts is the file that a link leads to."""
+        """The mode of the file that a link leads to counts."""
         (tmp_path / "link").symlink_to(secret(tmp_path / "a", SENTINEL, 0o644))
         path = with_secret(tmp_path, key, "link")
         assert len(problems(path)) == 1
@@ -427,16 +427,16 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "expected"),
         [
-            (b"", "expected a file that holds one "),
-            (f"{SENTINEL}\n{SENTINEL}".encode(), "expected a file that holds one "),
-            (f"{SENTINEL}\xe9".encode(), "expected a file that holds one "),
-            (f"{SENTINEL}\x1b".encode(), "expected a file that holds one "),
-            (f"{SENTINEL}\xe9".encode("latin-1"), "not UTF-8"),
+            (b"", "expected one "),
+            (f"{SENTINEL}\n{SENTINEL}".encode(), "expected one "),
+            (f"{SENTINEL}\xe9".encode(), "expected one "),
+            (f"{SENTINEL}\x1b".encode(), "expected one "),
+            (f"{SENTINEL}\xe9".encode("latin-1"), "expected one "),
         ],
         ids=["empty", "two-lines", "not-ascii", "control", "not-utf8"],
     )
     def test_content(self, tmp_path: Path, key: str, content: bytes, expected: str) -> None:
-        """What is no secret is a mistake, told beside that others can read it; neither tells what is there."""
+        """A file without one secret is a mistake, beside that others can read it; no message shows its content."""
         (tmp_path / "a").write_bytes(content)
         (tmp_path / "a").chmod(0o644)
         path = with_secret(tmp_path, key, "a")
@@ -446,14 +446,14 @@ class TestFiles:
         assert SENTINEL not in open_to_others + wrong
 
     def test_folder(self, tmp_path: Path, key: str) -> None:
-        """A folder is no file."""
+        """A folder is a mistake."""
         (tmp_path / "a").mkdir()
         [problem] = problems(with_secret(tmp_path, key, "a"))
         assert problem.endswith("Is a directory")
 
 
 def test_views_of_what_has_secrets(tmp_path: Path) -> None:
-    """A debugger's or a traceback's view of what is built shows neither a token, nor a password, nor a header."""
+    """The repr of each part shows neither a token, nor a password, nor a header."""
     secret(tmp_path / "password", f"{SENTINEL}-password")
     settings = backend("http://127.0.0.1", "x", url="http://127.0.0.1/")
     path, _ = write(

@@ -38,7 +38,7 @@ UNKNOWN, FAILED = b"No such user\r\n", b"Internal error in server\r\n"
 
 
 class Request(NamedTuple):
-    """A request that the upstream was sent.
+    """A request to the upstream.
 
     :param number: how many there were for this key by then.
     :param status: of the response.
@@ -112,7 +112,7 @@ class Upstream:
             server.server_close()
 
     def shut(self) -> threading.Event:
-        """Answer nothing that comes from now on until the gate that is returned is set."""
+        """Answer no request that comes from now on until the gate that is returned is set."""
         self.gate = threading.Event()
         self._gates.append(self.gate)
         return self.gate
@@ -215,7 +215,7 @@ class Fleet:
 
     @property
     def logs(self) -> str:
-        """What all that ever belonged to it have logged."""
+        """The logs of all gateways that ever belonged to it."""
         return "".join(log.read_text() for log in sorted(self._folder.glob("*.log")))
 
     def start(self, *names: str) -> None:
@@ -238,7 +238,7 @@ class Fleet:
             assert member.running.poll() is None, member.running.communicate()
 
     def join(self, *names: str) -> None:
-        """Start gateways, and wait until they share; that nobody may ask meanwhile."""
+        """Start gateways, and wait until they share; no client may ask meanwhile."""
         before = self.evals()
         self.start(*names)
         wait_until(lambda: self.evals() >= before + 2 * len(names), "the gateways' probes of Redis")
@@ -251,7 +251,7 @@ class Fleet:
         member.running.wait()
 
     def stop(self) -> None:
-        """Ask all to end, and see that they do, and have never said what they should not."""
+        """Ask all to end, and check that they do, and have logged no errors."""
         for member in self:
             member.running.send_signal(signal.SIGTERM)
         for member in self:
@@ -267,7 +267,7 @@ class Fleet:
         return sum(map(int, calls))
 
     def settle(self) -> None:
-        """Return when all that was sent to the gateways has had its way into Redis.
+        """Return when everything that was sent to the gateways has reached Redis.
 
         They have a single thread, and read what came first before they accept what comes next; and so has Redis.
         """
@@ -291,7 +291,7 @@ class Fleet:
 
 
 class Asked(NamedTuple):
-    """One query, and what became of it."""
+    """One query and its answer."""
 
     key: str
     at: float
@@ -300,7 +300,7 @@ class Asked(NamedTuple):
 
 
 class Load:
-    """Clients that ask all gateways on and on.
+    """Clients that ask all gateways continuously.
 
     :param key: what to ask for next.
     """
@@ -338,14 +338,14 @@ class Load:
 
 
 def open_gate() -> threading.Event:
-    """Return a gate that keeps nobody waiting."""
+    """Return an open gate."""
     gate = threading.Event()
     gate.set()
     return gate
 
 
 def held_port() -> socket.socket:
-    """Return a socket whose port nobody else is given, but that a server can listen on; without one it refuses."""
+    """Return a socket that reserves its port: a server can listen on it, and without one it refuses."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
@@ -353,7 +353,7 @@ def held_port() -> socket.socket:
 
 
 def pass_by(seconds: float) -> None:
-    """Return after some time, in which clients go on, or something gets old."""
+    """Return after some time, while clients go on, or answers become old."""
     ends = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= ends, "that moment")
 
@@ -364,7 +364,7 @@ def kept_in(redis: RedisServer) -> list[bytes]:
 
 
 def assert_right(upstream: Upstream, asked: Sequence[Asked], oldest: float) -> None:
-    """Fail unless each answer is upstream's to what was asked for, and was not too old then."""
+    """Fail unless each answer is the upstream's for that key, and was not too old."""
     assert asked
     for one in asked:
         found = re.fullmatch(rb"(\S+) (\d+)\r\n", one.answer)
@@ -374,27 +374,27 @@ def assert_right(upstream: Upstream, asked: Sequence[Asked], oldest: float) -> N
 
 
 def assert_apart(requests: Sequence[Request], seconds: float) -> None:
-    """Fail if two requests came closer to each other."""
+    """Fail if two requests came within this time."""
     for first, second in itertools.pairwise(requests):
         assert second.at - first.at >= seconds - TOLERANCE_SECONDS, requests
 
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """Yield an upstream at work."""
+    """Yield a running upstream."""
     with Upstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    """Yield a Redis at work."""
+    """Yield a running Redis."""
     with RedisServer() as redis:
         yield redis
 
 
 def undisturbed(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test again, on its own, where the machine was so busy that a gateway found Redis too slow."""
+    """Run a test again if the machine was so busy that a gateway found Redis too slow."""
 
     @functools.wraps(test)
     def run(self: object, tmp_path: Path, upstream: Upstream, redis: RedisServer, **parameters: object) -> None:
@@ -414,7 +414,7 @@ def undisturbed(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def shares(fleet: Fleet, upstream: Upstream) -> bool:
-    """Let clients ask all gateways at once for what is new, and tell whether upstream was asked once."""
+    """Let clients ask all gateways at once for a new key, and tell whether upstream was asked once."""
     key = f"together{len(upstream.requests)}"
     gate = upstream.shut()
     clients = fleet.burst(key, 5)
@@ -429,7 +429,7 @@ def shares(fleet: Fleet, upstream: Upstream) -> bool:
 def fleet_of(
     names: Sequence[str], folder: Path, upstream: Upstream, redis: RedisServer, **options: Any
 ) -> Iterator[Fleet]:
-    """Run gateways that share, and see that they end well."""
+    """Run gateways that share, and check that they end without errors."""
     with ExitStack() as stack:
         fleet = Fleet(stack, folder, upstream, redis, **options)
         fleet.join(*names)
@@ -438,11 +438,11 @@ def fleet_of(
 
 
 class TestSharing:
-    """One question to upstream for the whole fleet."""
+    """One request to upstream for the whole fleet."""
 
     @undisturbed
     def test_many_at_once(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """What 150 clients ask three gateways for at once is asked upstream once, and all of them get it."""
+        """If 150 clients ask three gateways for a key at once, upstream is asked once, and all get its answer."""
         with fleet_of(NAMES, tmp_path, upstream, redis, timeout=15) as fleet:
             gate = upstream.shut()
             clients = fleet.burst("x", 50)
@@ -453,7 +453,7 @@ class TestSharing:
 
     @undisturbed
     def test_many_names_at_once(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Of 30 names that are asked for at all gateways at once, each is asked for once."""
+        """If 30 keys are asked for at all gateways at once, upstream is asked once for each."""
         with fleet_of(NAMES, tmp_path, upstream, redis, timeout=15) as fleet:
             gate = upstream.shut()
             keys = [f"k{number}" for number in range(30)]
@@ -466,7 +466,7 @@ class TestSharing:
 
     @undisturbed
     def test_refreshes(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Under a load at all gateways each key is asked for once a ttl, and no answer is older than it may be."""
+        """Under load at all gateways upstream is asked for each key once per ttl, and no answer is too old."""
         keys = itertools.cycle(f"k{number}" for number in range(5))
         with fleet_of(NAMES, tmp_path, upstream, redis, cache="ttl = 1\nstale = 3") as fleet:
             with Load(fleet, keys.__next__) as load:
@@ -481,7 +481,7 @@ class TestSharing:
 
     @undisturbed
     def test_unknown_names(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Under a load at all gateways a name that is not known is asked for once a negative_ttl."""
+        """Under load at all gateways upstream is asked for an unknown name once per negative_ttl."""
         upstream.status = 404
         with fleet_of(NAMES, tmp_path, upstream, redis, cache="negative_ttl = 1") as fleet:
             with Load(fleet, lambda: "nobody") as load:
@@ -494,7 +494,7 @@ class TestSharing:
     @pytest.mark.parametrize("said", ["no-store", "no-cache", "max-age=0, must-revalidate"])
     @undisturbed
     def test_what_is_not_shared(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, said: str) -> None:
-        """Where upstream wants to be asked by each, no gateway waits for another's answer that it may not give."""
+        """If answers may not be shared, no gateway waits for another's answer."""
         upstream.headers = {"Cache-Control": said}
         with fleet_of(NAMES, tmp_path, upstream, redis) as fleet:
             fleet["a"].ask("x")
@@ -506,7 +506,7 @@ class TestSharing:
 
     @undisturbed
     def test_joins_later(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """A gateway that is started later has all that the others know, also if upstream is gone by then."""
+        """A gateway that is started later has the others' answers, even if upstream is gone by then."""
         with fleet_of(NAMES[:2], tmp_path, upstream, redis, cache="ttl = 60\nnegative_ttl = 60") as fleet:
             assert fleet["a"].ask("x") == b"x 1\r\n"
             upstream.status = 404
@@ -518,7 +518,7 @@ class TestSharing:
 
     @undisturbed
     def test_killed_while_it_asks(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """When a gateway vanishes while it asks, those who wait at the others get an answer once its claim is over."""
+        """When a gateway is killed while it asks, clients of the others get an answer once its claim has expired."""
         with fleet_of(NAMES, tmp_path, upstream, redis, timeout=1) as fleet:
             upstream.shut()
             begun = time.monotonic()
@@ -535,12 +535,12 @@ class TestSharing:
 
 
 class TestFailingUpstream:
-    """What the fleet does when upstream fails."""
+    """A fleet whose upstream fails."""
 
     @pytest.mark.parametrize("how", ["500", "refused"])
     @undisturbed
     def test_kept(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, how: str) -> None:
-        """Meanwhile all serve what is kept, and upstream is asked once a back-off by all of them together."""
+        """All serve cached answers, and together ask upstream once per back-off."""
         with fleet_of(NAMES, tmp_path, upstream, redis, cache="ttl = 1") as fleet, Load(fleet, lambda: "x") as load:
             wait_until(lambda: len(upstream.requests) >= 2, "a refresh")
             if how == "refused":
@@ -564,7 +564,7 @@ class TestFailingUpstream:
 
     @undisturbed
     def test_not_stale_while_refreshed(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Where upstream says so, an answer that is no longer fresh is given only once asking has failed, for all."""
+        """If upstream says so, an answer that is no longer fresh is served only after a failure, by all gateways."""
         upstream.headers = {"Cache-Control": "max-age=2, stale-while-revalidate=0, stale-if-error=600"}
         with fleet_of(NAMES, tmp_path, upstream, redis, timeout=15) as fleet:
             assert {member.ask("x") for member in fleet} == {b"x 1\r\n"}
@@ -580,7 +580,7 @@ class TestFailingUpstream:
 
     @undisturbed
     def test_nothing_kept(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """With nothing to serve all who wait share one failure, and the next who asks has upstream asked again."""
+        """Without a cached answer all clients share one failure, and the next client's query asks upstream again."""
         upstream.status = 500
         with fleet_of(NAMES, tmp_path, upstream, redis, timeout=15) as fleet:
             gate = upstream.shut()
@@ -594,7 +594,7 @@ class TestFailingUpstream:
 
 
 class TestFailingRedis:
-    """What clients see of a Redis that fails: nothing."""
+    """A Redis that fails, of which clients notice nothing."""
 
     @pytest.mark.parametrize("how", ["frozen", "killed"])
     def test_under_load(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, how: str) -> None:
@@ -631,7 +631,7 @@ class TestFailingRedis:
             wait_until(lambda: shares(fleet, upstream), "that all gateways share")
 
     def test_asked_for_while_frozen(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Who asks once Redis is back does not wait because another gateway asked for the same while it was frozen."""
+        """A client that asks once Redis is back does not wait for a claim from while it was frozen."""
         with fleet_of(NAMES[:2], tmp_path, upstream, redis) as fleet:
             redis.freeze()
             assert fleet["a"].ask("x") == b"x 1\r\n"
@@ -644,7 +644,7 @@ class TestFailingRedis:
             assert seconds < SLOWEST_SECONDS
 
     def test_put_while_frozen(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """An answer that Redis is given while it is frozen is not younger for that: who asks later gets a new one."""
+        """An answer that is stored while Redis is frozen ages meanwhile, so that a later client gets a new one."""
         with fleet_of(NAMES[:2], tmp_path, upstream, redis, cache="ttl = 2\nstale = 0") as fleet:
             gate = upstream.shut()
             with fleet["a"].send("x") as client:
@@ -658,7 +658,7 @@ class TestFailingRedis:
 
     @undisturbed
     def test_garbage(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Whatever is in Redis in the place of the gateways' keys, answers are right, and take its place."""
+        """Garbage at the gateways' keys in Redis is replaced, and all answers are right."""
         garbage: list[tuple[str | bytes, ...]] = [
             ("SET", b"\x00\xff\x80random\r\n"),
             ("SET", b""),
@@ -705,7 +705,7 @@ class TestFailingRedis:
             fleet.stop()
 
     def test_comes_later(self, tmp_path: Path, upstream: Upstream, redis: RedisServer) -> None:
-        """Without Redis gateways start, and answer; when it comes, they share."""
+        """Without Redis gateways start and answer; when it starts, they share."""
         redis.kill()
         with ExitStack() as stack:
             fleet = Fleet(stack, tmp_path, upstream, redis)
@@ -736,7 +736,7 @@ class TestPassword:
 
     @pytest.mark.parametrize("password", ["battery-staple", None])
     def test_wrong(self, tmp_path: Path, upstream: Upstream, password: str | None) -> None:
-        """With another password, or none, Redis is left out, all is answered, and no log has a password."""
+        """With a wrong password, or none, Redis is left out, queries are answered, and no log has a password."""
         store = ""
         if password is not None:
             (tmp_path / "password").write_text(password)

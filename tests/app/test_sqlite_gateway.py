@@ -1,4 +1,4 @@
-"""Whole gateways whose answers outlive them in a file: restarts, and files and disks that are not as they should be."""
+"""Whole gateways with an SQLite store: restarts, damaged files and bad disks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def echoing(prefix: str = "") -> Script:
 
 
 class SqliteCase(HttpCase):
-    """Tests with gateways that keep what a URL gives in a file."""
+    """Tests with gateways that keep a URL's answers in a file."""
 
     def setUp(self) -> None:
         self.folder = self.write("unused", "").parent
@@ -74,7 +74,7 @@ class SqliteCase(HttpCase):
     def configured(
         self, url: str, *, port: int = 0, ttl: float = LONG, file: str = "cache.db", **settings: object
     ) -> str:
-        """Return the configuration of a gateway in which a URL, and if that fails, a text answers everything."""
+        """Return the configuration of a gateway in which a URL answers everything, or a text if that fails."""
         return tomli_w.dumps(
             {
                 "listeners": [{"endpoint": f"tcp:{port}:interface=127.0.0.1"}],
@@ -102,7 +102,7 @@ class SqliteCase(HttpCase):
         return gateway.parts.store
 
     async def left_out(self, gateway: Gateway, failures: int = 1) -> None:
-        """Wait until a gateway's store has failed so often."""
+        """Wait until a gateway's store has had this many failures."""
         await until(lambda: self.store(gateway).failures >= failures, "the store's failure")
 
     async def back(self, gateway: Gateway) -> None:
@@ -146,7 +146,7 @@ class SqliteCase(HttpCase):
                 (entries,) = connection.execute("SELECT count(*) FROM answers").fetchone()
 
     async def stored(self, text: str, name: str = "x") -> bytes:
-        """Return what a gateway answers that has nothing but the file."""
+        """Return the answer of a gateway that has only the file."""
         gateway = self.start(text)
         await until(lambda: self.store(gateway).is_open, "the store")
         answer = await self.ask(gateway, name.encode() + b"\r\n")
@@ -154,11 +154,11 @@ class SqliteCase(HttpCase):
         return answer
 
     def logged(self, part: str) -> list[str]:
-        """Return what was logged that has this in it."""
+        """Return the messages that contain a text."""
         return [text for text in map(formatEvent, self.events) if part in text]
 
     def mount(self) -> Path:
-        """Return a folder that is a small file system of its own."""
+        """Return a folder that is a small file system."""
         folder = self.folder / "disk"
         folder.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
@@ -169,10 +169,10 @@ class SqliteCase(HttpCase):
 
 
 class RestartTests(SqliteCase):
-    """What a gateway keeps is there for the next one."""
+    """A gateway's answers are there after a restart."""
 
     async def test_an_outage(self) -> None:
-        """A gateway that is restarted while upstream is down answers what the one before it has kept."""
+        """A gateway that is restarted while upstream is down answers from the file."""
         upstream = self.upstream(echoing("kept: "))
         port = free_port()
         config = self.write("fingergw.toml", self.configured(upstream.url + "/{user}", port=port, ttl=SHORT))
@@ -190,7 +190,7 @@ class RestartTests(SqliteCase):
             assert second.wait(DEADLINE_SECONDS) == 0
 
     async def test_another_hash_seed(self) -> None:
-        """Whatever seed Python has for its hashes, another process finds what each kind of backend has said."""
+        """Whatever Python's hash seed, another process finds the answers of each type of backend."""
         upstream = self.upstream(says(response(b'{"body": "b", "x": "y"}')))
         server = FingerServer(self, answers(b"finger"))
         self.write("token", "secret").chmod(0o600)
@@ -237,7 +237,7 @@ class RestartTests(SqliteCase):
         assert kept[0] == kept[1]
 
     async def test_the_first_query(self) -> None:
-        """So is the very first query, once the file is open, and nobody waits for an upstream that hangs."""
+        """Even the first query is, once the file is open, and none waits for an upstream that hangs."""
         upstream = self.upstream(echoing("kept: "))
         first = await self.opened(upstream.url + "/{user}", ttl=SHORT, timeout=LONG)
         assert await self.ask(first, b"x\r\n") == b"kept: /x\r\n"
@@ -247,7 +247,7 @@ class RestartTests(SqliteCase):
         assert await self.answers(second, ["x", "x"]) == [b"kept: /x\r\n"] * 2
 
     async def test_fresh(self) -> None:
-        """What is fresh is after a restart too, and not asked for."""
+        """A fresh answer is still fresh after a restart, and upstream is not asked."""
         upstream = self.upstream(echoing())
         for _ in range(2):
             gateway = await self.opened(upstream.url + "/{user}")
@@ -256,7 +256,7 @@ class RestartTests(SqliteCase):
         assert len(upstream.requests) == 2
 
     async def test_conditions(self) -> None:
-        """What upstream is asked by is kept too: after a restart a 304 is enough."""
+        """Validators are kept too: after a restart a 304 is enough."""
         extra = 'ETag: "one"\r\nCache-Control: no-cache\r\n'
         upstream = self.upstream(says(response(b"kept", extra=extra)))
         text = self.configured(upstream.url)
@@ -266,7 +266,7 @@ class RestartTests(SqliteCase):
         assert [b'If-None-Match: "one"' in head for head in upstream.requests] == [False, True]
 
     async def test_stopping_loses_nothing(self) -> None:
-        """What was answered right before SIGTERM is in the file."""
+        """An answer from right before SIGTERM is in the file."""
         upstream = self.upstream(echoing("kept: "))
         port = free_port()
         config = self.write("fingergw.toml", self.configured(upstream.url + "/{user}", port=port))
@@ -288,7 +288,7 @@ class RestartTests(SqliteCase):
         assert await self.answers(gateway, names) == [b"kept: /%s\r\n" % name.encode() for name in names]
 
     async def test_another_url(self) -> None:
-        """What a backend kept is not served for one of the same name that asks something else."""
+        """A changed backend of the same name does not get the previous one's answers."""
         old, new = self.upstream(echoing("old ")), self.upstream(echoing("new "))
         assert await self.stored(self.configured(old.url + "/{user}")) == b"old /x\r\n"
         assert await self.stored(self.configured(new.url + "/{user}")) == b"new /x\r\n"
@@ -300,7 +300,7 @@ class RestartTests(SqliteCase):
         assert await self.stored(self.configured(old.url + "/{user}")) == b"old /x\r\n"
 
     async def test_another_token(self) -> None:
-        """Nor for one that asks with another token, which may be somebody else's."""
+        """Nor does a backend with another token, which may be somebody else's."""
         upstream = self.upstream(lambda server, head: server.send(response(head.partition(b"Bearer ")[2].split()[0])))
         for name in ("first", "second"):
             self.write(name, f"of-the-{name}").chmod(0o600)
@@ -308,14 +308,14 @@ class RestartTests(SqliteCase):
             assert await self.stored(text) == f"of-the-{name}\r\n".encode()
 
     async def test_other_times(self) -> None:
-        """What was kept for longer than the table says now is not given any more, and upstream asked."""
+        """Changing a backend's ttl discards its answers, and upstream is asked."""
         upstream = self.upstream(echoing())
         for ttl in (86400, 5):
             assert await self.stored(self.configured(upstream.url + "/{user}", ttl=ttl)) == b"/x\r\n"
         assert len(upstream.requests) == 2
 
     async def test_unknown_names(self) -> None:
-        """A name that is unknown is not in the file: after a restart it is asked for."""
+        """An unknown name is not in the file: after a restart upstream is asked for it."""
         upstream = self.upstream(says(response(b"", status="404 Not Found")))
         text = self.configured(upstream.url)
         for _ in range(2):
@@ -323,7 +323,7 @@ class RestartTests(SqliteCase):
         assert len(upstream.requests) == 2
 
     async def test_what_may_not_be_stored_any_more(self) -> None:
-        """An answer that upstream forbids to store, or says to be gone, is not in the file any more."""
+        """An answer that upstream forbids to store, or no longer has, is removed from the file."""
         upstream = self.upstream(echoing("kept: "))
         for name, last, answer in (
             ("x", response(b"secret", extra="Cache-Control: no-store\r\n"), b"secret\r\n"),
@@ -343,7 +343,7 @@ class RestartTests(SqliteCase):
             upstream.script = echoing("kept: ")
 
     async def test_two_gateways(self) -> None:
-        """Two gateways with one file, by mistake, answer both, whatever they do to it, and end well."""
+        """Two gateways that share a file by mistake both answer, and end without an error."""
         upstream = self.upstream(echoing())
         port = free_port()
         config = self.write("other.toml", self.configured(upstream.url + "/{user}", port=port))
@@ -362,30 +362,30 @@ class RestartTests(SqliteCase):
 
 
 class FileTests(SqliteCase):
-    """Files that are not what the gateway has left."""
+    """Files that are damaged, missing or not the gateway's."""
 
     async def filled(self, upstream: Upstream) -> Gateway:
-        """Return a gateway that has kept more than SQLite has in memory."""
+        """Return a gateway that has kept more than SQLite keeps in memory."""
         upstream.script = says(response(b"kept" * 15000))
         gateway = await self.opened(upstream.url + "/{user}")
         await self.answers(gateway, [f"n{number}" for number in range(60)])
         return gateway
 
     async def damaged(self, upstream: Upstream) -> None:
-        """Leave a file with many answers, and garbage in the place of all but the first page."""
+        """Leave a file with many answers, and overwrite all but its first page with garbage."""
         gateway = await self.filled(upstream)
         await gateway.stopService()
         self.garble()
 
     def garble(self) -> None:
-        """Put garbage in the place of all but the first page."""
+        """Overwrite all but the first page with garbage."""
         with self.path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(4096)
             file.write((b"garbage " * size)[: size - 4096])
 
     async def test_damaged(self) -> None:
-        """A damaged file is moved aside, the log says so once, and all goes on with a new one."""
+        """A damaged file is moved aside, the log says so once, and a new file is used."""
         upstream = self.upstream(says())
         await self.damaged(upstream)
         upstream.script = echoing()
@@ -398,7 +398,7 @@ class FileTests(SqliteCase):
         assert Path(f"{self.path}.corrupt").exists()
 
     async def test_damaged_while_serving(self) -> None:
-        """A file that is damaged while it is in use is moved aside too; meanwhile all is answered."""
+        """A file that is damaged while it is in use is moved aside too; all queries are answered meanwhile."""
         upstream = self.upstream(says())
         gateway = await self.filled(upstream)
         await gateway.stopService()
@@ -419,7 +419,7 @@ class FileTests(SqliteCase):
         assert Path(f"{self.path}.corrupt").exists()
 
     async def check_not_ours(self) -> Gateway:
-        """See a gateway answer, leave the file alone however often it tries, and say so once; and go on without it."""
+        """Check that a gateway answers, leaves the file alone at every attempt, and logs that once."""
         before = self.path.read_bytes()
         upstream = self.upstream(echoing())
         gateway = self.start(self.configured(upstream.url + "/{user}"))
@@ -444,7 +444,7 @@ class FileTests(SqliteCase):
         assert (self.folder / "diary").read_bytes() == NOT_OURS
 
     async def test_garbage_throughout(self) -> None:
-        """Nor is a file that was ours, and has nothing left that says so."""
+        """Nor is a gateway's file that cannot be recognised as one any more."""
         gateway = await self.opened(self.upstream(echoing()).url)
         await gateway.stopService()
         self.path.write_bytes(b"garbage " * 1000)
@@ -452,7 +452,7 @@ class FileTests(SqliteCase):
         await self.check_not_ours()
 
     async def test_not_ours_for_a_process(self) -> None:
-        """A gateway in a process of its own starts, answers and ends well, and its log has that once."""
+        """So does a gateway in a process of its own, which ends without an error."""
         self.path.write_bytes(NOT_OURS)
         upstream = self.upstream(echoing())
         port = free_port()
@@ -467,7 +467,7 @@ class FileTests(SqliteCase):
         assert self.path.read_bytes() == NOT_OURS
 
     async def test_what_others_may_have_written(self) -> None:
-        """A file of mode 0666 is not believed: it is left alone, which is said once, and answers come from upstream."""
+        """A file of mode 0666 is not trusted: it is left alone, the log says so once, and upstream is asked."""
         upstream = self.upstream(echoing())
         configuration = self.configured(upstream.url + "/{user}")
         gateway = self.start(configuration)
@@ -490,7 +490,7 @@ class FileTests(SqliteCase):
         await self.back(gateway)
 
     async def test_a_folder_in_its_place(self) -> None:
-        """So it is with a path that is a folder, and with one in a folder that is not there."""
+        """So it is for a path that is a folder, and for one in a missing folder."""
         (self.folder / "folder").mkdir()
         upstream = self.upstream(echoing())
         for file in ("folder", "nowhere/cache.db"):
@@ -501,7 +501,7 @@ class FileTests(SqliteCase):
         assert len(self.logged("is left out")) == 2
 
     async def test_a_folder_that_comes_later(self) -> None:
-        """The folder can come later, and the store is used from then on."""
+        """The folder can be made later, and the store is used from then on."""
         upstream = self.upstream(echoing())
         gateway = self.start(self.configured(upstream.url + "/{user}", file="later/cache.db"))
         await self.left_out(gateway)
@@ -513,7 +513,7 @@ class FileTests(SqliteCase):
         assert await self.stored(self.configured(upstream.url + "/{user}", file="later/cache.db")) == b"/x\r\n"
 
     async def test_locked(self) -> None:
-        """While another program keeps the file locked, all is answered; the log says so once, and when it lets go."""
+        """While another program locks the file, queries are answered; the log says so once, and when it is unlocked."""
         upstream = self.upstream(echoing())
         gateway = await self.opened(upstream.url + "/{user}")
         await self.answers(gateway, ["early", "other"])
@@ -535,7 +535,7 @@ class FileTests(SqliteCase):
         assert [await self.stored(text, name) for name in ("early", "late")] == [b"/early\r\n", b"/late\r\n"]
 
     async def test_removed_while_serving(self) -> None:
-        """When the file is removed while it is in use, all is answered."""
+        """When the file is removed while it is in use, all queries are answered."""
         upstream = self.upstream(echoing())
         gateway = await self.opened(upstream.url + "/{user}")
         await self.ask(gateway, b"x\r\n")
@@ -545,7 +545,7 @@ class FileTests(SqliteCase):
         assert await self.answers(gateway, names) == [b"/%s\r\n" % name.encode() for name in names]
 
     async def test_removed_and_made_anew(self) -> None:
-        """A file that was removed is made anew, so that answers survive a restart again."""
+        """A removed file is created again, so that answers survive a restart again."""
         upstream = self.upstream(echoing())
         gateway = await self.opened(upstream.url + "/{user}")
         await self.ask(gateway, b"x\r\n")
@@ -560,10 +560,10 @@ class FileTests(SqliteCase):
 
 
 class DiskTests(SqliteCase):
-    """Disks that are full or may not be written."""
+    """Disks that are full or read-only."""
 
     def fill(self, folder: Path) -> Path:
-        """Leave no room, and return the file that takes it."""
+        """Fill the disk, and return the file that does."""
         ballast = folder / "ballast"
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
@@ -571,7 +571,7 @@ class DiskTests(SqliteCase):
         return ballast
 
     async def test_full(self) -> None:
-        """On a disk that gets full all is answered; the log says so once, and again when there is room."""
+        """On a disk that becomes full all queries are answered; the log says so once, and when there is room again."""
         disk = self.mount()
         upstream = self.upstream(lambda server, head: server.send(response(head.split(b" ")[1] * 2000)))
         gateway = await self.opened(upstream.url + "/{user}", file="disk/cache.db")
@@ -600,7 +600,7 @@ class DiskTests(SqliteCase):
         assert len(self.logged("is left out")) == len(self.logged("db is back")) == 1
 
     async def test_nearly_full(self) -> None:
-        """Where there is room for small answers and not for large ones, the log does not go on and on about it."""
+        """On a disk with room for small answers but not for large ones, the log says so once."""
         disk = self.mount()
         upstream = self.upstream(lambda server, head: server.send(response(head.split(b" ")[1] * 6000)))
         gateway = await self.opened(upstream.url + "/{user}", file="disk/cache.db")
@@ -617,7 +617,7 @@ class DiskTests(SqliteCase):
         assert len(self.logged("is left out")) == 1
 
     async def test_full_at_the_start(self) -> None:
-        """A gateway that starts on a full disk answers; when there is room, it begins to keep answers there."""
+        """A gateway that starts on a full disk answers; when there is room, it begins to use the file."""
         disk = self.mount()
         ballast = self.fill(disk)
         upstream = self.upstream(echoing())
@@ -634,7 +634,7 @@ class DiskTests(SqliteCase):
         assert await self.stored(text, "z") == b"/z\r\n"
 
     async def test_read_only(self) -> None:
-        """On a disk that may not be written all is answered; the log says so once, and again when it may be."""
+        """On a read-only disk all queries are answered; the log says so once, and when the disk is writable again."""
         disk = self.mount()
         upstream = self.upstream(echoing())
         text = self.configured(upstream.url + "/{user}", file="disk/cache.db")

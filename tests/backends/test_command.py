@@ -196,7 +196,10 @@ class EndTests(CommandCase):
 
     async def test_output_of_just_the_size(self) -> None:
         """As much as max_bytes is an answer, and one byte more is not."""
-        for size, outcome in ((1000, Answered("\0" * 1000)), (1001, Failed("killed: more than 1000 bytes of output"))):
+        for size, outcome in (
+            (1000, Answered("\0" * 1000)),
+            (1001, Failed("killed: its output is larger than max_bytes = 1000")),
+        ):
             assert await self.asked(self.backend(f"head -c {size} /dev/zero")) == outcome
 
     async def test_event_of_another_descriptor(self) -> None:
@@ -217,7 +220,7 @@ class EndTests(CommandCase):
         reactor.removeReader(reader)
         await until(lambda: bool(select.select([reader], [], [], 0)[0]), "the program's output")
         reader.connectionLost(Failure(ConnectionLost()))
-        assert await asked == Failed("killed: more than 1000 bytes of output")
+        assert await asked == Failed("killed: its output is larger than max_bytes = 1000")
         await until(lambda: not reader.connected, "the end of the pipe")
         await deferLater(reactor, 0)
         assert [event for event in self.events if "log_failure" in event] == []
@@ -294,7 +297,7 @@ class KilledTests(CommandCase):
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
-        assert await self.asked(backend) == Failed("killed: more than 100000 bytes of output")
+        assert await self.asked(backend) == Failed("killed: its output is larger than max_bytes = 100000")
         assert tracemalloc.get_traced_memory()[1] - before < 2_000_000
         pid = await self.pid()
         await until(lambda: not Path(f"/proc/{pid}").exists())
@@ -520,4 +523,4 @@ class FakeProcessTests(TestCase):
             process.protocol.childDataReceived(1, b"x" * 11)
         assert process.closed
         process.end(code=None, signal=9)
-        assert self.successResultOf(asked) == Failed("killed: more than 10 bytes of output")
+        assert self.successResultOf(asked) == Failed("killed: its output is larger than max_bytes = 10")

@@ -278,7 +278,7 @@ class TimeTests(CommandCacheCase):
             ("exit 3", "exit code 3"),
             ("kill -9 $$", "ended by SIGKILL"),
             ("sleep 60", "not done within 1.5 s"),
-            ("head -c 2000 /dev/zero", "killed: more than 1000 bytes of output"),
+            ("head -c 2000 /dev/zero", "killed: its output is larger than max_bytes = 1000"),
         ):
             (self.folder / "runs").write_text("")
             self.events.clear()

@@ -361,7 +361,7 @@ class LeftTests(CommandCase):
             ("echo ok", Answered("ok\n")),
             ("exit 1", Failed("exit code 1")),
             ("echo $$ >pid; exec sleep 60", Failed("not done within 5 s")),
-            ("exec cat /dev/zero", Failed("killed: more than 1000 bytes of output")),
+            ("exec cat /dev/zero", Failed("killed: its output is larger than max_bytes = 1000")),
             ("#!/nonexistent/interpreter\n", Failed("cannot be started: No such file or directory")),
         ]
         await self.asked(self.backend("echo the first run has the reactor open what it needs"))

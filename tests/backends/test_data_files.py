@@ -132,7 +132,7 @@ class HttpTests(AtOnce, HttpCase):
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-third"
         self.write("a.token", "two words\nand more")
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-third"
-        assert self.lines[2:] == [f"{prefix}{path}: expected a file that holds one token"]
+        assert self.lines[2:] == [f"{prefix}{path}: expected one token in it, in one line of printable ASCII"]
         assert not any("s3cret" in formatEvent(event) for event in self.events)
 
     # what Twisted itself does with pyOpenSSL

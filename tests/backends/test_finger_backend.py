@@ -189,7 +189,9 @@ class OutcomeTests(FingerCase):
         """An answer may be as large as allowed, and one that is larger has failed."""
         answer = b"x" * (1 << 20)
         assert await self.outcome_of(says(answer), max_bytes=1 << 20) == Answered(answer.decode())
-        assert await self.outcome_of(says(answer), max_bytes=(1 << 20) - 1) == Failed("more than 1048575 bytes")
+        assert await self.outcome_of(says(answer), max_bytes=(1 << 20) - 1) == Failed(
+            "the answer is larger than max_bytes = 1048575"
+        )
 
     async def test_nothing(self) -> None:
         """A server that closes without a word has failed."""
@@ -197,8 +199,10 @@ class OutcomeTests(FingerCase):
 
     async def test_reset(self) -> None:
         """A connection that was reset, before or in the answer, has failed."""
-        assert await self.outcome_of(breaks_off()) == Failed("ConnectionLost")
-        assert await self.outcome_of(breaks_off(b"half")) == Failed("ConnectionLost, 4 bytes into the answer")
+        assert await self.outcome_of(breaks_off()) == Failed("the connection was broken off")
+        assert await self.outcome_of(breaks_off(b"half")) == Failed(
+            "the connection was broken off, 4 bytes into the answer"
+        )
 
     async def test_refused(self) -> None:
         """A server that is not there has failed, in the system's words."""
@@ -215,7 +219,7 @@ class OutcomeTests(FingerCase):
             return True
 
         outcome = await self.asked(self.backend(server.endpoint, is_self=is_self))
-        assert outcome == Failed("it is this gateway itself, which would go round in circles")
+        assert outcome == Failed("its address leads back to this gateway, which would ask itself; correct it")
         await until(lambda: server.connections and not server.open, "the end of the connection")
         assert server.lines == [b""]
         assert [address.port for address in seen] == [server.port]
@@ -342,9 +346,9 @@ class TimeTests(FingerCase):
         waiting.cancel()
         running.cancel()
         for script, outcome in (
-            (breaks_off(), Failed("ConnectionLost")),
+            (breaks_off(), Failed("the connection was broken off")),
             (says(b""), Failed("closed without an answer")),
-            (says(b"x" * 1001), Failed("more than 1000 bytes")),
+            (says(b"x" * 1001), Failed("the answer is larger than max_bytes = 1000")),
             (says(b"yes"), Answered("yes")),
         ):
             server.script = script

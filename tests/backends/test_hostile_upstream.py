@@ -92,7 +92,7 @@ class TemplateTests(HttpCase):
         before = resident_bytes()
         for template, body, reason in (
             ('{{ "#" * percent }}', {"percent": 10**9}, "the body takes too much memory to convert"),
-            ('{{ "#" * percent }}', {"percent": 70_000}, "the template makes more than 65536 bytes"),
+            ('{{ "#" * percent }}', {"percent": 70_000}, "the template's text is larger than max_bytes = 65536"),
             ("{{ name|center(n) }}", {"name": "x", "n": 4 * 10**9}, "the body takes too much memory to convert"),
             ("{{ (10 ** e) % 7 }}", {"e": 10**8}, "1 s of processor time"),
             (
@@ -122,7 +122,7 @@ class HeaderTests(HttpCase):
             upstream.script = says(response("é".encode(), content_type))
             assert await self.outcome(gateway) == Answered("é"), content_type[:20]
         upstream.script = says(response(b"hi", 'text/plain;a="' + ";" * 60_000))
-        assert await self.outcome(gateway) == Failed("broken off: the response is larger than it may be")
+        assert await self.outcome(gateway) == Failed("broken off: the response is larger than max_bytes allows")
 
     async def test_charsets_are_not_remembered(self) -> None:
         """A charset that does not exist, another each time, leaves nothing behind."""
@@ -163,7 +163,7 @@ class HeaderTests(HttpCase):
             ):
                 upstream.script = says(said)
                 outcome = await self.outcome(gateway)
-                assert outcome == Failed("broken off: the response is larger than it may be")
+                assert outcome == Failed("broken off: the response is larger than max_bytes allows")
         assert remembered() - before < 1000
 
     async def test_names_of_usual_length(self) -> None:
@@ -181,7 +181,7 @@ class HeaderTests(HttpCase):
             assert await self.outcome(gateway) == Answered("Ã©")
         longer = response(b"hi", extra=f"{long}a: x\r\n")
         upstream.script = says(longer)
-        assert await self.outcome(gateway) == Failed("broken off: the response is larger than it may be")
+        assert await self.outcome(gateway) == Failed("broken off: the response is larger than max_bytes allows")
 
 
 class OriginTests(HttpCase):

@@ -322,7 +322,7 @@ class MisbehaviourTests(HttpCase):
         """A server whose headers do not end is broken off, long before the deadline and a large part of memory."""
         for authority in (None, trustme.CA()):
             reason = await self.lost(says(HEAD + b"X-More: more\r\n" * 200_000), authority=authority, timeout=20)
-            assert reason == "broken off: the response is larger than it may be"
+            assert reason == "broken off: the response is larger than max_bytes allows"
 
     async def test_hang_before_tls(self) -> None:
         """A server that never begins to speak TLS is given up at the deadline."""
@@ -373,7 +373,7 @@ class MisbehaviourTests(HttpCase):
         ]
         for name, script in cases:
             reason = await self.lost(script)
-            assert reason in ("ConnectionDone", "ResponseFailed", "_DataLoss", "ConnectionLost"), (name, reason)
+            assert reason in ("the other side closed the connection", "the connection was broken off"), (name, reason)
 
     async def test_broken_gzip(self) -> None:
         """A compressed body that is broken, cut off or goes on after its end is not an answer."""
@@ -404,7 +404,7 @@ class MisbehaviourTests(HttpCase):
             ("chunks", says(CHUNKED + b"\r\n" + chunk(b"x" * 1000), chunk(b"x"))),
             ("gzip", says(HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 1001)[:-1])),
         ):
-            assert await self.lost(script, max_bytes=1000) == "more than 1000 bytes", name
+            assert await self.lost(script, max_bytes=1000) == "the answer is larger than max_bytes = 1000", name
 
     async def test_endless(self) -> None:
         """A body without an end costs no more memory than it may."""
@@ -415,7 +415,7 @@ class MisbehaviourTests(HttpCase):
             loop.start(0)
             server.lost.addBoth(lambda _: loop.stop())
 
-        assert await self.lost(script, max_bytes=1_000_000) == "more than 1000000 bytes"
+        assert await self.lost(script, max_bytes=1_000_000) == "the answer is larger than max_bytes = 1000000"
 
     async def test_gzip_bomb(self) -> None:
         """A small body that becomes a huge one is never decoded further than max_bytes."""
@@ -644,12 +644,15 @@ class ConnectionTests(HttpCase):
     async def test_refused(self) -> None:
         """A server that is not there has Failed."""
         outcome = await self.outcome(self.gateway(f"http://127.0.0.1:{free_port()}/"))
-        assert outcome == Failed("ConnectionRefusedError")
+        assert outcome == Failed("Connection refused")
 
     async def test_unknown_host(self) -> None:
         """A host that does not exist has Failed, at the deadline at the latest."""
         outcome = await self.outcome(self.gateway("http://nobody.invalid/", timeout=2))
-        assert outcome in (Failed("DNSLookupError"), Failed("not done within 2 s"))
+        assert outcome in (
+            Failed("the host has no address; check its name, and the name server"),
+            Failed("not done within 2 s"),
+        )
 
     async def test_ipv6(self) -> None:
         """A server may be named by its IPv6 address; its redirects are followed as any other's."""
@@ -707,8 +710,8 @@ class ConnectionTests(HttpCase):
             ("ca_file", "bad.pem", "expected one or more certificates in PEM form"),
             ("ca_file", "empty", "expected one or more certificates in PEM form"),
             ("ca_file", "nowhere", "No such file or directory"),
-            ("bearer_token_file", "two", "expected a file that holds one token"),
-            ("bearer_token_file", "empty", "expected a file that holds one token"),
+            ("bearer_token_file", "two", "expected one token in it"),
+            ("bearer_token_file", "empty", "expected one token in it"),
             ("bearer_token_file", "nowhere", "No such file or directory"),
             ("template", "{{ name", "expected a Jinja2 template"),
             ("template", "{{ name | no_such_filter }}", "expected a Jinja2 template"),

@@ -995,7 +995,7 @@ class ImpostorTests(StoreCase):
         assert self.connections[0].transport is not None
         self.connections[0].transport.loseConnection()
         for call in calls:
-            with pytest.raises(txredisapi.ConnectionError, match="closed cleanly"):
+            with pytest.raises(txredisapi.ConnectionError, match="the other side closed the connection"):
                 await call
 
     async def test_messages(self) -> None:

@@ -69,7 +69,7 @@ class SeveralTargets(QueryCase):
         place = f"127.0.0.1, port {server.port}"
         assert err.decode().splitlines() == [
             f"fingergw: 127.0.0.1, port {nobody}: Connection refused",
-            f"fingergw: {place}: the answer is not whole: ConnectionLost, 4 bytes into the answer",
+            f"fingergw: {place}: the answer is not whole: the connection was broken off, 4 bytes into the answer",
         ]
 
     async def test_raw(self) -> None:

@@ -125,7 +125,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "fingergw.toml"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    assert told(path) == [" expected no more than 67108864 bytes"]
+    assert told(path) == [" cannot be read: larger than 67108864 bytes"]
 
 
 def test_what_is_large_and_whole(tmp_path: Path) -> None:

@@ -86,10 +86,16 @@ FAILING = {
     "broken off after the first message": (breaks_off(HELLO_BYTES), "the client closed the connection"),
     "reset": (breaks_off(HELLO_BYTES, reset=True), "the client closed the connection"),
     "a query without TLS": (sends(b"hello\r\n"), "TLS: "),
-    "HTTP without TLS": (sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "TLS: http request"),
+    "HTTP without TLS": (
+        sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        "TLS: the other side speaks HTTP without TLS",
+    ),
     "garbage": (sends(b"\x16\x03\x01\x00\x05" + bytes(5)), "TLS: "),
-    "no common version": (is_refused(version=ssl.TLSVersion.TLSv1_1), "TLS: unsupported protocol"),
-    "no common cipher": (is_refused(ciphers="AES128-SHA"), "TLS: no shared cipher"),
+    "no common version": (
+        is_refused(version=ssl.TLSVersion.TLSv1_1),
+        "TLS: the two sides have no version of TLS in common",
+    ),
+    "no common cipher": (is_refused(ciphers="AES128-SHA"), "TLS: the two sides have no cipher in common"),
     "a client that does not trust the certificate": (is_refused(trusted=False), "TLS: "),
 }
 

@@ -7,12 +7,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fingergw.core.errors import ConfigError, FingergwError
-from fingergw.net import watched
+from fingergw.core.errors import ConfigError
+from fingergw.net.files import read_text
 from fingergw.net.watched import Watched
 
 
@@ -39,10 +40,7 @@ class Case:
         return self.paths
 
     def _load(self) -> str:
-        try:
-            text = "".join(path.read_text() for path in self.paths)
-        except OSError as error:
-            raise FingergwError(f"{error.filename}: {error.strerror}") from None
+        text = "".join(map(read_text, self.paths))
         if "wrong" in text:
             raise ConfigError([f"line {number}: {line}" for number, line in enumerate(text.split(), 1)])
         if "bug" in text:
@@ -121,19 +119,18 @@ def test_at_most_once_a_second(case: Case) -> None:
 
 
 @pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Have files whose time says nothing, as on a disk that has only few of them, and return it."""
-    mark = watched._mark
-    at = time.time()
+def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a disk whose files' times never move, as two writes within one tick of its clock leave them."""
+    stat, at = Path.stat, time.time_ns()
 
-    def coarse_mark(path: Path) -> Any:
-        return mark(path)._replace(changed=int(at * 1e9), modified=0, inode=1)
+    def coarse_stat(path: Path, **options: Any) -> Any:
+        found = stat(path, **options)
+        return SimpleNamespace(st_ctime_ns=at, st_mtime_ns=at, st_size=found.st_size, st_ino=1, st_dev=found.st_dev)
 
-    monkeypatch.setattr(watched, "_mark", coarse_mark)
-    return at
+    monkeypatch.setattr(Path, "stat", coarse_stat)
 
 
-@pytest.mark.usefixtures("coarse")
+@pytest.mark.usefixtures("_coarse")
 def test_written_twice_in_a_tick(path: Path) -> None:
     """A second write that leaves the file's time and size as they were is seen too, even just after the start."""
     case = Case(path)
@@ -141,15 +138,14 @@ def test_written_twice_in_a_tick(path: Path) -> None:
     assert case.after(1.1) == "new"
 
 
-def test_read_while_young(path: Path, coarse: float) -> None:
-    """A file that had to be read while it was young is read again when it no longer is."""
-    case = Case(path)
-    case.watched.now = lambda: coarse + case.passed / 10
+def test_written_twice_in_a_tick_after_a_pause(case: Case, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise for a file that has been in use for a while."""
     case.write("one")
-    assert case.after(1.1) == "old"
-    assert case.after(1.1) == "one"
+    now, stat = path.stat(), Path.stat
+    monkeypatch.setattr(Path, "stat", lambda found, **options: now if found == path else stat(found, **options))
+    assert case.after(0.5) == "old"
     path.write_text("two")
-    assert [case.after(1.1) for _ in range(8)][-1] == "two"
+    assert case.after(1.1) == "two"
 
 
 def test_half_written(case: Case) -> None:
@@ -273,7 +269,7 @@ def test_not_readable_any_more(shared: Path) -> None:
     try:
         assert [case.after(2) for _ in range(3)] == ["old"] * 3
         assert case.reports == [
-            f"{path}: Permission denied; see to it that the gateway's group can read {path}, and enter the folder"
+            f"{path}: Permission denied; see to it that the gateway's group can read it, and enter its folder"
         ]
         os.seteuid(own)
         path.chmod(0o644)

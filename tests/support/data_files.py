@@ -17,8 +17,7 @@ class AtOnce(GatewayCase):
     """Tests in which a change is seen at once, and what is logged is kept."""
 
     def setUp(self) -> None:
-        self.patch(watched, "_LOOK_SECONDS", 0.0)
-        self.patch(watched, "_SETTLED_SECONDS", 0.0)
+        self.patch(watched, "LOOK_SECONDS", 0.0)
         self.events: list[LogEvent] = []
         observer: Any = self.events.append
         globalLogPublisher.addObserver(observer)

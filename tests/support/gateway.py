@@ -104,4 +104,4 @@ def port_of(gateway: Gateway, listener: int = 0) -> int:
 
 def caches(gateway: Gateway) -> list[CachedBackend]:
     """Return what keeps the answers of a gateway's backends, in the order of the file."""
-    return [made.cache for made in gateway.parts.backends.values() if made.cache is not None]
+    return [backend.cache for backend in gateway.parts.backends.values() if backend.cache is not None]

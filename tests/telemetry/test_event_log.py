@@ -102,7 +102,7 @@ class UpstreamTest(GatewayCase):
         answers = [Deferred.fromCoroutine(self.ask(gateway, b"%d\r\n" % number)) for number in range(1000)]
         self.assertEqual({await answer for answer in answers}, {b"Internal error in server\r\n"})
         case.clock.advance(60)
-        failed = "backend web failed, asked by route *: ConnectionRefusedError"
+        failed = "backend web failed, asked by route *: Connection refused"
         self.assertEqual(
             case.lines,
             [

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.app.parts.fingerprint import digest, keep_or_make
-from fingergw.app.parts.machine import Machine, load_authorities, read_secret
+from fingergw.app.parts.machine import Machine
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Terms
 from fingergw.cache.flight import Runtime
@@ -28,9 +28,10 @@ from fingergw.config.tables import Cache
 from fingergw.core.outcome import Ask, Failed
 from fingergw.core.setting_types import FILES, SecretFile
 from fingergw.core.settings import bare, keys_of
+from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
 from fingergw.net.site import Site
-from fingergw.net.trust import over_tls, system_trust
+from fingergw.net.trust import over_tls, read_authorities, system_trust
 from fingergw.telemetry.failures import log_failed
 
 # Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
@@ -131,7 +132,7 @@ def _redis(
     settings: Cache, address: RedisAddress, machine: Machine, resolver: Resolver
 ) -> tuple[RawStore | None, tuple[str, ...]]:
     """Return a Redis store, if it can be used here, and digests of the files that it takes."""
-    password, (trust, trust_digest) = "", (system_trust(), "")
+    password, (trust, pem) = "", (system_trust(), "")
     if settings.password_file is not None:
         read = partial(read_secret, what="password")
         password = machine.load(settings.password_file, read, "cache", "password_file") or ""
@@ -140,8 +141,7 @@ def _redis(
     if settings.ca_file is not None:
         if not address.tls:
             machine.problems.append(Problem(("cache", "ca_file"), "only rediss: takes one; remove it"))
-        loaded = machine.load(settings.ca_file, load_authorities, "cache", "ca_file")
-        trust, trust_digest = loaded or (trust, "")
+        trust, pem = machine.load(settings.ca_file, read_authorities, "cache", "ca_file") or (trust, "")
     try:
         from fingergw.cache.redis import RedisStore
     except ModuleNotFoundError as error:
@@ -155,4 +155,4 @@ def _redis(
         except ValueError:
             machine.problems.append(Problem(("cache", "store"), "expected a host's name or address"))
     store = RedisStore(endpoint, address.database, address.user, password or None, _MAX_VALUE_BYTES, time.monotonic)
-    return store, (digest(password), trust_digest)
+    return store, (digest(password), digest(pem))

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from attrs import define, field
 
 from fingergw.app.parts.fingerprint import digest
-from fingergw.app.parts.machine import Machine, load_authorities, read_file, read_secret
+from fingergw.app.parts.machine import Machine
 from fingergw.cache.keys import Inputs
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
@@ -20,6 +20,8 @@ from fingergw.core.query import fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
 from fingergw.core.settings import Key, bare, keys_of, templates_in
 from fingergw.core.text import escape
+from fingergw.net.files import read_secret, read_text
+from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
 from fingergw.net.workers.templates import TemplateError, names_within_limits
 
@@ -91,15 +93,14 @@ def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Ca
     """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds."""
     kind = bare(key.type)
     if kind not in (SecretFile, AuthoritiesFile):
-        return read_file if key.holds is None else partial(_load_table, kind=key.holds, fold=fold)
+        return read_text if key.holds is None else partial(_load_table, kind=key.holds, fold=fold)
 
     def load(path: Path) -> object:
         if kind is AuthoritiesFile:
-            value, made_from = load_authorities(path)
+            value, text = read_authorities(path)
         else:
-            value = read_secret(path, key.holds or "secret")
-            made_from = digest(value)
-        checked.digests.setdefault(key.name, made_from)  # of the content that the backend was opened with
+            value = text = read_secret(path, key.holds or "secret")
+        checked.digests.setdefault(key.name, digest(text))  # of the content that the backend was opened with
         return value
 
     return load

@@ -7,20 +7,16 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import define, field
 from twisted.logger import Logger
 
-from fingergw.app.parts.fingerprint import digest
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
 from fingergw.core.text import escape, printable
-from fingergw.net.file_rights import exposure
-from fingergw.net.files import open_text
 from fingergw.net.root import below, here, later, outside
-from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -98,64 +94,3 @@ class Machine:
             )
 
         return self.load(path, lambda path: Watched(partial(load, path), lambda: (path,), report), *where)
-
-
-def read_file(path: Path) -> str:
-    """Return what is in a file.
-
-    :raises ConfigError: it cannot be read.
-    """
-    text = _decoded(_bytes_and_mode(path)[0])
-    if text is None:
-        raise ConfigError([f"{path}: not UTF-8"])
-    return text
-
-
-def read_secret(path: Path, what: str) -> str:
-    """Return the one secret in a file that others may neither read nor write.
-
-    Its group may: a file that is root's and that the gateway's group can read is how it usually is.
-
-    :param what: what it is, for the message.
-    :raises ConfigError: others may, or there is none, or something else.
-    """
-    data, mode = _bytes_and_mode(path)
-    exposed = exposure(path, mode)
-    problems = [exposed] if exposed else []
-    text = _decoded(data)
-    secret = "" if text is None else text.strip()
-    if text is None:
-        problems.append(f"{path}: not UTF-8")
-    elif not (secret and secret.isascii() and secret.isprintable()):
-        problems.append(f"expected a file that holds one {what}")
-    if problems:
-        raise ConfigError(problems)
-    return secret
-
-
-def load_authorities(path: Path) -> tuple[Any, str]:
-    """Return whom to trust for TLS, from a file, and a digest of it.
-
-    :raises ConfigError: it cannot be read, or has no certificates in it.
-    """
-    pem = read_file(path)
-    try:
-        return authorities(pem.encode()), digest(pem)
-    except ValueError as error:
-        raise ConfigError([str(error)]) from None
-
-
-def _bytes_and_mode(path: Path) -> tuple[bytes, int]:
-    try:
-        with open_text(path) as file:
-            mode = os.fstat(file.fileno()).st_mode  # of what was opened, wherever the path leads by now
-            return file.buffer.read(), mode
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from None
-
-
-def _decoded(data: bytes) -> str | None:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None

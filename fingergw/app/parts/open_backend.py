@@ -60,7 +60,7 @@ class OpenBackend:
     :param checked: its table, and the files that it watches.
     :param site: what it was given when it was opened.
     :param meter: counts and times its answers.
-    :param store: where its answers are kept, if its table has a cache.
+    :param store: the store of its cache; None if it has none.
     :param backend: what its type opened.
     :param cache: what caches its answers; None if its table has no cache.
     :param asked: what a chain asks: its cache, or else the backend itself.
@@ -123,8 +123,9 @@ def open_backend(
         ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
     measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
     cache = cached_backend(checked, site, measured, version, meter.cache, memory, store)
+    own_store = None if cache is None else store
     asked = cache or UncachedBackend(measured, checked.inputs, measured.at_once)
-    return OpenBackend(checked, site, meter, store, backend, cache, asked)
+    return OpenBackend(checked, site, meter, own_store, backend, cache, asked)
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:

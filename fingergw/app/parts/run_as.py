@@ -17,10 +17,10 @@ from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.core.settings import KeyPath
 from fingergw.net import root
+from fingergw.net.files import ENTER
 from fingergw.net.identity import Identity
 from fingergw.net.workers import limited
 
-_ENTER = "see to it that the gateway's group can read it, and enter its folder"
 _TRY_SECONDS = 5.0  # of processor time; opening a file takes next to none
 _NO_LINK = "put the file itself there, as no link can lead out of a chroot"
 
@@ -81,7 +81,7 @@ def unreadable(
     for place, number in _errors([path for path, _ in within_reach], identity, chroot).items():
         path, where = within_reach[place]
         user = f'user "{run_as.user}"' if run_as.user else "in the chroot"
-        advice = _NO_LINK if number == errno.ENOENT else _ENTER
+        advice = _NO_LINK if number == errno.ENOENT else ENTER
         found.append(Problem(where, _again(path, f"{user}: {os.strerror(number)}; {advice}")))
     return found
 

@@ -186,7 +186,7 @@ class _Body(Protocol):
         except zlib.error:
             self._fail("a body that is not the gzip it is said to be")
         if len(self.data) > self.max_bytes:
-            self._fail(f"more than {self.max_bytes} bytes")
+            self._fail(f"the answer is larger than max_bytes = {self.max_bytes}")
         elif self._gzip and self._gzip.unused_data:  # it would grow with every byte
             self._fail("a body that goes on after its gzip's end")
 

@@ -19,7 +19,7 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from fingergw.net.trust import tls_reason
+from fingergw.net.reasons import connection_reason
 
 UPSTREAM_ERRORS = (
     ConnectError,
@@ -75,22 +75,17 @@ def reason(error: BaseException) -> str:
     """Return why there is no response, for the log.
 
     :param error: one of :data:`UPSTREAM_ERRORS`.
-    :raises CancelledError: nobody waits for it any more, which Twisted wraps up.
+    :raises CancelledError: the request was cancelled, which twisted.web wraps in an error of its own.
     """
     cause = _cause(error)
     if isinstance(cause, (CancelledError, ConnectingCancelledError)):
         raise CancelledError from None
-    return _describe(cause)
+    if isinstance(cause, ConnectionAborted):  # by our own agent, which bounds what it receives
+        return "broken off: the response is larger than max_bytes allows"
+    return connection_reason(cause) or f"the response is not valid HTTP, or ends early ({type(cause).__name__})"
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what is at the bottom of one of twisted.web's errors."""
+    """Return the error at the bottom of one of twisted.web's."""
     reasons = getattr(error, "reasons", None)
     return _cause(reasons[0].value) if reasons else error
-
-
-def _describe(error: BaseException) -> str:
-    """Return a reason for the log: what TLS says, or else the error's name; its text could hold the URL."""
-    if isinstance(error, ConnectionAborted):  # which the agent does to such
-        return "broken off: the response is larger than it may be"
-    return tls_reason(error) or type(error).__name__

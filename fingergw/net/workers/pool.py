@@ -11,7 +11,6 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -196,7 +195,9 @@ class WorkerPool:
             self._ask_for(place, theirs)
             ours.setblocking(False)
             hired = _Worker(self, place)
-            self.reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, _Hired(hired))
+            factory = Factory.forProtocol(lambda: hired)
+            factory.noisy = False
+            self.reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
         self._workers[place] = hired
         return hired
 
@@ -246,16 +247,6 @@ class WorkerPool:
         if self._control is not None:
             self._control.close()
         self._control, self._server = None, 0
-
-
-class _Hired(Factory):
-    noisy = False
-
-    def __init__(self, hired: _Worker) -> None:
-        self._hired = hired
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._hired
 
 
 def _has_ended(pid: int) -> bool:

@@ -179,5 +179,5 @@ def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> s
         raise TemplateError(f"the template failed: {type(error).__name__}: {error}") from None
     answer = "".join(made)
     if size > max_bytes or len(answer.encode(errors="replace")) > max_bytes:
-        raise TemplateError(f"the template makes more than {max_bytes} bytes")
+        raise TemplateError(f"the template's text is larger than max_bytes = {max_bytes}")
     return answer

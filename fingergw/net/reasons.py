@@ -1,0 +1,49 @@
+"""Why a connection failed, in words for a log: a library's own may quote a URL, a secret or a client."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from OpenSSL import SSL
+from twisted.internet import error
+
+from fingergw.net.trust import UnverifiedError
+
+_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (error.DNSLookupError, "the host has no address; check its name, and the name server"),
+    (error.TimeoutError, "no connection came about in time"),
+    (error.ConnectionDone, "the other side closed the connection"),
+    (error.ConnectionLost, "the connection was broken off"),
+    (error.ConnectError, "no connection came about"),
+)
+# What OpenSSL says where its words need explaining, or the other side is to blame.
+_OPENSSL: Final = {
+    "http request": "the other side speaks HTTP without TLS",
+    "no shared cipher": "the two sides have no cipher in common",
+    "unexpected eof while reading": "the other side closed the connection without ending TLS",
+    "unsupported protocol": "the two sides have no version of TLS in common",
+    "wrong version number": "the other side does not speak TLS",
+}
+
+
+def tls_reason(error: BaseException | None) -> str | None:
+    """Return why TLS failed; None if it was something else that failed."""
+    if isinstance(error, UnverifiedError):
+        return f"TLS: {error}"
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        said = [str(details[-1]) for details in error.args[0]]
+        return "TLS: " + ", ".join(_OPENSSL.get(each, f"OpenSSL says: {each}") for each in said)
+    return None
+
+
+def connection_reason(error: BaseException | None) -> str | None:
+    """Return why a connection failed; None if that is not known."""
+    number = getattr(error, "osError", None)
+    words = os.strerror(number) if isinstance(number, int) else None
+    return tls_reason(error) or words or next((words for kind, words in _WORDS if isinstance(error, kind)), None)
+
+
+def reason(error: BaseException | None) -> str:
+    """Return why a connection failed, or else the name of the error."""
+    return connection_reason(error) or type(error).__name__
