@@ -1,4 +1,4 @@
-"""All that somebody else's backend imports."""
+"""All that a package with types of backends needs to import."""
 
 from fingergw.core.addresses import Network
 from fingergw.core.errors import ConfigError

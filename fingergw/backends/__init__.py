@@ -1,1 +1,1 @@
-"""Where answers come from, one module a type. They know neither routes, nor cache, nor each other."""
+"""The built-in types of backends, one module each. They know neither routes, nor cache, nor each other."""

@@ -1,4 +1,4 @@
-"""What a local program prints."""
+"""Backends that run a local program."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ _log = Logger()
 _MAX_STDERR_BYTES = 4096
 _LINGER_SECONDS = 1.0
 _SIGNALS = {
-    signal.SIGXCPU: "it used more processor time than max_cpu_seconds",
-    signal.SIGXFSZ: "it wrote a file of more than max_file_bytes",
+    signal.SIGXCPU: "it used more processor time than max_cpu_seconds allows",
+    signal.SIGXFSZ: "it wrote a file larger than max_file_bytes allows",
 }
 
 
 @settings
 class Command:
-    """Answers with what a program prints."""
+    """Answers with the output of a program."""
 
     sees = ("client", "listener", "verbose")
     may_vary = True
     waits = Waits(timeout=5, max_running=4)
 
-    argv: Argv = setting(
-        "The program and its arguments; there is no shell. {user} and a regex's groups are put in place."
+    argv: Argv = setting("The program and its arguments; there is no shell. {user} and a regex's groups are replaced.")
+    max_bytes: Bytes = setting("The largest output; a program that prints more is killed.", default=65536)
+    max_cpu_seconds: Count = setting("Processor time of each process, the program's and those it starts.", default=10)
+    max_memory_bytes: Bytes = setting(
+        "Address space of each process, the program's and those it starts.", default=2 << 30
     )
-    max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
-    max_cpu_seconds: Count = setting("Of processor time, for the program and for each that it starts.", default=10)
-    max_memory_bytes: Bytes = setting("Of address space, for the program and for each that it starts.", default=2 << 30)
-    max_file_bytes: Bytes = setting("The size of a file that it writes.", default=16 << 20)
-    max_processes: Count = setting("With so many processes and threads its user can start no more.", default=1024)
+    max_file_bytes: Bytes = setting("The largest file that it may write.", default=16 << 20)
+    max_processes: Count = setting("The limit on its user's processes and threads (RLIMIT_NPROC).", default=1024)
     missing_exit_codes: tuple[ExitCode, ...] = setting(
-        "Exit codes that say that it does not know the name; others than these and 0 are failures.", default=()
+        "Exit codes that mean that it does not know the name. 0 is an answer, any other code a failure.", default=()
     )
     env: dict[Variable, str] = setting(
-        "Its whole environment, with FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER.",
+        "Its environment; only FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER are added.",
         default={},
         secret=True,
     )
@@ -83,10 +83,10 @@ class Command:
 class _Run(ProcessProtocol):
     """One run of the program.
 
-    :param max_bytes: of output; more kills it.
-    :param status: fires with how it ended; cancelled, it kills the program.
-    :param ended: fires when the program is gone and its output read.
-    :param refusal: why it could not be started.
+    :param max_bytes: of output; a program that prints more is killed.
+    :param status: fires with how the program ended; cancelling it kills the program.
+    :param ended: fires when the program has ended and its output is read.
+    :param refusal: why the program could not be started.
     """
 
     max_bytes: int
@@ -120,10 +120,10 @@ class _Run(ProcessProtocol):
         self.errors += data[: _MAX_STDERR_BYTES - len(self.errors)]
 
     def processExited(self, reason: Failure) -> None:
-        # A child that was left behind would hold the pipes open. It is killed; what has made a session of its own
-        # survives that, and is not waited for.
+        # A child left behind would hold the pipes open, so it is killed. One in a session of its own survives, and is
+        # not waited for.
         self._kill_group()
-        self._pid = 0  # it may soon be another's
+        self._pid = 0  # the kernel may reuse it
         self._closing = self.clock.callLater(_LINGER_SECONDS, self._close_pipes)
 
     def processEnded(self, reason: Failure) -> None:
@@ -135,16 +135,16 @@ class _Run(ProcessProtocol):
             self.status.callback(reason.value)  # type: ignore[arg-type]  # it is one of the two
 
     def kill(self) -> None:
-        """End the program and all it has started, and read no more."""
+        """Kill the program and its process group, and stop reading."""
         if self.transport is not None:
-            # The program by itself too: it leads no group until it runs. EPERM: it has changed its user.
+            # The program itself too, as it leads no group until it runs. EPERM: it has changed its user.
             with suppress(ProcessExitedAlready, PermissionError):
                 self.transport.signalProcess("KILL")
         self._kill_group()
         self._close_pipes()
 
     def _kill_group(self) -> None:
-        # Group 0 would be the gateway's own. EPERM: what is left of the group has changed its user.
+        # Group 0 would be the gateway's own. EPERM: the rest of the group has changed its user.
         if self._pid:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGKILL)
@@ -156,7 +156,7 @@ class _Run(ProcessProtocol):
 
 @frozen
 class CommandBackend:
-    """Run a program, never through a shell, and answer with what it prints.
+    """Run a program, never through a shell, and answer with its output.
 
     :param settings: its table.
     :param executable: the program's absolute path.
@@ -168,16 +168,18 @@ class CommandBackend:
     spawn: Spawn
 
     def at_once(self, query: Query) -> Outcome | None:
-        """Return Missing for a name that the program would take for an option, and Failed if it cannot be run."""
+        """Return Missing if the name would make an argument an option, and Failed if the program is not executable."""
         values = query.placeholders
         if any(argument.begins_open and argument.fill(values).startswith("-") for argument in self.settings.argv):
             return Missing()
         if not os.access(self.executable, os.X_OK):
-            return Failed(f"{self.executable} is not executable, or not there")
+            return Failed(
+                f"{self.executable} is missing or not executable; install it, or let the gateway's user run it"
+            )
         return None
 
     async def answer(self, query: Query) -> Outcome:
-        """Run the program; its exit decides between Answered, Missing and Failed."""
+        """Run the program; its exit code decides between Answered, Missing and Failed."""
         argv = [argument.fill(query.placeholders) for argument in self.settings.argv]
         run = _Run(self.settings.max_bytes, self.clock)
         env = {
@@ -189,12 +191,14 @@ class CommandBackend:
         }
         try:
             self.spawn(run, self.executable, argv, env)
-        except (OSError, ValueError) as error:  # ValueError: a name that the locale cannot encode
-            return Failed(f"cannot be started: {getattr(error, 'strerror', error)}")
+        except OSError as error:
+            return Failed(f"cannot be started: {error.strerror}")
+        except ValueError:
+            return Failed("cannot be started: its arguments cannot be encoded; run the gateway in a UTF-8 locale")
         try:
             status = await self._status(run, argv[0])
         except CancelledError:
-            await run.ended  # it has been killed, and until then it counts as running
+            await run.ended  # it was killed; it keeps its place until it has ended
             raise
         return self._outcome(run, status)
 
@@ -203,7 +207,11 @@ class CommandBackend:
             return await run.status
         finally:  # also when it is killed at the deadline
             if run.errors:
-                _log.info("{program} says: {text}", program=program, text=escape(run.errors.decode(errors="replace")))
+                _log.info(
+                    "{program} wrote to standard error: {text}",
+                    program=program,
+                    text=escape(run.errors.decode(errors="replace")),
+                )
 
     def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:
         if run.refusal:
@@ -220,7 +228,7 @@ class CommandBackend:
 
 
 def _signal(number: int) -> str:
-    """Return a signal's name, and what the operator can mend if a limit was its cause."""
+    """Return a signal's name, and which limit causes it, if one does."""
     try:
         number = signal.Signals(number)
     except ValueError:  # a real-time signal

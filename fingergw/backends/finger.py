@@ -1,4 +1,4 @@
-"""What another finger server says."""
+"""Backends that ask another finger server."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _CONNECT_SECONDS = 30.0
 
 @settings
 class Finger:
-    """Asks another finger server, and answers with what it says."""
+    """Asks another finger server, and passes on its answer."""
 
     sees = ("verbose",)
     waits = Waits(timeout=5, max_running=20)
 
     host: HostName = setting("The server's name or address.")
     port: Port = setting("Its port.", default=79)
-    max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
+    max_bytes: Bytes = setting("The largest answer; a larger one is a failure.", default=65536)
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
@@ -47,10 +47,10 @@ class Finger:
 
 
 def line_for(query: Query) -> str | None:
-    """Return the line that asks another server, without its end.
+    """Return the query line for another server, without CRLF.
 
-    :param query: one with a host chain is passed on without its last host, which is that server (RFC 1288 §2.4).
-    :return: None if that server would read something else in it: after ``/W@host`` nothing is left but ``/W``.
+    :param query: the last host of its host chain is that server, and is left out (RFC 1288 §2.4).
+    :return: None if that server would understand another query: of ``/W@host`` only ``/W`` is left.
     """
     hosts = query.hosts[:-1]
     asked = "@".join((query.user, *hosts))
@@ -64,11 +64,11 @@ def line_for(query: Query) -> str | None:
 
 @frozen
 class FingerBackend:
-    """Ask another finger server, and answer with what it says.
+    """Ask another finger server, and pass on its answer.
 
-    :param endpoint: where it is.
+    :param endpoint: connects to the server.
     :param max_bytes: of the answer.
-    :param is_self: tells of a connection whether it leads back to this gateway.
+    :param is_self: tells whether a connection leads back to this gateway.
     """
 
     endpoint: IStreamClientEndpoint
@@ -76,11 +76,11 @@ class FingerBackend:
     is_self: Callable[[ITransport], bool]
 
     def at_once(self, query: Query) -> Outcome | None:
-        """Return Missing for a name that the server would read as something else."""
+        """Return Missing for a name that the server would understand otherwise."""
         return Missing() if line_for(query) is None else None
 
     async def answer(self, query: Query) -> Outcome:
-        """Ask; whatever the server says is the answer, as nothing in it tells a name that it does not know."""
+        """Ask; whatever the server sends is the answer, as finger has no way to say that a name is unknown."""
         line = line_for(query)
         assert line is not None  # at_once would have answered
         try:
@@ -91,7 +91,11 @@ class FingerBackend:
             return Failed(f"the answer is larger than max_bytes = {self.max_bytes}")
         except NoAnswer as error:
             return Failed(str(error))
-        return Answered(received.decode(errors="replace")) if received else Failed("closed without an answer")
+        return (
+            Answered(received.decode(errors="replace"))
+            if received
+            else Failed("the server closed the connection without an answer")
+        )
 
     def _may_send(self, transport: ITransport) -> bool:
         return not self.is_self(transport)

@@ -1,4 +1,4 @@
-"""What a URL gives."""
+"""Backends that get a URL."""
 
 from __future__ import annotations
 
@@ -48,41 +48,43 @@ _USER_AGENT = f"fingergw/{version('fingergw')}"
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS = 30.0
-# A text of this size is read at once, whatever its charset is; what takes longer is for a worker.
+# A text up to this size is decoded here, whatever its charset is; decoding a larger one is left to a worker.
 _SMALL_BYTES = 65536
 
 
 @settings
 class Http:
-    """Answers with what a URL gives."""
+    """Answers with the content of a URL."""
 
     only_placeholders = True
     waits = Waits(timeout=5, max_running=100)
 
     url: Url = setting(
-        "An http or https URL. {user} and a regex's groups are put in place after the host, percent-encoded."
+        "An http or https URL. {user} and a regex's groups are replaced after the host, percent-encoded."
     )
     headers: dict[HeaderName, HeaderValue] = setting(
-        "Sent along. Secrets have no place here: see bearer_token_file.", default={}, secret=True
+        "Request headers. Do not write secrets here: see bearer_token_file.", default={}, secret=True
     )
     bearer_token_file: SecretFile | None = setting(
-        "A file with a token for the Authorization header, which others can neither read nor write.",
+        "A file with a token for the Authorization header; others may neither read nor write it.",
         default=None,
         holds="token",
     )
-    max_bytes: Bytes = setting("How long an answer may be; more is a failure.", default=65536)
+    max_bytes: Bytes = setting(
+        "The largest decoded body, and text of the template; a larger one is a failure.", default=65536
+    )
     missing_statuses: tuple[Status, ...] = setting(
-        "Statuses that say that the server does not know the name. Any other 2xx is an answer, anything else a "
+        "Statuses that mean that the server does not know the name. Any other 2xx is an answer, any other status a "
         "failure.",
         default=(404, 410),
     )
     template: Jinja | None = setting(
-        "A Jinja2 template, given the keys of the JSON body, the whole of it as body, and the placeholders. Default: "
-        "the body is the answer",
+        "A Jinja2 template. Its variables are the keys of the JSON body, the whole of it as body, and the "
+        "placeholders. Default: the body is the answer",
         default=None,
     )
     ca_file: AuthoritiesFile | None = setting(
-        "PEM file of the authorities to trust. Default: the system's", default=None
+        "A PEM file with the certificate authorities to trust. Default: the system's", default=None
     )
     follow_redirects: bool = setting("Follow redirects to the same scheme, host and port.", default=True)
 
@@ -102,15 +104,15 @@ class Http:
 
 @frozen
 class HttpBackend:
-    """Get a URL and answer with what it gives.
+    """Get a URL and answer with its content.
 
     :param settings: its table.
     :param agent: makes the requests; it verifies TLS.
     :param clock: for treq.
-    :param now: the time of day, in seconds since 1970, which is what upstream reckons in.
-    :param convert: makes a text of a body where that may take long.
-    :param token: gives the bearer token; None if there is none.
-    :param close: lets go of idle connections.
+    :param now: the time of day in seconds since 1970, to compare with upstream's dates.
+    :param convert: converts a body to text in a worker.
+    :param token: returns the bearer token; None if there is none.
+    :param close: closes idle connections.
     """
 
     settings: Http
@@ -122,18 +124,18 @@ class HttpBackend:
     close: Callable[[], Deferred[object]]
 
     def at_once(self, query: Query) -> Outcome | None:
-        """Return Missing for a name that would lead elsewhere: percent-encoding leaves dots as they are."""
+        """Return Missing for ``.`` and ``..``, which would change the path, as percent-encoding keeps dots."""
         values = query.placeholders
         return Missing() if any(values[name] in (".", "..") for name in self.settings.url.names) else None
 
     async def answer(self, query: Query) -> Outcome:
         """Get the URL; the status decides between Answered, Missing and Failed."""
         outcome = await self.revalidate(query, {})
-        assert not isinstance(outcome, Unchanged)  # nothing was asked that it could answer
+        assert not isinstance(outcome, Unchanged)  # without validators no request is conditional
         return outcome
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
-        """Get the URL unless an earlier answer still holds (RFC 9110 §13)."""
+        """Get the URL, unless the cached answer still holds (RFC 9110 §13)."""
         values, url = query.placeholders, self.settings.url
         filled = url.fill({name: quote(value, safe="") for name, value in values.items()})
         return await self._get(filled, values, validators)
@@ -164,7 +166,7 @@ class HttpBackend:
                     said = revalidated(validators, fields, **age)
                     if said is not None:
                         return Unchanged(_reached(url, said, redirects))
-                    validators = {}  # it speaks of something else, so the whole is needed
+                    validators = {}  # it is about another response; get the whole
                     continue
                 said = freshness(fields, **age)
                 if response.code not in followed:
@@ -176,7 +178,7 @@ class HttpBackend:
                 redirects.append(said)
                 location = header(response, b"location")
                 if not location:
-                    return Failed(f"HTTP {response.code} without a Location")
+                    return Failed(f"HTTP {response.code}, a redirect without a Location header")
                 target = follow(url, location)
                 if target is None:
                     return Failed(f"HTTP {response.code}, a redirect to another origin: not followed")
@@ -189,10 +191,10 @@ class HttpBackend:
         except CancelledError:
             raise
         except Exception as error:
-            # its place is told, and its text, that could hold the URL or a header, is not
+            # The traceback is logged without the error's text, which may quote the URL or a header.
             name = type(error).__name__
-            unsaid = RuntimeError(f"{name}, whose text is left out").with_traceback(error.__traceback__)
-            return Failed(f"unforeseen {name}", unsaid)
+            redacted = RuntimeError(f"{name}, whose text is left out").with_traceback(error.__traceback__)
+            return Failed(f"unforeseen {name}", redacted)
 
     async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
         settings = self.settings
@@ -207,7 +209,7 @@ class HttpBackend:
         if settings.template is not None:
             conversion = Conversion("template", settings.max_bytes, template=settings.template, values=values)
         elif said.is_html or len(data) > _SMALL_BYTES:
-            # a text can be larger in UTF-8 than in its charset
+            # A text can be larger in UTF-8 than in its charset.
             conversion = Conversion("html" if said.is_html else "text", 4 * settings.max_bytes, said.codec)
         else:
             return Answered(decode(data, said.codec))
@@ -215,12 +217,12 @@ class HttpBackend:
 
 
 def _fields(response: IResponse) -> dict[str, str]:
-    """Return the header fields that say how long a response may be kept."""
+    """Return the header fields that control caching."""
     found = {name: response.headers.getRawHeaders(name.encode()) for name in FIELDS}
     return {name: b", ".join(values).decode("latin-1") for name, values in found.items() if values}
 
 
 def _reached(url: str, said: Freshness, redirects: Sequence[Freshness]) -> Freshness:
-    """Return how long an answer may be kept, with what is needed to ask for it again."""
+    """Return how long an answer may be cached, with the URL among the validators that it is revalidated with."""
     said = redirected(said, redirects)
     return evolve(said, validators={**said.validators, "url": url}) if said.validators else said

@@ -1,4 +1,4 @@
-"""The keywords that one can ask for here."""
+"""Backends that list the keywords that a client can ask for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fingergw.api import Answered, Backend, Keywords, Missing, Outcome, Query, S
 
 @settings
 class Menu:
-    """Lists the keywords with a summary that this client can ask for on this listener."""
+    """Lists the keywords that this client can ask for on this listener, with their summaries."""
 
-    only_placeholders = True  # and there are none
+    only_placeholders = True  # it has none, so the name does not matter
     sees = ("client", "listener")
 
     def open(self, site: Site) -> Backend:
@@ -23,13 +23,13 @@ class Menu:
 class MenuBackend:
     """List keywords with their summaries.
 
-    :param keywords: what the listener and client of a query can ask for.
+    :param keywords: returns those that a query's client can ask for at its listener.
     """
 
     keywords: Keywords
 
     async def answer(self, query: Query) -> Outcome:
-        """Return one aligned line a keyword; Missing if there is none."""
+        """Return a line for each keyword, aligned; Missing if there is none."""
         rows = list(self.keywords(query))
         if not rows:
             return Missing()

@@ -1,4 +1,4 @@
-"""Answers that stand in the configuration: a map of names, or one text for any name."""
+"""Backends whose answers are in the configuration: a map of names, or one text for every name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Person:
     shell: str = setting("The login shell.", default="")
     office: str = setting("The office.", default="")
     phone: str = setting("The telephone number.", default="")
-    project: str = setting("What they work on, in a line.", default="")
-    plan: str = setting("What they are up to, in as many lines as they like.", default="")
+    project: str = setting("What they work on, in one line.", default="")
+    plan: str = setting("What they are doing, in any number of lines.", default="")
 
     def layout(self, login: str) -> str:
         """Return the entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §4.2, §4.3).
@@ -46,17 +46,19 @@ Entries: TypeAlias = dict[Name, str | Person]
 
 @settings
 class Static:
-    """Answers from a map in this file, a map in a file of its own, or one text."""
+    """Answers from a map in the configuration, from a map in a file, or with one text."""
 
     one_of = ("entries", "file", "text")
 
-    entries: Entries | None = setting("Each name and its text, or a table for the classic finger layout.", default=None)
-    file: WatchedFile | None = setting("A TOML file of such entries.", default=None, holds=Entries)
-    text: str | None = setting("One answer for any name: a chain's last word.", default=None)
+    entries: Entries | None = setting(
+        "A map from name to text, or to a table for the classic finger layout.", default=None
+    )
+    file: WatchedFile | None = setting("A TOML file with such entries.", default=None, holds=Entries)
+    text: str | None = setting("One answer for every name, for the end of a chain.", default=None)
 
     @property
     def only_placeholders(self) -> bool:
-        """Whether the name does not matter, as one text has no placeholders."""
+        """Whether the name does not matter: with one text it does not."""
         return self.text is not None
 
     def open(self, site: Site) -> Backend:
@@ -78,7 +80,7 @@ def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered
 class StaticMap:
     """Answer from a map.
 
-    :param answers: by name, as queries have names.
+    :param answers: by name, in the case that names in queries have.
     """
 
     answers: Mapping[str, Answered]
@@ -96,8 +98,8 @@ class StaticMap:
 class StaticFile:
     """Answer from a map in a file, which may change.
 
-    :param entries: what is in it now.
-    :param fold: makes a name what queries have.
+    :param entries: returns the current entries.
+    :param fold: brings a name to the case that names in queries have.
     """
 
     entries: Callable[[], Entries]
@@ -107,16 +109,16 @@ class StaticFile:
     _version: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._make(self.entries())
+        self._use(self.entries())
 
-    def _make(self, entries: Entries) -> None:
+    def _use(self, entries: Entries) -> None:
         self._current, self._answers, self._version = entries, _answers(entries, self.fold), ""
 
     def _follow(self) -> None:
-        """Make the answers anew if the file has changed."""
+        """Use the current entries if the file has changed."""
         entries = self.entries()
         if entries is not self._current:
-            self._make(entries)
+            self._use(entries)
 
     def at_once(self, query: Query) -> Outcome:
         """Return the name's answer, or Missing."""
@@ -129,7 +131,7 @@ class StaticFile:
 
     @property
     def version(self) -> str:
-        """What tells its answers from those of other entries."""
+        """A digest of the entries."""
         self._follow()
         if not self._version:
             self._version = hashlib.sha256(repr(self._current).encode()).hexdigest()[:16]
@@ -138,7 +140,7 @@ class StaticFile:
 
 @frozen
 class StaticText:
-    """Answer the same to every query."""
+    """Answer every query with the same text."""
 
     text: Answered
 

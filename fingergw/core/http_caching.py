@@ -1,4 +1,4 @@
-"""How long an HTTP response may be kept by a shared cache, as its header says (RFC 9111, RFC 5861)."""
+"""How long a shared cache may keep an HTTP response, according to its header fields (RFC 9111, RFC 5861)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fingergw.core.outcome import Freshness
 
 _KEPT = ("cache-control", "expires", "date", "etag", "last-modified", "vary")
 FIELDS = (*_KEPT, "age")
-"""The header fields that say how long a response may be kept, in lower case."""
-_MAX_KEPT = 4096  # characters of all the values together
-_MAX_SECONDS = 2.0**31 - 1  # what more than that is taken for (RFC 9111 §1.2.2)
+"""The header fields that control caching, in lower case."""
+_MAX_KEPT = 4096  # characters, of all values together
+_MAX_SECONDS = 2.0**31 - 1  # larger values count as this (RFC 9111 §1.2.2)
 
-# Looser than the grammar, so that nothing hides a no-store from us: a semicolon and a blank part directives too, and
-# a quote that is not closed is passed over. Each quote is looked at once or twice, whatever the value: linear.
+# Looser than the grammar, so that nothing hides a no-store: semicolons and blanks separate directives too, and an
+# unclosed quote is skipped. Each quote is looked at at most twice, so the time is linear.
 _DIRECTIVE = re.compile(r'([^\s,;="]+)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,;"]*+)))?')
 
-# RFC 9110 §5.6.7: IMF-fixdate and rfc850-date, then asctime-date; in any case, but in no other zone (RFC 9111 §4.2)
+# RFC 9110 §5.6.7: IMF-fixdate and rfc850-date, then asctime-date; in any case, but only in GMT (RFC 9111 §4.2)
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = tuple(
     re.compile(pattern, re.ASCII | re.IGNORECASE)
@@ -35,19 +35,19 @@ def freshness(headers: Mapping[str, str], *, received_at: float, delay: float) -
     """Return how long a response may be kept.
 
     :param headers: its header fields by lower-case name, several lines of one joined by ``", "``.
-    :param received_at: when its head came, in seconds since 1970.
-    :param delay: seconds from sending the request to that.
-    :return: 0 for all, without validators, for what must not be stored. Validators are the fields that
-        :func:`conditions` and :func:`revalidated` want back; there are none without ETag and Last-Modified.
+    :param received_at: when its head was received, in seconds since 1970.
+    :param delay: seconds between sending the request and ``received_at``.
+    :return: zeros, without validators, if it must not be stored. The validators are the fields that :func:`conditions`
+        and :func:`revalidated` need; empty without ETag and Last-Modified.
     """
     directives = _directives(headers.get("cache-control", ""))
-    # An Authorization in the request is no obstacle: RFC 9111 §3.5 protects what one client may see from the others,
-    # whereas the gateway's credentials are the same for all of its clients.
+    # Authorization in the request does not matter: RFC 9111 §3.5 keeps one client's responses from the others, but the
+    # gateway's credentials are the same for all of its clients.
     if "no-store" in directives or "private" in directives:
         return Freshness(0.0, 0.0, 0.0)
     date = _date(headers.get("date", ""), received_at)
     validators = _validators(headers, received_at if date is None else None)
-    # Other fields in Vary do not matter: but for the URL, all requests are the same.
+    # Other fields in Vary do not matter, as requests differ by URL only.
     if "no-cache" in directives or "*" in (name.strip() for name in headers.get("vary", "").split(",")):
         return Freshness(0.0, 0.0, 0.0, validators)
 
@@ -60,7 +60,7 @@ def freshness(headers: Mapping[str, str], *, received_at: float, delay: float) -
     age = max(received_at - sent_at, age + delay)  # delay is not below 0, so neither is this (§4.2.3)
 
     strict = "must-revalidate" in directives or "proxy-revalidate" in directives
-    # s-maxage implies proxy-revalidate (§5.2.2.10), but who writes stale-* beside it means it.
+    # s-maxage implies proxy-revalidate (§5.2.2.10), but an explicit stale-* beside it wins.
     default = 0.0 if "s-maxage" in directives else None
     return Freshness(
         ttl=None if lifetime is None else lifetime - age,
@@ -71,9 +71,9 @@ def freshness(headers: Mapping[str, str], *, received_at: float, delay: float) -
 
 
 def conditions(validators: Mapping[str, str]) -> dict[str, str]:
-    """Return the request's header fields that ask whether a response still holds (RFC 9111 §4.3.1).
+    """Return the header fields that make a request conditional (RFC 9111 §4.3.1).
 
-    :param validators: as :func:`freshness` returned them.
+    :param validators: from :func:`freshness`.
     """
     fields = {"If-None-Match": validators.get("etag"), "If-Modified-Since": validators.get("last-modified")}
     return {name: value for name, value in fields.items() if value}
@@ -82,25 +82,25 @@ def conditions(validators: Mapping[str, str]) -> dict[str, str]:
 def revalidated(
     validators: Mapping[str, str], headers: Mapping[str, str], *, received_at: float, delay: float
 ) -> Freshness | None:
-    """Return how long a response may be kept on that a 304 says still holds (RFC 9111 §4.3.4).
+    """Return how long a stored response may be kept after a 304 (RFC 9111 §4.3.4).
 
-    :param validators: the stored response's, as :func:`freshness` or this returned them.
-    :param headers: the 304's, and likewise when it came.
-    :return: None if the 304 speaks of another response: the stored one must not be used.
+    :param validators: the stored response's, from :func:`freshness` or this function.
+    :param headers: the 304's; so are ``received_at`` and ``delay``.
+    :return: None if the 304 is about another response; then the stored one must not be used.
     """
     etag = headers.get("etag")
     if etag is not None and etag.removeprefix("W/") != validators.get("etag", "").removeprefix("W/"):
         return None  # weak comparison, RFC 9110 §8.8.3.2
-    # A 304 without Date is of the time of its receipt, and not of the stored response's.
+    # A 304 without Date is dated by its receipt, not by the stored response's Date.
     stored = {name: value for name, value in validators.items() if name != "date"}
     return freshness({**stored, **headers}, received_at=received_at, delay=delay)
 
 
 def redirected(said: Freshness, redirects: Sequence[Freshness]) -> Freshness:
-    """Return how long a response may be kept that was reached by redirects, each of which may lead elsewhere tomorrow.
+    """Return how long a response that was reached by redirects may be kept: no longer than any of these.
 
-    :param said: what the last response says.
-    :param redirects: what those on the way say.
+    :param said: the freshness of the last response.
+    :param redirects: the freshness of each redirect.
     """
     if not redirects:
         return said
@@ -119,7 +119,7 @@ def _least(seconds: Iterable[float | None]) -> float | None:
 
 
 def _validators(headers: Mapping[str, str], received_at: float | None) -> dict[str, str]:
-    """Return the fields to keep; the time of receipt, unless None, takes the place of their date."""
+    """Return the fields to keep; the time of receipt, unless None, replaces their date."""
     kept = {name: headers[name] for name in _KEPT if name in headers}
     if not conditions(kept):
         return {}
@@ -129,9 +129,9 @@ def _validators(headers: Mapping[str, str], received_at: float | None) -> dict[s
 
 
 def _directives(value: str) -> dict[str, float]:
-    """Return the directives by lower-case name, with the smallest of their arguments; 0 for what is no number.
+    """Return the directives by lower-case name, with the smallest of their arguments; 0 for one that is no number.
 
-    Their meaning is the strictest that can be read from them (RFC 9111 §4.2.1: what is invalid is stale).
+    This is the strictest reading (RFC 9111 §4.2.1: invalid freshness information is stale).
     """
     found: dict[str, float] = {}
     for name, quoted, token in _DIRECTIVE.findall(value):
@@ -141,19 +141,19 @@ def _directives(value: str) -> dict[str, float]:
 
 
 def _seconds(text: str) -> float | None:
-    """Return a delta-seconds (RFC 9111 §1.2.2), None if it is none."""
+    """Parse delta-seconds (RFC 9111 §1.2.2); None if it is not one."""
     text = text.strip()
-    # float, as int refuses what is very long
+    # float, as int refuses very long numbers
     return min(float(text), _MAX_SECONDS) if text.isascii() and text.isdigit() else None
 
 
 def _date(text: str, now: float) -> float | None:
-    """Return a date (RFC 9110 §5.6.7) in seconds since 1970, None if it is none."""
+    """Parse a date (RFC 9110 §5.6.7) to seconds since 1970; None if it is not one."""
     match = next(filter(None, (pattern.fullmatch(text.strip()) for pattern in _DATES)), None)
     if match is None or match["month"].lower() not in _MONTHS:
         return None
     year = int(match["year"])
-    if len(match["year"]) == 2:  # the last year with these digits that is no more than 50 years in the future
+    if len(match["year"]) == 2:  # the latest year with these digits that is at most 50 years ahead
         last = datetime.fromtimestamp(now, UTC).year + 50
         year = last - (last - year) % 100
     month = _MONTHS.index(match["month"].lower()) + 1

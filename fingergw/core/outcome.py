@@ -1,4 +1,4 @@
-"""What a backend says of a query."""
+"""The outcome of asking a backend, and how backends are asked."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from fingergw.core.query import Query
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _SECONDS = optional(instance_of((int, float)))
-_OURS = (GeneratorExit, KeyboardInterrupt)  # what Python raises in a backend that is not the backend's doing
+_OURS = (GeneratorExit, KeyboardInterrupt)  # raised by Python in a backend, not by the backend
 Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
-"""What a cache had: an answer; one that was served while it is refreshed, or as upstream failed; one too old to be
-served; nothing. Empty where there was no cache."""
+"""What the cache had: a fresh answer; a stale one, served while it is refreshed or because upstream failed; an expired
+one, which is not served; or none. Empty without a cache."""
 
 
 @frozen
 class Freshness:
-    """How long an outcome may be kept, as upstream says; None where it does not say.
+    """How long an outcome may be cached according to upstream; None for what upstream leaves open.
 
-    :param ttl: seconds from its receipt for which it is fresh; below 0 for one that was stale when it came.
-    :param stale_while_revalidate: seconds after that for which it may be served while it is refreshed (RFC 5861 §3).
-    :param stale_if_error: seconds after that for which it may be served when upstream fails (RFC 5861 §4).
-    :param validators: what the backend wants to be given to ask whether it still holds; empty if it cannot ask that.
-    :param ttl_at_most: whether the ttl is only the longest that it may be fresh, should one's own be shorter.
+    :param ttl: seconds from its receipt for which it is fresh; below 0 if it was stale when it came.
+    :param stale_while_revalidate: seconds after that in which it may be served while it is refreshed (RFC 5861 §3).
+    :param stale_if_error: seconds after that in which it may be served when upstream fails (RFC 5861 §4).
+    :param validators: what ``revalidate`` needs to ask whether it still holds; empty if the backend cannot ask.
+    :param ttl_at_most: whether a shorter ``ttl`` in the configuration wins.
     """
 
     ttl: float | None = field(default=None, validator=_SECONDS)
@@ -40,11 +40,11 @@ class Freshness:
 
 @frozen
 class Answered:
-    """The backend knows, and this is its answer.
+    """The backend has an answer.
 
-    :param text: any text; it is cleaned on its way out.
-    :param freshness: how long it may be kept; None where the backend knows nothing of that.
-    :param cache: what a cache had.
+    :param text: any text; control characters are removed before it is sent.
+    :param freshness: how long it may be cached; None if the backend cannot tell.
+    :param cache: what the cache had.
     """
 
     text: str = field(validator=instance_of(str))
@@ -54,10 +54,10 @@ class Answered:
 
 @frozen
 class Missing:
-    """The backend works, and does not know this name.
+    """The backend works, and does not know the name.
 
-    :param freshness: how long that may be kept; None where the backend knows nothing of that.
-    :param cache: what a cache had.
+    :param freshness: how long that may be cached; None if the backend cannot tell.
+    :param cache: what the cache had.
     """
 
     freshness: Freshness | None = field(default=None, eq=False, validator=optional(instance_of(Freshness)))
@@ -69,8 +69,8 @@ class Failed:
     """The backend could not tell.
 
     :param reason: for the log, never for the client.
-    :param error: what it raised, if that was not foreseen.
-    :param cache: what a cache had.
+    :param error: an unforeseen exception that it raised.
+    :param cache: what the cache had.
     """
 
     reason: str = field(validator=instance_of(str))
@@ -80,9 +80,9 @@ class Failed:
 
 @frozen
 class Unchanged:
-    """What the backend answered before still holds.
+    """The cached answer still holds.
 
-    :param freshness: for how long it may be kept now.
+    :param freshness: how long it may be cached from now on.
     """
 
     freshness: Freshness
@@ -105,19 +105,19 @@ class Backend(Protocol):
     """
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
-        """Answer a query, or say why not; never raise for what can be foreseen. It is an ``async def``."""
+        """Answer a query, or return why not; raise nothing that can be foreseen. It is an ``async def``."""
 
 
 Known: TypeAlias = Callable[[Query], Outcome | None]
-"""Say of a query what is known of it without asking anybody; None where somebody is to be asked."""
+"""Return the outcome of a query that takes no waiting; None if the backend must be asked."""
 Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchanged]]
-"""Ask a backend. The validators are those that came with its earlier answer; without any it answers anew."""
+"""Ask a backend, with the validators of its cached answer; without any it answers anew."""
 
 
 def asking(backend: Backend) -> Ask:
-    """Return what asks a backend, which may be anybody's.
+    """Return a function that asks a backend, which may come from another package.
 
-    It has failed if it raises what is no Exception, and would go through all that takes those for mistakes.
+    It returns Failed for a BaseException such as SystemExit, which callers that expect an Exception would let through.
     """
     return _Asking(backend, getattr(backend, "revalidate", None))
 
@@ -133,12 +133,12 @@ class _Asking:
             return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
         except (Exception, *_OURS):
             raise
-        except BaseException as error:  # SystemExit, say, which is for no backend to decide
+        except BaseException as error:  # such as SystemExit, which is not for a backend to decide
             return Failed(_unforeseen(error), error)
 
 
 def knowing(backend: Backend) -> Known:
-    """Return what says what a backend knows without asking anybody."""
+    """Return a backend's ``at_once``, or a function that returns None; Failed if it raises."""
     known: Known | None = getattr(backend, "at_once", None)
     if known is None:
         return _nothing_known
@@ -159,10 +159,10 @@ def _nothing_known(_: Query) -> None:
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:
-    """Await a backend that may have mistakes in it.
+    """Await a backend that may have bugs.
 
-    :param cancelled: what is raised when nobody waits for the answer any more; it is let through.
-    :return: what it says; Failed if it raises something unforeseen.
+    :param cancelled: exceptions of a cancellation, which are raised again.
+    :return: its outcome; Failed if it raises anything else.
     """
     try:
         return await asking

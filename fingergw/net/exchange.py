@@ -1,4 +1,4 @@
-"""One finger exchange, as its client: a line out, all up to the connection's end in (RFC 1288 §2.1)."""
+"""One finger exchange, as the client: send a line, receive until the connection ends (RFC 1288 §2.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fingergw.net.reasons import reason as reason_of
 
 
 class NoAnswer(Exception):
-    """There is no whole answer; the message says why, and may be logged."""
+    """There is no complete answer; the message says why, and is safe to log."""
 
 
 class NotConnected(NoAnswer):
@@ -23,13 +23,13 @@ class NotConnected(NoAnswer):
 
 
 class NotSent(NoAnswer):
-    """The caller would not send to what it was connected to."""
+    """The caller refused to send to the other end of the connection."""
 
 
 class Incomplete(NoAnswer):
     """There is only a part of an answer.
 
-    :param received: that part, no more than the caller would have.
+    :param received: that part, ``max_bytes`` at most.
     """
 
     def __init__(self, message: str, received: bytes) -> None:
@@ -38,22 +38,22 @@ class Incomplete(NoAnswer):
 
 
 class TooMuch(Incomplete):
-    """The answer is larger than it may be."""
+    """The answer is larger than ``max_bytes``."""
 
 
 class BrokenOff(Incomplete):
-    """The connection ended uncleanly, so that nobody knows what is missing; its cause is what it ended with."""
+    """The connection ended uncleanly, so the answer may be incomplete; ``__cause__`` is the error it ended with."""
 
 
 @define(eq=False)
 class Connection(Protocol):
     """A client's side of one connection to a finger server.
 
-    What the server does after its answer does not matter: its end of file ends it, whether or not it would read on.
+    The server's end of file ends the connection, even if the server would read on.
 
     :param max_bytes: of the answer.
-    :param answer: fires with it when the server has closed; fails with :class:`TooMuch` or :class:`BrokenOff`.
-    :param closed: whether it was closed from here.
+    :param answer: fires with the answer when the server has closed; fails with :class:`TooMuch` or :class:`BrokenOff`.
+    :param closed: whether this side has closed it.
     """
 
     max_bytes: int
@@ -64,17 +64,17 @@ class Connection(Protocol):
 
     @property
     def received(self) -> bytes:
-        """What has come of the answer so far."""
+        """The part of the answer received so far."""
         return bytes(self._received)
 
     def connectionMade(self) -> None:
-        if self.closed:  # some endpoints cannot be stopped from connecting
+        if self.closed:  # some endpoints connect although they were cancelled
             self._abort()
 
     def send(self, line: str) -> None:
-        """Send a query line, in a single write: some servers read but once.
+        """Send a query line in one write, as some servers read only once.
 
-        :param line: without its end.
+        :param line: without CRLF.
         """
         assert self.transport is not None
         self.transport.write(line.encode() + b"\r\n")
@@ -100,9 +100,9 @@ class Connection(Protocol):
             self.answer.errback(error)
 
     def close(self) -> None:
-        """Have the connection gone, or not come about; what is on its way either way is lost."""
+        """Abort the connection, or the attempt to connect; data on its way in either direction is lost."""
         self._break_off()
-        self.answer.addErrback(lambda _: None)  # nobody may have come to wait for it
+        self.answer.addErrback(lambda _: None)  # there may be no one waiting for it
 
     def _break_off(self) -> None:
         if not self.closed:
@@ -110,14 +110,14 @@ class Connection(Protocol):
             self._abort()
 
     def _abort(self) -> None:
-        if self.transport is not None and not self._lost:  # TLS has nothing left then to do it with
+        if self.transport is not None and not self._lost:  # a lost TLS connection cannot be aborted
             self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
 
 
 def connect(endpoint: IStreamClientEndpoint, connection: Connection) -> Deferred[IProtocol]:
     """Connect to a server.
 
-    :return: fires when it is done, and fails as the endpoint does. Cancelling it closes the connection.
+    :return: fires when it is connected, and fails as the endpoint does. Cancelling it closes the connection.
     """
     factory = Factory.forProtocol(lambda: connection)
     factory.noisy = False
@@ -125,7 +125,7 @@ def connect(endpoint: IStreamClientEndpoint, connection: Connection) -> Deferred
 
     def cancel(connected: Deferred[IProtocol]) -> None:
         connection.close()
-        # Endpoints have errors of their own for that: one that looks a name up says that there is no such name.
+        # Endpoints fail with errors of their own when cancelled: during a lookup, with "no such name".
         connected.errback(CancelledError())
         connecting.cancel()
 
@@ -141,15 +141,15 @@ def connect(endpoint: IStreamClientEndpoint, connection: Connection) -> Deferred
 async def exchange(
     endpoint: IStreamClientEndpoint, line: str, *, max_bytes: int, may_send: Callable[[ITransport], bool]
 ) -> bytes:
-    """Send a query line to a server, and return all that it says.
+    """Send a query line to a server, and return its answer.
 
-    Nothing is left open when it is cancelled, and it knows no timeout but the endpoint's own: callers have deadlines.
+    Cancelling it closes the connection. There is no timeout but the endpoint's: callers have deadlines.
 
-    :param line: without its end.
+    :param line: without CRLF.
     :param max_bytes: of the answer.
-    :param may_send: asked before anything is sent; under TLS, before the handshake.
-    :return: what was received up to the server's clean end; it may be nothing.
-    :raises NoAnswer: there is no whole answer.
+    :param may_send: asked before anything is sent; with TLS, before the handshake.
+    :return: the bytes up to a clean end of the connection; may be empty.
+    :raises NoAnswer: there is no complete answer.
     """
     connection = Connection(max_bytes)
     try:

@@ -1,4 +1,4 @@
-"""Whose a file is, and who else can change it."""
+"""Who owns a file, and who else can read or change it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_LINKS = 40
 
 
 def exposure(path: Path, mode: int) -> str:
-    """Return what others can do with a file that is none of theirs, and how to end that; empty if they can do nothing.
+    """Return what others can do with a file, and the command that ends it; empty if they can do nothing.
 
     Its group may read and write it.
     """
@@ -23,11 +23,11 @@ def exposure(path: Path, mode: int) -> str:
 
 
 def is_for_root_alone(folder: Path) -> bool:
-    """Tell whether nobody but root can put anything into a folder, or another in the place of one above it.
+    """Tell whether only root can create files in a folder, or replace a folder above it.
 
     :param folder: an absolute path without symbolic links.
     """
-    for each in (*reversed(folder.parents), folder):  # from above: what has been looked at cannot change any more
+    for each in (*reversed(folder.parents), folder):  # from the top: what was checked cannot be replaced
         status = each.lstat()
         is_sticky = bool(status.st_mode & stat.S_ISVTX) and each != folder
         can_others = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and not is_sticky
@@ -37,9 +37,9 @@ def is_for_root_alone(folder: Path) -> bool:
 
 
 def followed(path: Path) -> Path:
-    """Return where a path leads, by links that are our user's or root's.
+    """Follow a path's links, if they belong to our user or to root.
 
-    :raises PermissionError: a link is another user's.
+    :raises PermissionError: a link belongs to another user.
     """
     path = path.parent.resolve() / path.name
     for _ in range(_MAX_LINKS):
@@ -50,16 +50,16 @@ def followed(path: Path) -> Path:
         if not stat.S_ISLNK(status.st_mode):
             break
         if not _is_own(status):
-            raise _refused(path, f"is a link of user {status.st_uid}; remove it, or name another file")
+            raise _refused(path, f"is a link that belongs to user {status.st_uid}; remove it, or name another file")
         target = path.parent / path.readlink()
         path = target.parent.resolve() / target.name
     return path
 
 
 def refuse_exposed(path: Path, status: os.stat_result) -> None:
-    """Refuse a file that somebody else may have written to, or may read.
+    """Refuse a file that others may have written to, or may read.
 
-    :raises PermissionError: somebody may; the message says what to do.
+    :raises PermissionError: with what to do.
     """
     refuse_foreign(path, status)
     if why := exposure(path, status.st_mode):
@@ -67,16 +67,16 @@ def refuse_exposed(path: Path, status: os.stat_result) -> None:
 
 
 def refuse_foreign(path: Path, status: os.stat_result) -> None:
-    """Refuse a file that somebody else may have written to, or a link.
+    """Refuse a file that others may have written to, and a link.
 
-    :raises PermissionError: somebody may have; the message says what to do.
+    :raises PermissionError: with what to do.
     """
     if not _is_own(status):
-        raise _refused(path, f"is user {status.st_uid}'s; remove it, or name another file")
+        raise _refused(path, f"belongs to user {status.st_uid}; remove it, or name another file")
     if stat.S_ISLNK(status.st_mode):
         raise _refused(path, "is a link; remove it")
     if status.st_mode & stat.S_IWOTH:
-        raise _refused(path, "others can write to it, so that what is in it may be theirs; remove it")
+        raise _refused(path, "others can write to it, so its content cannot be trusted; remove it")
 
 
 def _is_own(status: os.stat_result) -> bool:

@@ -1,4 +1,4 @@
-"""Programs of this machine, started within limits and in a session of their own."""
+"""Start programs within limits, each in a session of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 REPORT = 3
-"""The file descriptor through which a process tells why it cannot become the program."""
+"""The file descriptor on which a forked process reports why it cannot execute the program."""
 _READ_BYTES = 8192
 _PIPE_BYTES = 65536
 
@@ -28,13 +28,13 @@ Spawn = Callable[[ProcessProtocol, str, Sequence[str], Mapping[str, str]], IProc
 
 @frozen
 class ProgramLimits:
-    """What a program, and each that it starts, may use of the machine.
+    """The limits of a program, and of each process that it starts.
 
-    :param cpu_seconds: of processor time; then it gets SIGXCPU, and a second later SIGKILL.
-    :param memory_bytes: of address space.
-    :param file_bytes: the size of a file that it writes.
-    :param processes: how many processes and threads its user has when it can start no more; root always can.
-    :param open_files: its soft limit, by default the one of this moment, before a gateway raises its own.
+    :param cpu_seconds: processor time; at the limit it gets SIGXCPU, and a second later SIGKILL.
+    :param memory_bytes: address space.
+    :param file_bytes: the largest file that it may write.
+    :param processes: RLIMIT_NPROC, the processes and threads that its user may have; no limit for root.
+    :param open_files: the soft limit; default: this process's when the limits are made, as a gateway raises its own.
     """
 
     cpu_seconds: int
@@ -44,14 +44,14 @@ class ProgramLimits:
     open_files: int = field(factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def impose(self) -> None:
-        """Limit this process, nowhere above what it is limited to already."""
+        """Limit this process; no existing limit is raised."""
         for which, soft, hard in (
             (resource.RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds + 1),
             (resource.RLIMIT_FSIZE, self.file_bytes, self.file_bytes),
             (resource.RLIMIT_NPROC, self.processes, self.processes),
             (resource.RLIMIT_NOFILE, self.open_files, resource.RLIM_INFINITY),
             (resource.RLIMIT_CORE, 0, 0),
-            (resource.RLIMIT_AS, self.memory_bytes, self.memory_bytes),  # last: there may be no memory from here on
+            (resource.RLIMIT_AS, self.memory_bytes, self.memory_bytes),  # last: from here on memory may be short
         ):
             ceiling = resource.getrlimit(which)[1]
             resource.setrlimit(which, (_lower(soft, ceiling), _lower(hard, ceiling)))
@@ -62,15 +62,15 @@ def _lower(*limits: int) -> int:
 
 
 class _Reader(process.ProcessReader):
-    """The gateway's end of a pipe, of which nothing gets lost.
+    """The gateway's end of a pipe; it reads everything before it closes.
 
-    A reactor can tell it of the end of what had its descriptor's number a moment ago. And after a stall it may be
-    closed, as nothing more is expected, before it has been read.
+    A reactor can report the end of another pipe that had the same descriptor before. And after a stall the pipe may be
+    closed before it was read.
     """
 
     def connectionLost(self, reason: Failure) -> None:
         if not self.connected:
-            return  # it was closed as what was left in it was too much
+            return  # reading the rest exceeded the limit and closed it
         if self._is_at_end() or self.disconnecting:
             super().connectionLost(reason)  # type: ignore[no-untyped-call]
         else:
@@ -87,11 +87,11 @@ class _Reader(process.ProcessReader):
 
 
 class _Program(process.Process):
-    """A process that leads its own session, so that it has no terminal and can be killed with all that it starts.
+    """A process in its own session: it has no terminal, and can be killed with its children.
 
-    It is forked, although Twisted would use the cheaper posix_spawn: that can set no limits, setting them from outside
-    would race with the program, and what would set them and then become the program need not be there in a chroot.
-    What keeps it from becoming the program is told through a pipe that the program does not get.
+    It is forked. Twisted's cheaper posix_spawn cannot set limits; setting them from outside would race with the
+    program, and a helper program that sets them may be missing in a chroot. An error before the program runs is
+    reported through a pipe that the program does not inherit.
     """
 
     processReaderFactory = _Reader
@@ -104,12 +104,12 @@ class _Program(process.Process):
         return False
 
     def _setupChild(self, fdmap: dict[int, int]) -> None:
-        self._descriptors = fdmap  # what goes wrong with them shall be told as all else is
+        self._descriptors = fdmap  # set up in _execChild, so that errors are reported
 
     def _execChild(
         self, path: object, uid: object, gid: object, executable: bytes, args: list[bytes], env: Mapping[bytes, bytes]
     ) -> NoReturn:
-        """Become the program. This runs in the forked process, while other threads' locks may be held for ever."""
+        """Execute the program. In the forked process, locks of other threads may be held for ever."""
         report = self._descriptors[REPORT]
         try:
             super()._setupChild(self._descriptors)  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ class _Program(process.Process):
             os.set_inheritable(report, False)  # it closes when the program begins
             os.setsid()
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-                signal.signal(number, signal.SIG_DFL)  # Python ignores some, and what is ignored stays so in a program
+                signal.signal(number, signal.SIG_DFL)  # ignored signals, such as Python's, are inherited
             self._limits.impose()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.execve(executable, args, env)  # noqa: S606  # never a shell
@@ -129,16 +129,16 @@ class _Program(process.Process):
 
 
 def spawner(reactor: object, limits: ProgramLimits) -> Spawn:
-    """Return what starts programs under a reactor: in their own session, within limits, reading nothing."""
+    """Return a function that starts programs in their own session, within limits, with /dev/null as input."""
 
     def spawn(
         protocol: ProcessProtocol, executable: str, argv: Sequence[str], env: Mapping[str, str]
     ) -> IProcessTransport:
         null = os.open(os.devnull, os.O_RDONLY)
-        # A signal that comes between fork and exec shall meet the program, not the gateway's way with signals.
+        # A signal between fork and exec must not run the gateway's handlers.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            # Python 3.12 and later warn of forks beside threads: what is called in the fork takes no locks.
+            # Python 3.12 and later warn about forks beside threads; the code in the fork takes no locks.
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 return _Program(
                     limits,
@@ -158,7 +158,7 @@ def spawner(reactor: object, limits: ProgramLimits) -> Spawn:
 
 
 def reap_orphans() -> None:
-    """Clear away what programs have left behind, where that falls to this process: as the first of a container."""
+    """Reap processes that programs left behind, if this process is PID 1, as in a container."""
     if os.getpid() != 1:
         return
     with suppress(ChildProcessError):  # there are no children

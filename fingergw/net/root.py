@@ -1,4 +1,4 @@
-"""The root directory, which may change once all is read: files keep the names that they have outside of it."""
+"""The chroot, if there is one: paths in the gateway are those outside of it, and are translated here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from attrs import define
 
 @define
 class _Expected:
-    """What the root will be changed to, or has been.
+    """The root that this process will change to, or has changed to.
 
-    :param identity: what tells it from another folder, by whatever name.
+    :param identity: its device and inode.
     """
 
     chroot: Path | None = None
@@ -29,41 +29,41 @@ _expected = _Expected()
 
 
 def expect(chroot: Path | None) -> None:
-    """Say what the root of this process will be changed to, before that is done.
+    """Announce the root that this process will change to.
 
-    :param chroot: the folder's absolute path; None for a root that stays.
+    :param chroot: its absolute path; None if the root stays.
     """
     _expected.chroot = chroot
     try:
         _expected.identity = None if chroot is None else _identity(chroot)
-    except OSError:  # whoever changes to it is told
+    except OSError:  # changing to it will report that
         _expected.identity = None
 
 
 def changes() -> bool:
-    """Tell whether the root will be changed, or has been."""
+    """Tell whether there is a chroot, now or later."""
     return _expected.chroot is not None
 
 
 def later(path: Path) -> Path | None:
-    """Return what a file is called once the root has been changed; None if it is out of reach then.
+    """Return a file's path in the chroot; None if it is outside.
 
-    :param path: its absolute path outside.
+    :param path: its absolute path, as outside of the chroot.
     """
     return path if _expected.chroot is None else inside(path, _expected.chroot)
 
 
 def below(path: Path) -> Path:
-    """Return what a file is called outside that will have this name once the root has been changed."""
+    """Return the path outside of the chroot of a file that has this path in it."""
     path = path.absolute()
     return path if _expected.chroot is None else _expected.chroot / path.relative_to("/")
 
 
 def here(path: Path) -> Path:
-    """Return what a file is called at this moment.
+    """Return a file's path for use now, before or after the root was changed.
 
-    :param path: its absolute path outside.
-    :raises PermissionError: the root has been changed, and it is out of reach; the message says what to do.
+    :param path: its absolute path, as outside of the chroot.
+    :raises PermissionError: the root was changed, and the file is outside; the message says what to do.
     """
     if not _expected.is_reached:
         return path
@@ -74,12 +74,12 @@ def here(path: Path) -> Path:
 
 
 def outside() -> str:
-    """Return what to say of a file that is out of reach."""
+    """Return the message about a file that is outside."""
     return f"it is outside of the chroot {_expected.chroot}"
 
 
 def inside(path: Path, chroot: Path) -> Path | None:
-    """Return what a file is called below another root; None if it is not there."""
+    """Return a file's path below another root; None if it is outside."""
     relative = os.path.relpath(path, chroot)
     return None if relative == ".." or relative.startswith("../") else Path("/", relative)
 

@@ -1,4 +1,4 @@
-"""Whom to trust for TLS, and what looks at each server's certificate before anything is said to it."""
+"""Whom to trust for TLS, and the verification of servers before anything is sent to them."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ from fingergw.core.errors import ConfigError
 from fingergw.net.files import read_text
 from fingergw.net.root import changes
 
-# What OpenSSL finds (openssl-verification-options(1), "Diagnostics"), in words.
-_NOT_TRUSTED = "comes from an authority that is not trusted"
-_NO_AUTHORITY = "may not issue others"
+# OpenSSL's verification errors (openssl-verification-options(1), "Diagnostics"), in words.
+_NOT_TRUSTED = "was issued by an authority that is not trusted"
+_NO_AUTHORITY = "may not issue certificates"
 _FOUND = {
     2: _NOT_TRUSTED,
     9: "is not valid yet",
     10: "has expired",
-    18: "is signed by nobody but itself",
+    18: "is self-signed, and not trusted",
     19: _NOT_TRUSTED,
     20: _NOT_TRUSTED,
     21: _NOT_TRUSTED,
     24: _NO_AUTHORITY,
-    26: "is not meant for a server",
+    26: "is not for servers",
     66: "has a key that is too short",
-    68: "is signed in a way that is not safe any more",
+    68: "has a signature that is no longer safe",
     79: _NO_AUTHORITY,
 }
 
 
 class UnverifiedError(Exception):
-    """It is not certain that the server is the one it should be; the message says why, and may be logged."""
+    """The server could not be verified; the message says why, and is safe to log."""
 
 
 def authorities(pem: bytes) -> Any:
-    """Return whom to trust for TLS.
+    """Return a trust root, as Twisted's TLS options take it.
 
-    :param pem: the certificates of authorities.
-    :raises ValueError: there is none in it, or one is not what it should be.
+    :param pem: the certificates of the authorities to trust.
+    :raises ValueError: there is none in it, or one is broken.
     """
     try:
         certificates = load_pem_x509_certificates(pem)
@@ -69,11 +69,11 @@ def authorities(pem: bytes) -> Any:
 
 
 def read_authorities(path: Path) -> tuple[Any, str]:
-    """Read whom to trust for TLS from a file.
+    """Read the authorities to trust from a file.
 
-    :param path: a PEM file, as it is called outside of a chroot.
-    :return: the authorities; and what is in the file.
-    :raises ConfigError: it cannot be read, or does not hold the certificates of authorities.
+    :param path: a PEM file; its path outside of a chroot.
+    :return: as :func:`authorities` does, and the text of the file.
+    :raises ConfigError: it cannot be read, or has no certificates, or a broken one.
     """
     pem = read_text(path)
     try:
@@ -84,47 +84,47 @@ def read_authorities(path: Path) -> tuple[Any, str]:
 
 @cache
 def system_trust() -> Any:
-    """Return whom the system trusts for TLS; read before the root is changed, and for good, where it will be."""
+    """Return the system's trust root; if there will be a chroot, call it first before the root is changed."""
     found = ssl.create_default_context().get_ca_certs(binary_form=True) if changes() else ()
     return trustRootFromCertificates([Certificate.load(each) for each in found]) if found else platformTrust()
 
 
 def verified(host: str, trust: Any, **own: Any) -> IOpenSSLClientConnectionCreator:
-    """Return what begins TLS with a server, and ends it unless the server is certainly that host.
+    """Return a creator of TLS connections to a server that must be verified.
 
-    The connection is lost with :class:`UnverifiedError` then, and no byte of what was to be sent has left.
+    If the server cannot be verified the connection is lost with :class:`UnverifiedError`, and nothing has been sent.
 
-    :param host: a name or an address, that the certificate must be for.
-    :param trust: authorities, one of which must have issued it.
-    :param own: a certificate to show to the server, as CertificateOptions takes it.
-    :raises ValueError: no host can have that name.
+    :param host: the name or address that the certificate must be for.
+    :param trust: the trust root.
+    :param own: options of CertificateOptions for a client certificate.
+    :raises ValueError: the host is no valid name.
     """
     return _Verified(host, optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own))
 
 
 def over_tls(endpoint: IStreamClientEndpoint, host: str, trust: Any, **own: Any) -> IStreamClientEndpoint:
-    """Return an endpoint that speaks TLS with what another connects to; for the parameters see :func:`verified`."""
+    """Wrap an endpoint in TLS; for the parameters see :func:`verified`."""
     return wrapClientTLS(verified(host, trust, **own), endpoint)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 @frozen
 class _Verified:
-    """Twisted's own, but for the verification: there, what is not foreseen counts as verified."""
+    """Twisted's creator with another verification: in Twisted's, an unexpected exception counts as verified."""
 
     host: str
     options: IOpenSSLClientConnectionCreator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection: SSL.Connection = self.options.clientConnectionForTLS(tlsProtocol)
-        protocol = ref(tlsProtocol)  # which has the connection, and that has what follows
+        protocol = ref(tlsProtocol)  # no cycle: it has the connection, which has this callback
 
         def verify(_: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
             why: str | None
             try:
                 why = _why_not(self.host, certificate, error, depth, is_trusted=bool(ok))
-            except BaseException as unforeseen:  # whatever it is, nothing is verified
-                why = f"the certificate of {self.host} cannot be verified: {type(unforeseen).__name__}"
+            except BaseException as unforeseen:  # whatever it is, the server is not verified
+                why = f"the certificate of {self.host} cannot be verified ({type(unforeseen).__name__}); issue it anew"
             shaking_hands = protocol()
             if why is not None and shaking_hands is not None:
                 shaking_hands.failVerification(Failure(UnverifiedError(why)))
@@ -135,10 +135,10 @@ class _Verified:
 
 
 def _why_not(host: str, certificate: X509, error: int, depth: int, *, is_trusted: bool) -> str | None:
-    """Return why one certificate of a chain is not good; None if it is.
+    """Return why one certificate of a chain is refused; None if it is accepted.
 
-    :param error: OpenSSL's number for what it found, if it does not trust it.
-    :param depth: 0 for the server's own; it alone must be for the host.
+    :param error: OpenSSL's error number, if it does not trust the certificate.
+    :param depth: 0 for the server's own, which must be for the host.
     """
     if not is_trusted:
         whose = f"the certificate of {host}" if depth == 0 else f"the certificate of an authority of {host}"
@@ -157,5 +157,5 @@ def _why_not_for(host: str, certificate: X509Certificate) -> str | None:
     except VerificationError:
         return f"the certificate is not for {host}"
     except CertificateError:
-        return f"the certificate has no subjectAltName that can be used, so that it is not for {host}"
+        return f"the certificate has no usable subjectAltName, so it is not for {host}; issue it anew with one"
     return None

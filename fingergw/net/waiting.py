@@ -1,4 +1,4 @@
-"""Asking somebody who may take long: within a time, and only so many at once."""
+"""Timeouts for what may take long, and limits on how much of it runs at once."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ T = TypeVar("T")
 
 
 def within(timeout: float, clock: IReactorTime, asking: Deferred[T]) -> Deferred[T | Failed]:
-    """Give up what is asked when its time is over.
+    """Cancel a Deferred after a time.
 
     :param timeout: in seconds.
-    :param asking: cancelled at the end of its time.
-    :return: it itself; it fires with Failed if it is not done by then.
+    :param asking: cancelled if it has not fired by then.
+    :return: the same Deferred; it fires with Failed in that case.
     """
-    work: Deferred[T | Failed] = asking  # type: ignore[assignment]  # from now on
+    work: Deferred[T | Failed] = asking  # type: ignore[assignment]  # its type from now on
     return work.addTimeout(timeout, clock, lambda _, seconds: Failed(f"not done within {seconds:g} s"))
 
 
 def detached(work: Deferred[T]) -> Deferred[T]:
-    """Return what fires as a work does. To cancel it cancels the work, and does not wait until that has ended.
+    """Return a Deferred that fires as another does; cancelling it cancels the other without waiting for its end.
 
-    :param work: what comes of it after that is told to nobody.
+    :param work: its result after that is dropped.
     """
     told: Deferred[T] = Deferred(lambda _: work.cancel())
     work.addBoth(lambda result: None if told.called else told.callback(result))
@@ -38,10 +38,10 @@ def detached(work: Deferred[T]) -> Deferred[T]:
 
 @frozen(eq=False)
 class Waiting:
-    """The queries that wait for one backend.
+    """The queue before one backend.
 
     :param timeout: seconds from the query to its answer, waiting for a place included.
-    :param max_running: how many are asked at once.
+    :param max_running: how many queries the backend is asked at once.
     :param clock: for the timeout.
     """
 
@@ -53,9 +53,9 @@ class Waiting:
     )
 
     def before(self, ask: Ask, known: Known = lambda _: None) -> Ask:
-        """Return what asks a backend when it is the query's turn, and within the time.
+        """Return a function that asks a backend when there is a place, and within the timeout.
 
-        :param known: says at once what needs no place.
+        :param known: returns an outcome that needs no place, or None.
         """
 
         def in_turn(query: Query, validators: Mapping[str, str]) -> Awaitable[Outcome | Unchanged]:
@@ -65,11 +65,11 @@ class Waiting:
         return in_turn
 
     def ask(self, begin: Callable[[], Awaitable[T]]) -> Deferred[T | Failed]:
-        """Ask once there is a place, and within the time.
+        """Ask once there is a place, and within the timeout.
 
-        :param begin: begins to ask. What it begins is cancelled when the time is over, or what is returned is. If it
-            takes a while to end then, it has its place until it has ended, and nobody else waits for that.
-        :return: fires with the answer, or with Failed if there is none in time.
+        :param begin: begins to ask. What it returns is cancelled at the timeout, or when the returned Deferred is. It
+            keeps its place until it has ended, but the caller does not wait for that.
+        :return: fires with the answer, or with Failed at the timeout.
         """
         return within(self.timeout, self.clock, detached(Deferred.fromCoroutine(self._in_turn(begin))))
 
@@ -82,12 +82,12 @@ class Waiting:
 
     def _leave(self) -> None:
         if self._places.waiting:
-            # In a turn of its own: whoever is next may fail at once, and each would be a call within the one before.
+            # In another turn of the reactor, or a queue of queries that fail at once would recurse.
             self.clock.callLater(0, self._places.release)
         else:
             self._places.release()
 
 
 def in_time(timeout: float, clock: IReactorTime, asking: Coroutine[Deferred[Any], Any, T]) -> Deferred[T | Failed]:
-    """Begin to ask, and give it up when its time is over; for the parameters see :func:`within`."""
+    """Run a coroutine within a time; for the parameters see :func:`within`."""
     return within(timeout, clock, Deferred.fromCoroutine(asking))

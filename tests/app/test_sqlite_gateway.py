@@ -484,7 +484,7 @@ class FileTests(SqliteCase):
         assert await self.ask(gateway, b"x\r\n") == b"/x\r\n"
         await self.left_out(gateway, 2)
         (line,) = self.logged("is left out until it is back")
-        assert "others can write to it, so that what is in it may be theirs; remove it" in line
+        assert "others can write to it, so its content cannot be trusted; remove it" in line
         assert self.path.read_bytes() == forged
         self.path.unlink()
         await self.back(gateway)

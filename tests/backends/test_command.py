@@ -238,12 +238,12 @@ class EndTests(CommandCase):
         """What the program says on stderr goes to the log, escaped, and not to the client."""
         backend = self.backend(r"echo fine; printf 'a\033[31m\nb' >&2")
         assert await self.asked(backend) == Answered("fine\n")
-        assert f"{backend.backend.executable} says: a\\x1b[31m\\nb" in self.logged()
+        assert f"{backend.backend.executable} wrote to standard error: a\\x1b[31m\\nb" in self.logged()
 
     async def test_errors_are_bounded(self) -> None:
         """Only the first 4096 bytes of stderr are kept."""
         await self.asked(self.backend("head -c 100000 /dev/zero | tr '\\0' e >&2"))
-        [line] = [line for line in self.logged() if "says" in line]
+        [line] = [line for line in self.logged() if "wrote to standard error" in line]
         assert line.count("e" * 4096) == 1
         assert "e" * 4097 not in line
 
@@ -366,7 +366,9 @@ class PlacesTests(CommandCase):
         assert self.successResultOf(self.asked(backend, "-x")) == Missing()
         path = Path(backend.backend.executable)
         path.unlink()
-        assert self.successResultOf(self.asked(backend, "c")) == Failed(f"{path} is not executable, or not there")
+        assert self.successResultOf(self.asked(backend, "c")) == Failed(
+            f"{path} is missing or not executable; install it, or let the gateway's user run it"
+        )
         for asking in askings:
             self.assertNoResult(asking)
             asking.cancel()

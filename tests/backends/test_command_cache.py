@@ -331,7 +331,7 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": {"type": "command", "argv": [str(path)], "cache": {}}})
         path.unlink()
         assert await self.told(gateway, "ada") == INTERNAL_ERROR
-        why = f"{path} is not executable, or not there"
+        why = f"{path} is missing or not executable; install it, or let the gateway's user run it"
         assert self.logged() == [f"backend program failed, asked by route *: {why}"]
 
     async def test_a_program_that_is_gone_and_a_rescue(self) -> None:

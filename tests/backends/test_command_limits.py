@@ -150,7 +150,7 @@ class LimitsTests(CommandCase):
     async def test_processor_time(self) -> None:
         """A program that computes without end is ended, and the reason names the setting."""
         backend = self.backend("while :; do :; done", limits=self.limits(cpu_seconds=1))
-        reason = "ended by SIGXCPU: it used more processor time than max_cpu_seconds"
+        reason = "ended by SIGXCPU: it used more processor time than max_cpu_seconds allows"
         assert await self.asked(backend) == Failed(reason)
 
     async def test_processor_time_that_is_ignored(self) -> None:
@@ -176,7 +176,7 @@ class LimitsTests(CommandCase):
     async def test_size_of_a_file(self) -> None:
         """A program that writes too large a file is ended, and the reason names the setting."""
         backend = self.backend("exec head -c 2000000 /dev/zero >file", limits=self.limits(file_bytes=MIB))
-        reason = "ended by SIGXFSZ: it wrote a file of more than max_file_bytes"
+        reason = "ended by SIGXFSZ: it wrote a file larger than max_file_bytes allows"
         assert await self.asked(backend) == Failed(reason)
         assert (self.script_folder / "file").stat().st_size == MIB
 

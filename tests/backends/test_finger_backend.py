@@ -195,7 +195,7 @@ class OutcomeTests(FingerCase):
 
     async def test_nothing(self) -> None:
         """A server that closes without a word has failed."""
-        assert await self.outcome_of(says(b"")) == Failed("closed without an answer")
+        assert await self.outcome_of(says(b"")) == Failed("the server closed the connection without an answer")
 
     async def test_reset(self) -> None:
         """A connection that was reset, before or in the answer, has failed."""
@@ -347,7 +347,7 @@ class TimeTests(FingerCase):
         running.cancel()
         for script, outcome in (
             (breaks_off(), Failed("the connection was broken off")),
-            (says(b""), Failed("closed without an answer")),
+            (says(b""), Failed("the server closed the connection without an answer")),
             (says(b"x" * 1001), Failed("the answer is larger than max_bytes = 1000")),
             (says(b"yes"), Answered("yes")),
         ):

@@ -50,7 +50,7 @@ class PageTests(HttpCase):
         """What is nested beyond measure is no answer, not even in part."""
         for piece in ("<div>", "<a><table>", "<ul><li>", "<blockquote>"):
             outcome = await self.outcome_of(says(response(page(piece), "text/html")))
-            assert outcome == Failed("a page whose elements are in each other too deeply"), piece
+            assert outcome == Failed("the elements of the page are nested too deeply"), piece
 
     async def test_others_are_answered_meanwhile(self) -> None:
         """While a worker is busy with what never ends, other backends' pages are answered, and so is what is known."""

@@ -380,12 +380,12 @@ class MisbehaviourTests(HttpCase):
         data = gzip.compress(b"text" * 100)
         gzipped = "Content-Encoding: gzip\r\n"
         for body, reason in (
-            (b"text", "a body that is not the gzip it is said to be"),
-            (data[:-8] + bytes(8), "a body that is not the gzip it is said to be"),
-            (data[:-1], "a body that broke off"),
-            (data[:10], "a body that broke off"),
-            (data[:1], "a body that broke off"),
-            (data + b"more", "a body that goes on after its gzip's end"),
+            (b"text", "the body is not valid gzip, though its header says so"),
+            (data[:-8] + bytes(8), "the body is not valid gzip, though its header says so"),
+            (data[:-1], "the gzip of the body ends early"),
+            (data[:10], "the gzip of the body ends early"),
+            (data[:1], "the gzip of the body ends early"),
+            (data + b"more", "the body has data after the end of its gzip"),
         ):
             outcome = await self.outcome_of(says(response(body, extra=gzipped)))
             assert outcome == Failed(reason), body
@@ -394,7 +394,10 @@ class MisbehaviourTests(HttpCase):
         """A body in a coding that was not asked for has Failed."""
         for coding in ("br", "zstd", "gzip, gzip", "gzip\r\nContent-Encoding: gzip"):
             head = f"Content-Encoding: {coding}\r\nContent-Length: 100\r\n\r\n".encode()
-            assert await self.lost(says(HEAD + head + b"x")) == "a content coding that was not asked for"
+            assert (
+                await self.lost(says(HEAD + head + b"x"))
+                == "the server used a content coding that the request did not accept"
+            )
 
     async def test_too_large(self) -> None:
         """A body of more than max_bytes has Failed as soon as that is known."""
@@ -609,7 +612,9 @@ class RedirectTests(HttpCase):
     async def test_nowhere(self) -> None:
         """A redirect that does not say where to has Failed."""
         upstream = self.upstream(says(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"))
-        assert await self.outcome(self.gateway(upstream.url)) == Failed("HTTP 302 without a Location")
+        assert await self.outcome(self.gateway(upstream.url)) == Failed(
+            "HTTP 302, a redirect without a Location header"
+        )
         assert len(upstream.requests) == 1
 
     async def test_loop(self) -> None:
@@ -715,7 +720,7 @@ class ConnectionTests(HttpCase):
             ("bearer_token_file", "nowhere", "No such file or directory"),
             ("template", "{{ name", "expected a Jinja2 template"),
             ("template", "{{ name | no_such_filter }}", "expected a Jinja2 template"),
-            ("template", "{{ " + "(" * 1000 + " }}", "expected a Jinja2 template that is not nested so deeply"),
+            ("template", "{{ " + "(" * 1000 + " }}", "expected a Jinja2 template that is nested less deeply"),
         ):
             settings: dict[str, Any] = {key: name}
             path = self.write("fingergw.toml", self.configuration("http://127.0.0.1/", **settings))

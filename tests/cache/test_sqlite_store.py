@@ -558,7 +558,7 @@ class OthersTests(StoreCase):
         """A file that others may read or write is left alone; its group may do both. Nothing is lost by a refusal."""
         await self.written("key")
         for mode, why in (
-            (0o666, "others can write to it, so that what is in it may be theirs; remove it"),
+            (0o666, "others can write to it, so its content cannot be trusted; remove it"),
             (0o602, "others can write to it"),
             (0o644, "others can read it; run: chmod o= '"),
         ):
@@ -582,7 +582,7 @@ class OthersTests(StoreCase):
         self.need_root()
         await self.written("key")
         os.chown(self.path, STRANGER, 0)
-        await self.check_left_alone("is user 61234's; remove it, or name another file")
+        await self.check_left_alone("belongs to user 61234; remove it, or name another file")
 
     async def test_files_beside_it(self) -> None:
         """So it is with the files that SQLite would play into it, and with links in their places."""
@@ -607,7 +607,7 @@ class OthersTests(StoreCase):
             beside.write_bytes(b"forged" * 100)
             beside.chmod(0o600)
             os.chown(beside, STRANGER, 0)
-            await self.check_left_alone("is user 61234's", beside)
+            await self.check_left_alone("belongs to user 61234", beside)
             beside.unlink()
 
     async def test_a_file_that_comes_while_it_is_opened(self) -> None:
@@ -637,7 +637,7 @@ class OthersTests(StoreCase):
         self.assertEqual(await self.claim(await self.opened()), Found(b"value", 0.0))
         theirs = self.folder / "own"
         os.chown(theirs, STRANGER, STRANGER, follow_symlinks=False)
-        await self.check_left_alone("is a link of user 61234; remove it, or name another file", theirs)
+        await self.check_left_alone("is a link that belongs to user 61234; remove it, or name another file", theirs)
         self.assertEqual(target.read_bytes(), before)
 
     async def test_links_in_a_circle(self) -> None:

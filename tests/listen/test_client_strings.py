@@ -60,7 +60,7 @@ class TlsArgumentTests(GatewayCase):
         ):
             assert await self.asked(description) == b"hi", description
         for description in (f"tls:{HOST}:{server.port}", rf"t\lS:{HOST}:{server.port}"):
-            with pytest.raises(BrokenOff, match="comes from an authority that is not trusted"):
+            with pytest.raises(BrokenOff, match="was issued by an authority that is not trusted"):
                 await self.asked(description)
 
     async def test_bind_address(self) -> None:

@@ -157,7 +157,7 @@ def test_no_more_processes() -> None:
     for _ in range(3):
         with (
             patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")),
-            pytest.raises(ValueError, match="takes another process: Resource temporarily unavailable"),
+            pytest.raises(ValueError, match="no process can be started for it: Resource temporarily unavailable"),
         ):
             names_within_limits("{{ not_looked_at_before }}", MAX_BYTES)
     assert sorted(Path("/proc/self/fd").iterdir()) == before

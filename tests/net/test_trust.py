@@ -218,5 +218,5 @@ class QueryTests(TrustCase):
             target = Target(host, server.port, "x")
             answer = await fetch(target, Resolver(reactor), timeout=20, trust=authorities(TRUSTED.encode()))
             name = type(error).__name__
-            assert answer.reason == f"TLS: the certificate of {host} cannot be verified: {name}"
+            assert answer.reason == f"TLS: the certificate of {host} cannot be verified ({name}); issue it anew"
             await self.told_nothing(name, server)

@@ -94,10 +94,10 @@ class ConversionTests(PoolCase):
     async def test_failures(self) -> None:
         """What is no text has a reason."""
         assert await self.refused(fill("{{ a }}")) == "the template failed: UndefinedError: 'a' is undefined"
-        assert await self.refused(fill("{{ a }}"), b"[") == "a body that is not JSON, which the template needs"
+        assert await self.refused(fill("{{ a }}"), b"[") == "the body is not JSON, which the template needs"
         assert "too deeply" in await self.refused(Conversion("html", MAX_BYTES), b"<div>" * 9999 + b"x")
         assert await self.refused(Conversion("html", 5), b"<p>too long") == (
-            "the body makes a text of more than 5 bytes"
+            "the text of the body is larger than 5 bytes; raise max_bytes"
         )
 
     async def test_time(self) -> None:
@@ -185,7 +185,7 @@ class ProcessTests(PoolCase):
         assert not is_there(server)
         await until(lambda: not any(map(is_there, workers)))
         before = children(os.getpid())
-        assert await self.refused(fill("{{ user }}")) == "the gateway stops"
+        assert await self.refused(fill("{{ user }}")) == "the gateway is stopping"
         assert children(os.getpid()) == before
 
     async def test_killed(self) -> None:
@@ -278,7 +278,10 @@ class ProcessTests(PoolCase):
             "fingergw.net.workers.limited.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")
         ):
             reason = await self.refused(fill("{{ user }}"))
-        assert reason == "no process to convert it in: Resource temporarily unavailable"
+        assert (
+            reason
+            == "no worker can be started: Resource temporarily unavailable; raise the limits on processes and open files"
+        )
         assert await self.pool.convert("a", fill("{{ user }}"), b"{}") == "joe"
 
     async def test_no_descriptors_to_be_had(self) -> None:
@@ -289,7 +292,11 @@ class ProcessTests(PoolCase):
             with all_descriptors_but(left):
                 reasons = [await self.refused(fill("{{ a }}")) for _ in range(2)]
             if left < 3:
-                assert reasons == ["no process to convert it in: Too many open files"] * 2, left
+                assert (
+                    reasons
+                    == ["no worker can be started: Too many open files; raise the limits on processes and open files"]
+                    * 2
+                ), left
             for turn in "ab":
                 assert await self.pool.convert(turn, fill("{{ user }}"), b"{}") == "joe", left
             await self.pool.stop()

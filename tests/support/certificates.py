@@ -112,9 +112,9 @@ _GARBAGE = x509.UnrecognizedExtension(
 )  # an address of 5 bytes
 _MAIL_ALONE = x509.SubjectAlternativeName([x509.RFC822Name("a@localhost")])
 
-_NAMES_NOBODY = "the certificate has no subjectAltName that can be used, so that it is not for {host}"
+_NAMES_NOBODY = "the certificate has no usable subjectAltName, so it is not for {host}; issue it anew with one"
 _NOT_FOR = "the certificate is not for {host}"
-_NOT_TRUSTED = "the certificate of {host} comes from an authority that is not trusted"
+_NOT_TRUSTED = "the certificate of {host} was issued by an authority that is not trusted"
 
 UNTRUSTED = "TLS: " + _NOT_TRUSTED.format(host="127.0.0.1")
 """What is told of a server at that address whose authority is not trusted."""
@@ -139,7 +139,7 @@ REFUSED = {
     "names that are none": (
         "localhost",
         issue("localhost", _GARBAGE, issuer=AUTHORITY),
-        "the certificate of {host} cannot be verified: ValueError",
+        "the certificate of {host} cannot be verified (ValueError); issue it anew",
     ),
     "expired": (
         "localhost",
@@ -155,12 +155,12 @@ REFUSED = {
     "signed by itself": (
         "localhost",
         issue("localhost", names("localhost")),
-        "the certificate of {host} is signed by nobody but itself",
+        "the certificate of {host} is self-signed, and not trusted",
     ),
     "for clients": (
         "localhost",
         issue("localhost", names("localhost"), issuer=AUTHORITY, usage=ExtendedKeyUsageOID.CLIENT_AUTH),
-        "the certificate of {host} is not meant for a server",
+        "the certificate of {host} is not for servers",
     ),
     "an expired authority between": (
         "localhost",
@@ -170,7 +170,7 @@ REFUSED = {
     "issued by what is no authority": (
         "localhost",
         issue("localhost", names("localhost"), issuer=_NO_AUTHORITY),
-        "the certificate of an authority of {host} may not issue others",
+        "the certificate of an authority of {host} may not issue certificates",
     ),
 }
 

@@ -1,1 +1,1 @@
-"""HTTP as a client: one request, within bounds."""
+"""An HTTP client: single requests, within bounds."""

@@ -1,4 +1,4 @@
-"""HTTP responses that cannot grow without end, neither their heads nor their bodies."""
+"""HTTP responses of bounded size, heads and bodies."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from fingergw.net.http.response_framing import Head
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
 
-# More than the heads of an answer and of its redirects take, each by itself.
+# More than the head of any sensible response.
 _MAX_HEAD_BYTES = 65536
-# How much is read before others have their turn: of so much, all chunks, lines and heads are gone through at once.
+# How much is read in one turn of the reactor, as all chunks, lines and heads in it are parsed at once.
 _READ_BYTES = 8192
 
 
 def bounded_agent(
     resolver: Resolver, trust: Callable[[], Any], pool: HTTPConnectionPool, *, timeout: float, max_bytes: int
 ) -> Agent:
-    """Return an agent that breaks a connection off when the response to a request is larger than it may be.
+    """Return an agent that aborts the connection when a response is too large.
 
-    :param resolver: finds the hosts; its reactor connects to them.
-    :param trust: tells whom to trust for TLS, at each connection.
+    :param resolver: looks up the hosts; its reactor connects to them.
+    :param trust: returns the trust root; called for each connection.
     :param timeout: seconds to connect in.
-    :param max_bytes: what a body may have; twice that, for its chunks, and 64 KiB for its head may be received.
+    :param max_bytes: of a body; twice that, for chunked framing, plus 64 KiB for the head may be received.
     """
     endpoints = _Endpoints(resolver, trust, timeout, _MAX_HEAD_BYTES + 2 * max_bytes)
     return Agent.usingEndpointFactory(resolver.reactor, endpoints, pool)  # type: ignore[no-any-return]
@@ -71,7 +71,7 @@ class _BoundedEndpoint:
 
 
 class _Bounded(ProtocolWrapper):
-    """Counts what is received since something was last sent, and looks at the heads in it."""
+    """Counts the bytes received since the last request, and checks the heads in them."""
 
     factory: _Wrapping
     _received = 0
@@ -110,7 +110,7 @@ class _Bounded(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._is_broken_off:
-            reason = Failure(ConnectionAborted())  # under TLS it would be any loss
+            reason = Failure(ConnectionAborted())  # with TLS it could be another error
         elif left := self._head.end():
             super().dataReceived(left)  # type: ignore[no-untyped-call]
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
@@ -126,13 +126,13 @@ class _Wrapping(WrappingFactory):
 
 
 class BodyError(Exception):
-    """The body is not what it may be; the message is the reason."""
+    """The body cannot be used; the message says why."""
 
 
 @implementer(IAgent)
 @define
 class Undecoded:
-    """One request's agent that leaves the body as it comes: treq would decode any chunk, however large it gets.
+    """An agent for one request that hides the content coding from treq, which would decode without a bound.
 
     It drops cookies.
 
@@ -150,14 +150,14 @@ class Undecoded:
     def _note(self, response: IResponse) -> IResponse:
         self.encoding = b",".join(response.headers.getRawHeaders(b"content-encoding", [])).strip().lower()
         response.headers.removeHeader(b"content-encoding")
-        for name in (b"set-cookie", b"set-cookie2"):  # nobody sends them back, and to read thousands takes long
+        for name in (b"set-cookie", b"set-cookie2"):  # they are not sent back, and parsing thousands is slow
             response.headers.removeHeader(name)
         return response
 
 
 @define(eq=False)
 class _Body(Protocol):
-    """Collect a body, decoded, and break off when it is too large.
+    """Collect and decode a body; abort when it is too large.
 
     :param encoding: its content coding (RFC 9110 §8.4).
     """
@@ -174,35 +174,35 @@ class _Body(Protocol):
 
     def connectionMade(self) -> None:
         if self.encoding not in (b"", b"identity", b"gzip", b"x-gzip", b"deflate"):
-            self._fail("a content coding that was not asked for")
+            self._fail("the server used a content coding that the request did not accept")
 
     def dataReceived(self, data: bytes) -> None:
         if self.finished.called:
-            return  # what was here already when the connection was broken off
+            return  # data that was received before the abort
         self._begun = True
         room = self.max_bytes + 1 - len(self.data)
         try:
             self.data += self._gzip.decompress(data, room) if self._gzip else data[:room]
         except zlib.error:
-            self._fail("a body that is not the gzip it is said to be")
+            self._fail("the body is not valid gzip, though its header says so")
         if len(self.data) > self.max_bytes:
             self._fail(f"the answer is larger than max_bytes = {self.max_bytes}")
-        elif self._gzip and self._gzip.unused_data:  # it would grow with every byte
-            self._fail("a body that goes on after its gzip's end")
+        elif self._gzip and self._gzip.unused_data:  # unused_data would grow without bound
+            self._fail("the body has data after the end of its gzip")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.finished.called:
             return
         if self._gzip and not self._gzip.eof and self._begun:
-            self._fail("a body that broke off")
+            self._fail("the gzip of the body ends early")
         elif reason.check(ResponseDone, PotentialDataLoss):
             self.finished.callback(bytes(self.data))
         else:
             self.finished.errback(reason)
 
     def abort(self) -> None:
-        """Break the connection off, without waiting for the other side's goodbye."""
-        # What a body's protocol gets for a transport cannot abort; a TLS peer that hangs would be waited for.
+        """Abort the connection, without waiting for the other side to close."""
+        # The transport of a body's protocol cannot abort, and closing would wait for a TLS peer that hangs.
         connection = getattr(self.transport, "_producer", None)
         if connection is not None:
             connection.abortConnection()
@@ -216,9 +216,9 @@ class _Body(Protocol):
 def read(response: IResponse, encoding: bytes, max_bytes: int) -> Deferred[bytes]:
     """Read a response's body.
 
-    :param encoding: its content coding, as :class:`Undecoded` has noted it.
+    :param encoding: its content coding, from :class:`Undecoded`.
     :param max_bytes: of the decoded body.
-    :return: the decoded body; fails with :class:`BodyError` or as the connection does. Cancelling it breaks that off.
+    :return: the decoded body; fails with :class:`BodyError` or as the connection does. Cancelling it aborts the latter.
     """
     body = _Body(max_bytes, encoding)
     response.deliverBody(body)
@@ -226,7 +226,7 @@ def read(response: IResponse, encoding: bytes, max_bytes: int) -> Deferred[bytes
 
 
 def discard(response: IResponse) -> None:
-    """Let go of a response whose body nobody reads; one without a body leaves its connection for the next request."""
+    """Discard a response's body; a connection without one can be reused."""
     body = _Body(0, b"")
     body.finished.addErrback(lambda _: None)
     response.deliverBody(body)

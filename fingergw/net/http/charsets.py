@@ -1,4 +1,4 @@
-"""What a Content-Type says, and text from bytes; nothing that it says is believed before it is known."""
+"""Parse Content-Types and decode text; only known charsets are looked up."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 
 from attrs import frozen
 
-_MAX_BYTES = 1024  # of a Content-Type; a longer one is none
+_MAX_BYTES = 1024  # of a Content-Type; a longer one is ignored
 _TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:;|$)")
 _CHARSET = re.compile(r""";\s*charset=(?:"([^"\\]*)"|([^\s;"]+))""", re.IGNORECASE)
-# Codecs that make no text of bytes, or that the standard library documents as Python's own: no page is written in one,
-# and some are slow.
+# Codecs that do not decode bytes to text, or that the standard library documents as Python-specific: no page uses
+# them, and some are slow.
 _NOT_CHARSETS: Final = frozenset(
     {"aliases", "base64_codec", "bz2_codec", "charmap", "hex_codec", "idna", "mbcs", "oem", "punycode"}
     | {"quopri_codec", "raw_unicode_escape", "rot_13", "undefined", "unicode_escape", "uu_codec", "zlib_codec"}
 )
-# What pages are in that say to be in another (https://encoding.spec.whatwg.org/#names-and-labels).
+# The codecs that browsers use for some charsets (https://encoding.spec.whatwg.org/#names-and-labels).
 _MEANT: Final = {
     "ascii": "cp1252",
     "big5": "big5hkscs",
@@ -32,7 +32,7 @@ _MEANT: Final = {
     "shift_jis": "cp932",
     "tis_620": "cp874",
 }
-# Names from there that Python does not know.
+# Names in that standard that Python does not know.
 _MORE_NAMES: Final = {
     **{f"x_cp125{number}": f"cp125{number}" for number in range(9)},
     "dos_874": "cp874",
@@ -56,18 +56,18 @@ def _known() -> dict[str, str]:
     return {name: _MEANT.get(codec, codec) for name, codec in names.items() if codec in modules - _NOT_CHARSETS}
 
 
-# Only these are looked up, by their own names: Python remembers for ever each name that it was asked for.
+# Only these are looked up, as Python caches every name that it is asked for, for ever.
 _CODECS: Final = _known()
 CODECS: Final = frozenset(_CODECS.values())
-"""The names of Python's codecs that a text can be in."""
+"""Python's names of the codecs that text can be decoded with."""
 
 
 @frozen
 class ContentType:
-    """What a Content-Type header says (RFC 9110 §8.3).
+    """A parsed Content-Type header (RFC 9110 §8.3).
 
-    :param kind: the media type in lower case; empty where there is none.
-    :param codec: the name of Python's codec for the charset; None where none is named that is known.
+    :param kind: the media type in lower case; empty if there is none.
+    :param codec: Python's codec for the charset; None without a known charset.
     """
 
     kind: str
@@ -75,14 +75,14 @@ class ContentType:
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a page."""
+        """Whether it is HTML."""
         return self.kind in ("text/html", "application/xhtml+xml")
 
 
 def content_type(value: str) -> ContentType:
-    """Return what a Content-Type header says; of several charsets the first counts.
+    """Parse a Content-Type header; of several charsets the first counts.
 
-    :param value: of the header, as long as it may be.
+    :param value: of the header, of any length.
     """
     kind = _TYPE.match(value) if len(value) <= _MAX_BYTES else None
     if kind is None:
@@ -92,21 +92,21 @@ def content_type(value: str) -> ContentType:
 
 
 def codec_of(charset: str) -> str | None:
-    """Return the name of Python's codec for what is in a charset, as browsers take it; None for one not known."""
+    """Return Python's codec for a charset, as browsers understand it; None if it is not known."""
     if not charset.isascii():
         return None
     return _CODECS.get(encodings.normalize_encoding(charset.strip()).lower())
 
 
 def is_marked(data: bytes) -> bool:
-    """Tell whether bytes begin with a mark that says what charset they are in."""
+    """Tell whether bytes begin with a byte order mark."""
     return any(data.startswith(mark) for mark, _ in _MARKS)
 
 
 def decode(data: bytes, codec: str | None) -> str:
-    """Return a text; what is invalid in it is replaced. A mark that it begins with wins, and is left out.
+    """Decode text; invalid bytes are replaced. A byte order mark wins over the codec, and is removed.
 
-    :param codec: as :class:`ContentType` has it; None for UTF-8.
+    :param codec: as in :class:`ContentType`; None for UTF-8.
     """
     for mark, marked in _MARKS:
         if data.startswith(mark):

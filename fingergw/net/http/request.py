@@ -1,4 +1,4 @@
-"""One GET over HTTP, where it may lead to, and what may go wrong with it."""
+"""One GET over HTTP: redirects, and why it failed."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ UPSTREAM_ERRORS = (
     RequestTransmissionFailed,
     ResponseFailed,
 )
-"""What is raised where the upstream, or the way to it, is to blame."""
+"""The errors that are the fault of the upstream, or of the network."""
 
 
 class _Url(EncodedURL):
-    """A URL whose host, ASCII already, treq leaves as it is: it would take an IPv6 address for a name, and fail."""
+    """A URL whose host treq leaves as it is: it would encode an IPv6 address as a name, and fail."""
 
     def to_uri(self) -> EncodedURL:
         return EncodedURL.to_uri(self.replace(host="localhost")).replace(host=self.host)
 
 
 async def get(agent: IAgent, url: str, headers: Headers, clock: Any) -> IResponse:
-    """Get a URL, redirects not followed, the body not read.
+    """Get a URL. Redirects are not followed, and the body is not read.
 
     :raises UPSTREAM_ERRORS: there is no response.
     """
-    # a client of its own for each request: one that is kept would hand one query's cookies to the next
+    # A client for each request, or one query's cookies would be sent with the next.
     response: IResponse = await HTTPClient(agent).get(
         _Url.from_text(url), headers=headers, allow_redirects=False, unbuffered=True, reactor=clock
     )
@@ -52,7 +52,7 @@ async def get(agent: IAgent, url: str, headers: Headers, clock: Any) -> IRespons
 
 
 def follow(url: str, location: str) -> str | None:
-    """Return where a redirect leads; None if that is no URL, or not of the same origin."""
+    """Return the URL that a redirect leads to; None if it is invalid, or of another origin."""
     try:
         target = urljoin(url, location)
         return target if location.isascii() and _origin(target) == _origin(url) else None

@@ -1,12 +1,12 @@
-"""Where the head of an HTTP response ends, and its trailers begin (RFC 9112), and how large they get; sans-IO."""
+"""Find and bound the heads and trailers of HTTP responses (RFC 9112); sans-IO."""
 
 from __future__ import annotations
 
 from attrs import define, field
 
-_MAX_LINE_BYTES = 16384  # which Twisted takes no more of either, but does not say so
-_MAX_LINES = 500  # of a head and all interim ones before it; as many as Twisted takes of a request
-# Twisted remembers the names of headers for ever, as long as they are: so a longer one never gets there.
+_MAX_LINE_BYTES = 16384  # Twisted's own limit, which it does not report
+_MAX_LINES = 500  # of a head and the interim ones before it; Twisted's limit for requests
+# Twisted caches header names for ever, whatever their length, so longer ones must not reach it.
 _MAX_NAME_BYTES = 256
 _MAX_TRAILER_BYTES = 4096
 
@@ -15,7 +15,7 @@ _MAX_TRAILER_BYTES = 4096
 class _Trailers:
     """The trailers of one chunked body (RFC 9112 §7.1).
 
-    Twisted keeps them, and takes far more memory for a line than it has bytes.
+    Twisted keeps them, with far more memory than they have bytes.
     """
 
     _line: bytes = field(init=False, default=b"")  # a chunk's first line, so far
@@ -24,7 +24,7 @@ class _Trailers:
     _is_nonsense: bool = field(init=False, default=False)
 
     def fit(self, data: bytes) -> bool:
-        """Look at what has come of the body; tell whether its trailers are not too large yet."""
+        """Parse the next data of the body; return whether its trailers are within bounds so far."""
         start = 0
         while start < len(data) and not self._is_nonsense:
             if self._bytes is not None:
@@ -46,7 +46,7 @@ class _Trailers:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            self._is_nonsense = True  # as Twisted will say
+            self._is_nonsense = True  # Twisted will report it
             return
         if size == 0:
             self._bytes = 0
@@ -55,9 +55,9 @@ class _Trailers:
 
 
 class Head:
-    """The heads of responses, of which no line is handed on before it is known to be short, and the name in it.
+    """The heads of responses: a line is passed on only when it, and the name in it, are known to be within bounds.
 
-    Of trailers, too, no more than may be is handed on.
+    Trailers are bounded too.
     """
 
     _line = b""
@@ -73,7 +73,7 @@ class Head:
         self._trailers = None
 
     def take(self, data: bytes) -> bytes | None:
-        """Return what may be handed on of what has come; None if something in it is too long, or too much."""
+        """Return the data that may be passed on; None if a bound is exceeded."""
         if self._is_over:
             return data if self._trailers is None or self._trailers.fit(data) else None
         held, start = self._line + data, 0
@@ -103,14 +103,14 @@ class Head:
         return held[:start] if len(self._line) <= _MAX_LINE_BYTES else None
 
     def end(self) -> bytes:
-        """Return what is left, as no more will come."""
+        """Return the rest, at the end of the connection."""
         line, self._line = self._line, b""
         return line
 
 
 def _is_interim(line: bytes) -> bool:
-    """Tell whether another head follows, by a response's first line (RFC 9110 §15.2), however its status is written."""
+    """Tell by a status line whether another head follows (RFC 9110 §15.2)."""
     try:
-        return 100 <= int(line.split(b" ", 2)[1]) < 200  # as Twisted reads it
+        return 100 <= int(line.split(b" ", 2)[1]) < 200  # parsed as Twisted does
     except (IndexError, ValueError):
-        return False  # and there is nothing that Twisted goes on with
+        return False  # Twisted refuses it

@@ -1,4 +1,4 @@
-"""What is made of the bytes of an upstream where that can take long: as a request to a worker, and its reply."""
+"""The conversion of bodies to text in workers: requests and replies."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from fingergw.net.workers.html_text import html_text
 from fingergw.net.workers.templates import TemplateError, fill
 
 DONE: Final = b"+"
-"""A reply begins so, and then has a text in UTF-8."""
+"""The first byte of a reply that goes on with the text in UTF-8."""
 FAILED: Final = b"-"
-"""A reply begins so, and then says why there is no text."""
-_REASON_CHARACTERS = 200  # what an upstream sends can be quoted in it
+"""The first byte of a reply that goes on with the reason for a failure."""
+_REASON_CHARACTERS = 200  # it may quote the upstream's data
 
 
 @frozen
 class Conversion:
-    """Make a text of a body.
+    """How to convert a body to text.
 
-    :param kind: what the body is, or what is done with it.
+    :param kind: of the body; with "template" it is JSON, which a template is rendered with.
     :param max_bytes: of the text in UTF-8.
-    :param codec: of a text or page; None where it is not known.
-    :param template: what to fill with a JSON body.
+    :param codec: of a text or page; None if it is not known.
+    :param template: the template.
     :param values: the template's placeholders.
     """
 
@@ -37,7 +37,7 @@ class Conversion:
     values: Mapping[str, str] = field(factory=dict)
 
     def request(self, data: bytes) -> bytes:
-        """Return what is sent to a worker.
+        """Return the request to a worker.
 
         :param data: the body.
         """
@@ -45,7 +45,7 @@ class Conversion:
 
 
 def converted(request: bytes) -> bytes:
-    """Return the reply to a request. This can take any time and memory."""
+    """Return the reply to a request. The time and memory that this takes are unbounded."""
     head, _, data = request.partition(b"\n")
     conversion = Conversion(**json.loads(head))
     try:
@@ -53,11 +53,11 @@ def converted(request: bytes) -> bytes:
     except (TemplateError, ValueError) as error:
         return FAILED + str(error)[:_REASON_CHARACTERS].encode(errors="replace")
     except RecursionError:
-        return FAILED + b"what is in the body is in each other too deeply"
+        return FAILED + b"the body is nested too deeply"
     except MemoryError:
         return FAILED + b"the body takes too much memory to convert"
     if len(text) > conversion.max_bytes:
-        return FAILED + b"the body makes a text of more than %d bytes" % conversion.max_bytes
+        return FAILED + b"the text of the body is larger than %d bytes; raise max_bytes" % conversion.max_bytes
     return DONE + text
 
 

@@ -1,4 +1,4 @@
-"""The text of an HTML page, as a text browser shows it."""
+"""Convert HTML to text, as text browsers do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STYLES = {
     **{name: HtmlElement(display=Display.block, padding_inline=4) for name in _INDENTED},
     **{name: HtmlElement(display=Display.none) for name in _HIDDEN},
 }
-# Where pages say their charset (https://html.spec.whatwg.org/multipage/parsing.html#encoding-sniffing-algorithm).
+# Where pages declare their charset (https://html.spec.whatwg.org/multipage/parsing.html#encoding-sniffing-algorithm).
 _DECLARED = re.compile(
     rb"""(?:<meta[^>]{0,500}?charset|<\?xml\s[^>]{0,200}?encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]{1,40})""",
     re.IGNORECASE,
@@ -49,20 +49,20 @@ _INLINE = re.compile(
 
 
 class _TooDeepError(ValueError):
-    """The parser has given up."""
+    """The parser gave up at its limit of nesting."""
 
 
 def html_text(data: bytes, codec: str | None) -> str:
-    """Return the text of a page: blocks and a table's rows on lines of their own, a row's cells apart.
+    """Return the text of a page: each block, and each row of a table, on lines of its own.
 
-    :param codec: of the charset that is known from elsewhere; None for the page's own, and else UTF-8 or windows-1252.
-    :raises ValueError: its elements are in each other too deeply; the message says so.
+    :param codec: from the response's header; None for the page's own, or else UTF-8 or windows-1252.
+    :raises ValueError: its elements are nested too deeply.
     """
     text = _decoded(data, codec).replace("\0", "\ufffd")
     try:
         return _laid_out(text)
     except _TooDeepError:
-        return _laid_out(_INLINE.sub("", text))  # in which old pages never end what they begin
+        return _laid_out(_INLINE.sub("", text))  # old pages often leave these open
 
 
 def _laid_out(text: str) -> str:
@@ -71,18 +71,18 @@ def _laid_out(text: str) -> str:
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         tree = document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError:  # it has no element, and no text
+    except etree.ParserError:  # it has neither elements nor text
         return ""
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
-        raise _TooDeepError("a page whose elements are in each other too deeply")
+        raise _TooDeepError("the elements of the page are nested too deeply")
     _mend(tree)
     lines = Inscriptis(tree, ParserConfig(css=_STYLES)).get_text().split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
 def _mend(tree: Any) -> None:
-    """Put right what the parser leaves, or the layout takes otherwise than browsers do."""
-    for item in list(tree.iter("dd", "dt")):  # one that begins ends the one before
+    """Correct the tree where the parser or the layout differs from browsers."""
+    for item in list(tree.iter("dd", "dt")):  # each ends the one before
         before = item.getparent()
         if before is not None and before.tag in ("dd", "dt"):
             tail, before.tail, last = before.tail, None, before
@@ -90,9 +90,9 @@ def _mend(tree: Any) -> None:
                 last.addnext(each)
                 last = each
             last.tail = (last.tail or "") + (tail or "")
-    for image in tree.iter("img"):  # as the words that stand for it
+    for image in tree.iter("img"):  # replaced by its alternative text
         image.tail = image.get("alt", "") + (image.tail or "")
-    for table in list(tree.iter("table")):  # or its first line would be part of the text before it
+    for table in list(tree.iter("table")):  # or its first line would join the text before it
         block = table.makeelement("div")
         block.tail, table.tail = table.tail, None
         table.addprevious(block)
@@ -103,7 +103,7 @@ def _decoded(data: bytes, codec: str | None) -> str:
     if codec is None and not is_marked(data):
         declared = _DECLARED.search(data[:_DECLARED_BYTES])
         codec = declared and codec_of(declared[1].decode("ascii"))
-        if codec and codec.startswith(("utf_16", "utf_32")):  # it could not have been read in that
+        if codec and codec.startswith(("utf_16", "utf_32")):  # the declaration could not have been found then
             codec = "utf_8"
         if codec is None:
             try:

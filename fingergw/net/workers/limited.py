@@ -1,4 +1,4 @@
-"""Work that may take any time and memory, done in a process of its own within limits."""
+"""Run untrusted work in a forked process, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Final
 
 ROOM_BYTES: Final = 32 << 20
-"""The memory that work may take beyond what the process has already."""
-_UNKNOWN_BYTES = 4 << 30  # more than a process has mapped, where the system does not say how much that is
+"""The memory that work may use beyond what the process has mapped already."""
+_UNKNOWN_BYTES = 4 << 30  # more than a process has mapped, if /proc does not tell
 _HANG_SECONDS = 10.0
 
 
 class ExceededError(Exception):
-    """The work took more time or memory than it may."""
+    """The work exceeded its limit of time or memory."""
 
 
 def fork() -> int:
-    """Fork, as :func:`os.fork` does; the child keeps no thread, and no signal is handled there as it is here."""
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Python 3.12 warns beside threads
+    """Fork, with default signal handlers in the child."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Python 3.12 warns about threads
         pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
@@ -35,17 +35,17 @@ def fork() -> int:
 
 
 def address_space_bytes() -> int | None:
-    """Return how much memory this process has mapped; None where the system does not say, as in a chroot."""
+    """Return how much memory this process has mapped; None if /proc does not tell, as in a chroot."""
     with suppress(OSError):
         return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     return None
 
 
 def limit(cpu_seconds: float, memory_bytes: int) -> None:
-    """Limit this process from now on: it is killed after so much processor time, and can have so much memory.
+    """Limit this process from now on.
 
-    :param cpu_seconds: of user and system time.
-    :param memory_bytes: of address space; what may be had in all.
+    :param cpu_seconds: user and system time, after which it is killed.
+    :param memory_bytes: address space in all.
     """
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
@@ -54,19 +54,19 @@ def limit(cpu_seconds: float, memory_bytes: int) -> None:
 
 
 def lift() -> None:
-    """Take the limits off this process, as far as it was given none."""
+    """Lift the limits of :func:`limit`."""
     signal.setitimer(signal.ITIMER_PROF, 0)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
-    """Return what some work comes to, done within limits in a process of its own; wait for that.
+    """Run work in a forked process, within limits, and wait for its result.
 
-    :param work: what it raises is for it to catch, but for a MemoryError.
-    :param cpu_seconds: of processor time.
+    :param work: it must catch its exceptions, except MemoryError.
+    :param cpu_seconds: processor time.
     :raises ExceededError: it took more time, or more than :data:`ROOM_BYTES` of memory.
-    :raises OSError: there can be no more processes, or descriptors.
+    :raises OSError: no process can be forked, or no pipe opened.
     """
     reader, writer = os.pipe()
     try:
@@ -80,7 +80,7 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             limit(cpu_seconds, (address_space_bytes() or _UNKNOWN_BYTES) + ROOM_BYTES)
-            signal.setitimer(signal.ITIMER_REAL, _HANG_SECONDS)  # for locks of threads that are not there any more
+            signal.setitimer(signal.ITIMER_REAL, _HANG_SECONDS)  # locks may be held by threads that do not exist here
             result = work()
             lift()
             with os.fdopen(writer, "wb") as file:

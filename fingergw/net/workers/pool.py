@@ -1,4 +1,4 @@
-"""The gateway's side of its workers: whose turn it is to have something converted, and what came of it."""
+"""The gateway's side of the worker processes: the queue of conversions, and their results."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from fingergw.net.workers.conversions import DONE, Conversion
 
 _log = Logger()
 _PLACES = 2
-_REPLY_BYTES = 1024  # of a reply, beyond a text of the size that it may have
-_STOPPED = "the gateway stops"
+_REPLY_BYTES = 1024  # of a reply, beyond the largest text
+_STOPPED = "the gateway is stopping"
 _END_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
 
 class ConversionError(Exception):
-    """There is no text; the message says why, and may be logged."""
+    """The body cannot be converted; the message says why, and is safe to log."""
 
 
 @define(eq=False)
 class _Job:
     """One conversion.
 
-    :param turn: whose it is.
-    :param worker: who does it; None while it waits.
+    :param turn: the queue that it is in.
+    :param worker: the worker that runs it; None while it waits.
     """
 
     turn: str
@@ -49,8 +49,8 @@ class _Job:
 class _Worker(Protocol):
     """The gateway's end of a worker's socket.
 
-    :param place: which of the workers it is.
-    :param job: what it does at present; None while it has nothing to do.
+    :param place: its index among the workers.
+    :param job: what it is running; None while it is idle.
     """
 
     pool: WorkerPool
@@ -59,7 +59,7 @@ class _Worker(Protocol):
     _received: bytearray = field(init=False, factory=bytearray)
 
     def begin(self, job: _Job) -> None:
-        """Have it do something."""
+        """Send it a job."""
         assert self.transport is not None
         self.job, job.worker = job, self
         request = job.conversion.request(job.data)
@@ -80,11 +80,11 @@ class _Worker(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.pool.left(self)
-        why = f"the body cannot be converted, or takes more than {worker.CPU_SECONDS:g} s of processor time"
+        why = f"its worker died, or the body takes more than {worker.CPU_SECONDS:g} s of processor time to convert"
         self.pool.ended(self, ConversionError(why))
 
     def end(self) -> None:
-        """Have it go; it is killed when its place is taken, and after its second of processor time at the latest."""
+        """Close the connection. The process is killed when its place is filled, or by its limit of processor time."""
         self.pool.left(self)
         assert self.transport is not None
         self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
@@ -92,35 +92,35 @@ class _Worker(Protocol):
 
 @define(eq=False)
 class WorkerPool:
-    """Two workers, which are there as soon as they are needed.
+    """Two workers, started on demand.
 
-    Of one turn one conversion is done at a time: who sends what takes long leaves a worker to all others.
+    Each turn, a queue of conversions, has one worker at a time, so that slow ones leave a worker to the others.
 
     :param reactor: an IReactorSocket and IReactorTime.
     """
 
     reactor: Any
     _mapped_bytes: int = field(init=False)
-    _server: int = field(init=False, default=0)  # its process's number
+    _server: int = field(init=False, default=0)  # its pid
     _control: socket.socket | None = field(init=False, default=None)
     _workers: list[_Worker | None] = field(init=False, factory=lambda: [None] * _PLACES)
-    _waiting: dict[str, deque[_Job]] = field(init=False, factory=dict)  # by turn, who is next first
+    _waiting: dict[str, deque[_Job]] = field(init=False, factory=dict)  # by turn, the next turn first
     _has_stopped: bool = field(init=False, default=False)
 
     @_mapped_bytes.default
     def _find_mapped_bytes(self) -> int:
-        return limited.address_space_bytes() or 1 << 30  # now: in a chroot nobody can say
+        return limited.address_space_bytes() or 1 << 30  # now, as a chroot may have no /proc
 
     def start(self) -> None:
-        """Fork the process that forks the workers, which is best done while this one is small and has no threads.
+        """Fork the process that forks the workers, best while this one is small and has no threads.
 
-        :raises OSError: there can be no more processes.
+        :raises OSError: it cannot be forked.
         """
         self._has_stopped = False
         self._started()
 
     def _started(self) -> socket.socket:
-        """Return the socket by which workers are asked for."""
+        """Return the socket for requesting workers, with its process started."""
         if self._control is None:
             ours, theirs = socket.socketpair()
             with theirs, ExitStack() as opened:
@@ -136,10 +136,10 @@ class WorkerPool:
         return self._control
 
     def convert(self, turn: str, conversion: Conversion, data: bytes) -> Deferred[str]:
-        """Make a text of a body.
+        """Convert a body to text.
 
-        :param turn: who wants it, for their turns.
-        :return: fires with the text; fails with :class:`ConversionError`. Cancelling it ends the work.
+        :param turn: the queue to wait in.
+        :return: fires with the text; fails with :class:`ConversionError`. Cancelling it ends the conversion.
         """
         if self._has_stopped:
             return fail(ConversionError(_STOPPED))
@@ -165,20 +165,20 @@ class WorkerPool:
             try:
                 free = self._free_worker()
             except OSError as error:
-                why = f"no process to convert it in: {error.strerror}"
+                why = f"no worker can be started: {error.strerror}; raise the limits on processes and open files"
                 refused.append((self._take(turn), ConversionError(why)))
                 continue
             if free is None:
                 break
             free.begin(self._take(turn))
-        for job, why_not in refused:  # who is told may ask for something else
+        for job, why_not in refused:  # last, as a callback may convert something else
             job.done.errback(why_not)
 
     def _take(self, turn: str) -> _Job:
         jobs = self._waiting.pop(turn)
         job = jobs.popleft()
         if jobs:
-            self._waiting[turn] = jobs  # behind all others
+            self._waiting[turn] = jobs  # to the end of the queue
         return job
 
     def _free_worker(self) -> _Worker | None:
@@ -204,19 +204,19 @@ class WorkerPool:
     def _ask_for(self, place: int, theirs: socket.socket) -> None:
         try:
             socket.send_fds(self._started(), [bytes([place])], [theirs.fileno()])
-        except BrokenPipeError:  # it was killed, as by who looks for memory
-            _log.error("the process that forks workers is gone, and is begun anew")
+        except BrokenPipeError:  # it was killed, for example by the kernel's OOM killer
+            _log.error("the process that forks workers has ended, perhaps for lack of memory; another is started")
             _has_ended(self._server)
             self._forget()
             socket.send_fds(self._started(), [bytes([place])], [theirs.fileno()])
 
     def left(self, gone: _Worker) -> None:
-        """Note that a worker is not there any more."""
+        """Free the place of a worker that is gone."""
         if self._workers[gone.place] is gone:
             self._workers[gone.place] = None
 
     def ended(self, by: _Worker, result: str | ConversionError) -> None:
-        """Note what came of what a worker did, and give it something else to do."""
+        """Pass on the result of a worker's job, and send it the next."""
         job, by.job = by.job, None
         self._begin_next()
         if job is None:
@@ -227,7 +227,7 @@ class WorkerPool:
             job.done.errback(result)
 
     async def stop(self) -> None:
-        """End all workers, for good; who waits for them is told that there is no text."""
+        """End all workers; what waits for them fails."""
         self._has_stopped = True
         waiting, self._waiting = self._waiting, {}
         for job in [job for jobs in waiting.values() for job in jobs]:

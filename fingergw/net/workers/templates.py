@@ -1,4 +1,4 @@
-"""Jinja2 templates over JSON: the template is the operator's, and what it is filled with is not."""
+"""Jinja2 templates over JSON: the operator's templates, rendered with untrusted data."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SCALARS = (str, int, float)
 
 
 class TemplateError(ValueError):
-    """It is no template, or what it was filled with does not fit; the message says which."""
+    """The template is wrong, or does not fit its data; the message says which."""
 
 
 @frozen(eq=False)
 class _Method:
-    """A method of what a template is filled with: it can be called, and is no text."""
+    """A method of a value in a template: it can be called, but not printed."""
 
     name: str
     method: Callable[..., object]
@@ -36,14 +36,14 @@ class _Method:
         return self.method(*args, **kwargs)
 
     def __str__(self) -> str:
-        raise TypeError(f'"{self.name}" is no key of it')
+        raise TypeError(f'the JSON has no key "{self.name}" there')
 
     __repr__ = __str__
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return what ``obj.attribute`` is: a key first of all, however the methods of Python's dict are called."""
+        """Return ``obj.attribute``: a key first, even if dict has a method of that name."""
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
         found = super().getattr(obj, attribute)
@@ -55,15 +55,15 @@ class _Environment(ImmutableSandboxedEnvironment):
 def _finalize(value: object) -> object:
     if isinstance(value, str):
         return clean(value)
-    if not isinstance(value, jinja2.Undefined):  # that has words of its own
+    if not isinstance(value, jinja2.Undefined):  # StrictUndefined raises its own error
         _refuse_others(value)
     return value
 
 
 def _refuse_others(value: object) -> None:
-    """Refuse what is no text, number, list or table, such as what Python would show by its place in the memory."""
+    """Refuse all but text, numbers, lists and tables; Python would print others with their memory address."""
     if value is None:
-        raise TypeError("null is no text; write what is to stand for it, as in {{ x or 'nobody' }}")
+        raise TypeError("a null cannot be printed; give a default, as in {{ x or 'nobody' }}")
     if isinstance(value, Mapping):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
@@ -71,12 +71,12 @@ def _refuse_others(value: object) -> None:
             if each is not None:
                 _refuse_others(each)
     elif not isinstance(value, _SCALARS):
-        raise TypeError(f"{type(value).__name__} is no text, number, list or table")
+        raise TypeError(f"a {type(value).__name__} cannot be printed; print text, a number, a list or a table")
 
 
 def _environment() -> _Environment:
     environment = _Environment(undefined=jinja2.StrictUndefined, finalize=_finalize, autoescape=False)
-    del environment.globals["lipsum"]  # a text that nobody asked for
+    del environment.globals["lipsum"]  # no use for it
     return environment
 
 
@@ -86,13 +86,13 @@ _compiled = lru_cache(maxsize=256)(_environment().from_string)
 def names_in(text: str, max_bytes: int) -> frozenset[str]:
     """Return the variables that a template uses.
 
-    What its constants come to is tried out, which can take any time and memory: call it within limits.
+    Its constants are evaluated, so the time and memory that this takes are unbounded: call it within limits.
 
-    :param max_bytes: of its answers.
-    :raises TemplateError: it can never work; the message says why.
+    :param max_bytes: of the rendered text.
+    :raises TemplateError: the template can never work.
     """
     environment = _environment()
-    environment.globals = {}  # a placeholder may have the name of one, and then takes its place
+    environment.globals = {}  # a placeholder may have the same name, and wins
     try:
         _compiled(text)
         tree = environment.parse(text)
@@ -100,25 +100,25 @@ def names_in(text: str, max_bytes: int) -> frozenset[str]:
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"expected a Jinja2 template: {error.message} (its line {error.lineno})") from None
     except RecursionError:
-        raise TemplateError("expected a Jinja2 template that is not nested so deeply") from None
+        raise TemplateError("expected a Jinja2 template that is nested less deeply") from None
     except MemoryError:
         raise
-    except Exception as error:  # what its constants come to can raise anything
+    except Exception as error:  # evaluating its constants can raise anything
         raise TemplateError(f"expected a Jinja2 template that can be compiled: {error}") from None
     for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
         for other in tree.find_all(kind):
-            raise TemplateError(f"expected a template by itself; there is no other (its line {other.lineno})")
+            raise TemplateError(f"expected a template that includes no others (its line {other.lineno})")
     for node in tree.find_all(nodes.Expr):
         _refuse_large(node, max_bytes)
     return frozenset(names)
 
 
-@lru_cache(maxsize=1024)  # it takes a process; a reload asks for each again
+@lru_cache(maxsize=1024)  # it takes a process, and a reload examines all templates again
 def names_within_limits(text: str, max_bytes: int) -> frozenset[str]:
-    """Return the variables that a template uses, found out in a process of its own; wait for that.
+    """Call :func:`names_in` in a forked process, within limits, and wait for its result.
 
-    :param max_bytes: of its answers.
-    :raises TemplateError: it can never work, or is too much to compile; the message says why.
+    :param max_bytes: of the rendered text.
+    :raises TemplateError: the template can never work, or takes too much to compile.
     """
     try:
         found = json.loads(limited.run(partial(_examined, text, max_bytes), _COMPILE_SECONDS))
@@ -128,14 +128,14 @@ def names_within_limits(text: str, max_bytes: int) -> frozenset[str]:
             f"{limited.ROOM_BYTES >> 20} MiB to compile"
         ) from None
     except OSError as error:
-        raise TemplateError(f"cannot be compiled, as that takes another process: {error.strerror}") from None
+        raise TemplateError(f"cannot be compiled, as no process can be started for it: {error.strerror}") from None
     if isinstance(found, str):
         raise TemplateError(found)
     return frozenset(found)
 
 
 def _examined(text: str, max_bytes: int) -> bytes:
-    """Return, as JSON, the names in a template, or what is wrong with it."""
+    """Return, as JSON, the variables of a template, or what is wrong with it."""
     try:
         return json.dumps(sorted(names_in(text, max_bytes))).encode()
     except TemplateError as error:
@@ -150,21 +150,21 @@ def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:
             raise MemoryError from None
         return
     if isinstance(value, str) and len(value) > max_bytes:
-        raise TemplateError(f"expected no text in it that is longer than max_bytes (its line {node.lineno})")
+        raise TemplateError(f"expected no text in it that is larger than max_bytes (its line {node.lineno})")
 
 
 def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> str:
-    """Return what a template makes of a JSON body.
+    """Render a template with a JSON body.
 
     :param data: the body; its keys are the template's variables, and ``body`` is the whole of it.
-    :param values: variables that win over the body's keys: the placeholders.
-    :param max_bytes: of what is made.
+    :param values: the placeholders, which win over the body's keys.
+    :param max_bytes: of the rendered text.
     :raises TemplateError: the body is not JSON, or does not fit the template.
     """
     try:
         content: Json = json.loads(data)
     except (ValueError, RecursionError):
-        raise TemplateError("a body that is not JSON, which the template needs") from None
+        raise TemplateError("the body is not JSON, which the template needs") from None
     fields = content if isinstance(content, dict) else {}
     made, size = [], 0
     try:
@@ -175,7 +175,7 @@ def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> s
                 break
     except MemoryError:
         raise
-    except Exception as error:  # whatever the template does with what it was given
+    except Exception as error:  # whatever the template does with its data
         raise TemplateError(f"the template failed: {type(error).__name__}: {error}") from None
     answer = "".join(made)
     if size > max_bytes or len(answer.encode(errors="replace")) > max_bytes:

@@ -1,4 +1,4 @@
-"""The processes that convert what may take long: one that only forks, and its workers, which can be killed."""
+"""The worker processes: one that only forks, and the workers, which can be killed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from fingergw.net.workers import limited
 from fingergw.net.workers.conversions import converted
 
 CPU_SECONDS: Final = 1.0
-"""The processor time that a conversion may take; then the worker is killed."""
-_ROOM_PER_BYTE = 200  # the memory that a tree of elements takes for a byte of its page, and more than that
-_LARGE_BYTES = 16 << 20  # a worker that has grown by so much is not used again
-_RECURSION = 5000  # calls in each other: a page has no more than 2048 elements in each other
+"""The processor time after which a worker is killed."""
+_ROOM_PER_BYTE = 200  # of memory; more than a tree of elements takes for a byte of its page
+_LARGE_BYTES = 16 << 20  # a worker that has grown by more is not used again
+_RECURSION = 5000  # nested calls; elements of a page are nested no deeper than 2048
 LENGTH: Final = struct.Struct("!I")
-"""What begins a request, and a reply: its length."""
+"""The length before a request, and before a reply."""
 LAST: Final = b"."
-"""What ends a reply that is its worker's last."""
+"""The last byte of a reply that is its worker's last."""
 MORE: Final = b"+"
-"""What ends any other reply."""
+"""The last byte of any other reply."""
 
 
 def fork_server(control: socket.socket, mapped_bytes: int) -> NoReturn:
-    """Fork workers until nobody is at the other end any more; this process does nothing else.
+    """Fork workers until the other end of the control socket is closed; this process does nothing else.
 
-    :param control: each byte that comes is a place for a worker, and comes with the socket that this is to have. Who
-        had the place before is killed.
-    :param mapped_bytes: the memory that the gateway had mapped when it began, for where the system does not say.
+    :param control: receives a byte, the place of a new worker, with the worker's socket. The place's previous worker is
+        killed.
+    :param mapped_bytes: the memory that the gateway had mapped at its start, for use if /proc does not tell.
     """
     workers: dict[int, int] = {}
     _detach(control.fileno())
     sys.setrecursionlimit(_RECURSION)
     gc.collect()
-    gc.freeze()  # so that workers have no copies of what they never use
+    gc.freeze()  # so that workers do not copy pages that they only read
     while True:
         place, sockets, *_ = socket.recv_fds(control, 1, 1)
         if not place:
             break
         _kill(workers.pop(place[0], 0))
-        with suppress(OSError):  # there can be no more processes; who waits for this one sees its socket closed
+        with suppress(OSError):  # it cannot be forked; the gateway sees its socket closed
             workers[place[0]] = _hire(control, sockets[0], mapped_bytes)
         os.close(sockets[0])
     for pid in workers.values():
@@ -65,17 +65,17 @@ def _hire(control: socket.socket, fileno: int, mapped_bytes: int) -> int:
 
 def _kill(pid: int) -> None:
     if pid:
-        os.kill(pid, signal.SIGKILL)  # it is there, as a zombie at least, until it is waited for
+        os.kill(pid, signal.SIGKILL)  # its pid is valid until it is waited for
         os.waitpid(pid, 0)
 
 
 def _detach(kept: int) -> None:
-    """Have nothing in common with the gateway any more but its memory, and one descriptor."""
-    os.setsid()  # what is typed at a terminal is for the gateway
+    """Give up what is inherited from the gateway: its session, signals and descriptors, except one."""
+    os.setsid()  # signals from the terminal are for the gateway
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the gateway, which may have answers to finish
+        signal.signal(number, signal.SIG_IGN)  # it ends with the gateway, which may still need it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    nothing, end = os.pipe()  # and not /dev/null, which a chroot may not have
+    nothing, end = os.pipe()  # not /dev/null, which a chroot may not have
     os.close(end)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -93,12 +93,12 @@ def _serve(connection: socket.socket, mapped_bytes: int) -> None:
         del request
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before > _LARGE_BYTES:
             mark = LAST
-        limited.lift()  # also for the next request, which may be larger
+        limited.lift()  # the next request may be larger
         connection.sendall(LENGTH.pack(len(reply) + 1) + reply + mark)
 
 
 def _receive(connection: socket.socket) -> bytes | None:
-    """Return the next request; None if there are no more."""
+    """Receive the next request; None at the end."""
     head = connection.recv(LENGTH.size, socket.MSG_WAITALL)
     if len(head) < LENGTH.size:
         return None
