@@ -278,10 +278,8 @@ class ProcessTests(PoolCase):
             "fingergw.net.workers.limited.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")
         ):
             reason = await self.refused(fill("{{ user }}"))
-        assert (
-            reason
-            == "no worker can be started: Resource temporarily unavailable; raise the limits on processes and open files"
-        )
+        advice = "raise the limits on processes and open files"
+        assert reason == f"no worker can be started: Resource temporarily unavailable; {advice}"
         assert await self.pool.convert("a", fill("{{ user }}"), b"{}") == "joe"
 
     async def test_no_descriptors_to_be_had(self) -> None:
