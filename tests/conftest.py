@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import hypothesis
@@ -11,6 +12,9 @@ import pytest
 # A busy machine is no failure; pytest-timeout ends what hangs.
 hypothesis.settings.register_profile("fingergw", deadline=None)
 hypothesis.settings.load_profile("fingergw")
+
+# Where the suite is started with "&", the shell has SIGINT ignored, and so would all programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What is made once for many tests: one worker has all of these tests.
