@@ -1,4 +1,4 @@
-"""``twistd fingergw``, for those who live in twistd."""
+"""``twistd fingergw``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Options(usage.Options):
     """Options of ``twistd fingergw``."""
 
     synopsis = "[--config FILE]"
-    longdesc = "Run the gateway. What [process] and log.level say is for twistd's own options to say."
+    longdesc = "Run the gateway. [process] and log.level are ignored: use twistd's own options instead."
     optParameters: ClassVar = [["config", "c", "fingergw.toml", "The configuration file"]]
 
 
 def makeService(options: Options) -> IService:
-    """Return the service that a configuration file describes, which it reads again on SIGHUP.
+    """Return the service that a configuration file describes; on SIGHUP it reads the file again.
 
-    :raises SystemExit: the file has mistakes; all are told.
+    :raises SystemExit: the file has mistakes; all have been printed.
     """
     from twisted.internet import reactor
 
@@ -38,11 +38,11 @@ def makeService(options: Options) -> IService:
     path = Path(options["config"])
     try:
         configuration, problems = config.read(path, hint=True)
-        # which twistd's own options say
+        # twistd's own options stand in for [process]
         process = becoming(tables.Process(), options.parent or {})
         build.refuse(configuration, problems, reactor, process)
         gateway = build.make_service(configuration, reactor, process)
     except ConfigError as error:
-        print(f"fingergw: {len(error.problems)} to mend:\n{error}", file=sys.stderr)
+        print(f"fingergw: {error.report}", file=sys.stderr)
         raise SystemExit(78) from None  # sysexits.h
     return Operation(gateway, partial(config.read, path.absolute()))

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen: Any = options.subOptions if options.subCommand else options
         return int(chosen.run())
     except ConfigError as error:
-        complain(f"{len(error.problems)} to mend:", *error.problems)
+        complain(error.report)
         return _EX_CONFIG
     except PrivilegeError as error:
         complain(str(error))

@@ -20,6 +20,12 @@ class ConfigError(FingergwError):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
+    @property
+    def report(self) -> str:
+        """How many mistakes there are, and then each in a line of its own."""
+        count = len(self.problems)
+        return f"{count} mistake{'' if count == 1 else 's'}:\n{self}"
+
 
 class ListenError(FingergwError):
     """Free the address (stop the server that has it), or change the listener's endpoint."""

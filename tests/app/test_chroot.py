@@ -156,7 +156,7 @@ def test_what_cannot_work_outside(folder: Path, command: list[str]) -> None:
     advice = f": it is outside of the chroot {folder}/root; put it below that"
     mistakes = [line for line in refused.stderr.splitlines() if "warning" not in line]
     assert mistakes == [
-        "fingergw: 7 to mend:",
+        "fingergw: 7 mistakes:",
         *(
             f"{folder}/fingergw.toml:{first + line}: {key}: {what}"
             for line, key, what in (

@@ -52,6 +52,6 @@ def test_mistakes(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 78
-    assert "fingergw: 2 to mend:\nfingergw.toml:" in ended.stderr
+    assert "fingergw: 2 mistakes:\nfingergw.toml:" in ended.stderr
     assert 'no executable file "no-such" on the PATH' in ended.stderr
     assert 'cache.ttl: unknown key "ttl"' in ended.stderr

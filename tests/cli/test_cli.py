@@ -156,7 +156,7 @@ class TestRun:
         Path(config).write_text(text.replace('["map"]', '["mop"]'))
         ended = run(["--config", config])
         assert ended.returncode == 78
-        assert ended.stderr.startswith("fingergw: 2 to mend:\n")
+        assert ended.stderr.startswith("fingergw: 2 mistakes:\n")
         assert f'{config}:6: listeners[1].alow: unknown key "alow"; did you mean "allow"?' in ended.stderr
         assert f'{config}:10: routes[0].backends[0]: unknown backend "mop"; did you mean "map"?' in ended.stderr
         assert not (tmp_path / "s").exists()
@@ -345,7 +345,7 @@ group = "no-such-group-here"
         ended = run(["check", "--config", config])
         assert ended.returncode == 78
         lines = ended.stderr.splitlines()
-        assert lines[0] == f"fingergw: {len(lines) - 1} to mend:"
+        assert lines[0] == f"fingergw: {len(lines) - 1} mistakes:"
         found = [line.removeprefix(f"{config}:") for line in lines[1:]]
         expected = [
             "4: listeners[0].alow: unknown key",
@@ -374,7 +374,7 @@ group = "no-such-group-here"
         ended = run(["check", "--config", str(tmp_path / "none")])
         path = tmp_path / "none"
         advice = f"to have one to start from, run: fingergw init {path}"
-        why = f"fingergw: 1 to mend:\n{path}: cannot be read: No such file or directory; {advice}\n"
+        why = f"fingergw: 1 mistake:\n{path}: cannot be read: No such file or directory; {advice}\n"
         assert (ended.returncode, ended.stderr) == (78, why)
 
     def test_port_in_use(self, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_commands(command: str, tmp_path: Path) -> None:
         arguments = [*command.split(), "--config", str(path), *(["x"] if command == "explain" else [])]
         ended = run(arguments)
         assert (ended.returncode, ended.stdout) == (78, "")
-        assert ended.stderr == f"fingergw: 1 to mend:\n{path}:3: {why}\n"
+        assert ended.stderr == f"fingergw: 1 mistake:\n{path}:3: {why}\n"
     path.write_text(LISTENER + MAP.replace('text = "x"', 'file = "map.toml"'))
     (tmp_path / "map.toml").write_text("a." * 5000 + "b = 1")
     if command != "config":

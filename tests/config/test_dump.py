@@ -197,4 +197,4 @@ def test_effective_of_a_file_with_mistakes(tmp_path: Path, capfd: pytest.Capture
     assert main(effective(path)) == 78
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == (f'fingergw: 1 to mend:\n{path}:3: listeners[0].alow: unknown key "alow"; did you mean "allow"?\n')
+    assert err == (f'fingergw: 1 mistake:\n{path}:3: listeners[0].alow: unknown key "alow"; did you mean "allow"?\n')

@@ -196,7 +196,7 @@ def expected(text: str) -> list[str]:
 def mistakes(ended: subprocess.CompletedProcess[str], file: Path) -> list[str]:
     """Return what a command has reported, without the file's name."""
     count, *lines = ended.stderr.splitlines()
-    assert (ended.returncode, count) == (78, f"fingergw: {len(lines)} to mend:")
+    assert (ended.returncode, count) == (78, f"fingergw: {len(lines)} mistakes:")
     return [line.removeprefix(f"{file}:") for line in lines]
 
 
