@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from argparse import Namespace
 
 from fingergw.app import build
 from fingergw.cli.configuration import read
-from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
-from fingergw.cli.output import show
+from fingergw.cli.options import Parser, add_base_dir, add_config
+from fingergw.cli.output import complain, show
 from fingergw.config.problems import to_error
 
 
-class CheckOptions(Options):
-    """Options of ``fingergw check``."""
-
-    synopsis = "Usage: fingergw check [--config FILE] [--base-dir DIR]"
-    longdesc = (
-        "Report every mistake in a configuration, and warn of what will fail later. Binds nothing, contacts nobody. "
-        "Exits with 0, also where there are warnings, or 78."
+def add_arguments(parser: Parser) -> None:
+    """Add the options of ``fingergw check``."""
+    parser.description = (
+        "Report every mistake in a configuration, and warn of what will fail later.\n"
+        "Binds nothing and contacts nobody. Exits with 78 if there are mistakes, else with 0."
     )
-    optParameters: ClassVar = [CONFIG, BASE_DIR]
+    add_config(parser)
+    add_base_dir(parser)
 
-    def run(self) -> int:
-        """Check, and say so."""
-        from twisted.internet import reactor
 
-        configuration, problems = read(self["config"], self["base-dir"])
-        found, warnings = build.check(configuration, reactor, configuration.process)
-        problems += found
-        for warning in warnings:
-            complain(f"warning: {warning}")
-        if problems:
-            raise to_error(problems, configuration.source)
-        return show(f"{configuration.source.path if configuration.source else ''}: no mistakes found\n")
+def run(arguments: Namespace) -> int:
+    """Print warnings, and then the mistakes or that there are none."""
+    from twisted.internet import reactor
+
+    configuration, problems = read(arguments.config, arguments.base_dir)
+    found, warnings = build.check(configuration, reactor, configuration.process)
+    problems += found
+    for warning in warnings:
+        complain(f"warning: {warning}")
+    if problems:
+        raise to_error(problems, configuration.source)
+    return show(f"{configuration.source.path if configuration.source else ''}: no mistakes found\n")

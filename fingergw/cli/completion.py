@@ -2,77 +2,50 @@
 
 from __future__ import annotations
 
-import inspect
-from argparse import Action, ArgumentParser
+from argparse import Action, Namespace
+from importlib import import_module
 from typing import Any
 
-from twisted.python import usage
-
-from fingergw.cli.options import Options
+from fingergw.cli.main import COMMANDS
+from fingergw.cli.main import add_arguments as add_gateway_arguments
+from fingergw.cli.options import Parser
 from fingergw.cli.output import show
 from fingergw.core.errors import FingergwError
 
-_SHELLS = ("bash", "zsh", "tcsh")
-_FILES = frozenset({"ca-file", "config", "file", "logfile", "pidfile", "unix"})
-_FOLDERS = frozenset({"base-dir", "chroot", "rundir"})
-_CHOICES = {"shell": _SHELLS}
 
-
-class CompletionOptions(Options):
-    """Options of ``fingergw completion``."""
-
-    synopsis = "Usage: fingergw completion bash|zsh|tcsh"
-    longdesc = (
-        "Print what a shell completes fingergw's commands and options with. Write it to a file: for bash "
-        "~/.local/share/bash-completion/completions/fingergw, for zsh one named _fingergw in a folder of $fpath, "
-        "for tcsh any that ~/.tcshrc sources. Takes shtab: pip install 'fingergw[completion]'"
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of ``fingergw completion``."""
+    parser.description = (
+        "Print a script that completes fingergw's commands and options in a shell. Write it to a file:\n"
+        "for bash ~/.local/share/bash-completion/completions/fingergw, for zsh one named _fingergw in a\n"
+        "folder of $fpath, for tcsh any that ~/.tcshrc sources. Needs shtab: pip install 'fingergw[completion]'"
     )
-
-    def parseArgs(self, shell: str = "") -> None:
-        if shell not in _SHELLS:
-            raise usage.UsageError(f'expected one of {", ".join(_SHELLS)}, not "{shell}"')
-        self.shell = shell
-
-    def run(self) -> int:
-        """Print it."""
-        try:
-            import shtab
-        except ImportError:
-            raise FingergwError("completion needs shtab: run pip install 'fingergw[completion]'") from None
-        from fingergw.cli.main import RunOptions  # which imports this
-
-        parser = ArgumentParser("fingergw", add_help=False)
-        _fill(parser, RunOptions())
-        return show(shtab.complete(parser, self.shell) + "\n")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 
 
-def _fill(parser: ArgumentParser, options: usage.Options) -> None:
-    """Have an argparse parser take what Twisted's takes: shtab knows no other."""
-    for name in dict.fromkeys(each.removesuffix("=") for each in options.longOpt):
-        words = [f"--{name}", *(f"-{short}" for short, long in options.synonyms.items() if long == name != short)]
-        kind: dict[str, Any] = {} if f"{name}=" in options.longOpt else {"action": "store_true"}
-        _complete(parser.add_argument(*words, help=_line(options.docs[name]), **kind), name)
-    for parameter in inspect.signature(options.parseArgs).parameters.values():
-        several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
-        _complete(parser.add_argument(parameter.name, nargs="*" if several else None), parameter.name)
-    if commands := getattr(options, "subCommands", None):
-        below = parser.add_subparsers(metavar="command")
-        for name, _, command, summary in commands:
-            _fill(below.add_parser(name, help=_line(summary), add_help=False), command())
+def run(arguments: Namespace) -> int:
+    """Print the script.
 
+    :raises FingergwError: shtab is not installed.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise FingergwError("completion needs shtab: run pip install 'fingergw[completion]'") from None
+    completed = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
 
-def _complete(action: Action, name: str) -> None:
-    """Have a value completed, as its name tells."""
-    import shtab
+    class CompletedParser(Parser):
+        """A parser with what shtab looks for: how the value of an argument is completed."""
 
-    if name in _FILES:
-        action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it
-    elif name in _FOLDERS:
-        action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # likewise
-    elif name in _CHOICES:
-        action.choices = _CHOICES[name]
+        def add_argument(self, *names: Any, **options: Any) -> Action:
+            action = super().add_argument(*names, **options)
+            if action.metavar in completed:
+                action.complete = completed[action.metavar]  # type: ignore[attr-defined]
+            return action
 
-
-def _line(text: str | None) -> str:
-    """Return a help text in a line of its own, as argparse takes it."""
-    return " ".join((text or "").split()).replace("%", "%%")
+    parser = CompletedParser("fingergw")
+    add_gateway_arguments(parser)
+    commands = parser.add_subparsers(metavar="command", parser_class=CompletedParser)
+    for name, (module, what) in COMMANDS.items():
+        import_module(f"fingergw.cli.{module}").add_arguments(commands.add_parser(name, help=what))
+    return show(shtab.complete(parser, arguments.shell) + "\n")

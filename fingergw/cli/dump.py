@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from argparse import Namespace
 
 from fingergw import config
 from fingergw.app import build
 from fingergw.cli.configuration import read
-from fingergw.cli.options import BASE_DIR, CONFIG, Options
+from fingergw.cli.options import Parser, add_base_dir, add_config
 from fingergw.cli.output import show
 
 
-class DumpOptions(Options):
-    """Options of ``fingergw config``."""
-
-    synopsis = "Usage: fingergw config [--config FILE] [--base-dir DIR]"
-    longdesc = (
-        "Print the configuration as it is in effect: each key with its value, defaults included, files absolute. "
-        'What may be a secret is left out, and "(left out)" stands in its place. '
-        "Exits with 78 if the file has mistakes."
+def add_arguments(parser: Parser) -> None:
+    """Add the options of ``fingergw config``."""
+    parser.description = (
+        "Print the configuration in effect: each key with its value, defaults included, and absolute paths.\n"
+        'What may be a secret is replaced by "(left out)". Exits with 78 if the file has mistakes.'
     )
-    optParameters: ClassVar = [CONFIG, BASE_DIR]
+    add_config(parser)
+    add_base_dir(parser)
 
-    def run(self) -> int:
-        """Print it, or what is wrong with it."""
-        from twisted.internet import reactor
 
-        configuration, problems = read(self["config"], self["base-dir"])
-        build.refuse(configuration, problems, reactor)
-        return show(config.dumps_effective(configuration))
+def run(arguments: Namespace) -> int:
+    """Print the configuration, or the mistakes in it."""
+    from twisted.internet import reactor
+
+    configuration, problems = read(arguments.config, arguments.base_dir)
+    build.refuse(configuration, problems, reactor)
+    return show(config.dumps_effective(configuration))

@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import time
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
-from twisted.python import usage
 
 from fingergw.app import build
 from fingergw.app.clock import use_monotonic_clock
@@ -22,8 +22,8 @@ from fingergw.app.environment import Environment
 from fingergw.app.parts.parts import Parts
 from fingergw.cli.configuration import read
 from fingergw.cli.explanation import Explanation, Said, Step, text_of
-from fingergw.cli.options import BASE_DIR, CONFIG, Options, complain
-from fingergw.cli.output import show
+from fingergw.cli.options import Parser, add_base_dir, add_config
+from fingergw.cli.output import complain, show
 from fingergw.cli.reasons import explain, local_address
 from fingergw.config import model
 from fingergw.config.problems import to_error, unknown
@@ -42,93 +42,80 @@ _EX_USAGE = 2
 _BROKEN_OFF = 128 + signal.SIGINT  # or SIGTERM; Twisted would exit with 0, as if a backend had answered
 
 
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of ``fingergw explain``."""
+    parser.usage = "fingergw explain [options] QUERY"
+    parser.description = (
+        "Show which route and backends a query goes to, and why. Binds nothing, and contacts nobody without --ask.\n"
+        "Exits with 0 if a route matches or the query is forwarded (with --ask: if a backend answers), 1 if not,\n"
+        "2 for wrong usage, 78 if the file has mistakes."
+    )
+    parser.add_argument("query", metavar="QUERY", help="what a client would send; '' for the empty query")
+    add_config(parser)
+    add_base_dir(parser)
+    parser.hint = "; put quotes around a query of several words"
+    parser.add_argument("--listener", metavar="NAME", help="the listener that is asked [default: the first]")
+    client = 'who asks: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]'
+    parser.add_argument("--from", dest="client", metavar="IP", type=_client, help=client)
+    parser.add_argument("--ask", action="store_true", help="ask the backends, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _client(text: str) -> str:
     if text == "unix":
         return text
     address = parse_address(text)
     if address is None:
-        raise ValueError(f'expected an IP address, or "unix", not "{text}"')
+        raise ArgumentTypeError(f'expected an IP address, or "unix", not "{text}"')
     return str(address)
 
 
-class ExplainOptions(Options):
-    """Options of ``fingergw explain``."""
+def run(arguments: Namespace) -> int:
+    """Explain."""
+    from twisted.internet import reactor
 
-    synopsis = (
-        "Usage: fingergw explain [--config FILE] [--base-dir DIR] [--listener L] [--from IP] [--ask] [--json] QUERY"
-    )
-    longdesc = (
-        "Tell what comes of a query, and why: QUERY is what a client would send, '' for the empty one. "
-        "Binds nothing, and contacts nobody without --ask. "
-        "Exits with 0 if a route matches or it is forwarded (with --ask: if a backend answers), 1 if not, 2 for wrong "
-        "usage, 78 if the file has mistakes."
-    )
-    optFlags: ClassVar = [
-        ["ask", None, "Ask the backends, too"],
-        ["json", None, "Print JSON"],
-    ]
-    optParameters: ClassVar = [
-        CONFIG,
-        BASE_DIR,
-        ["listener", None, None, "The name of the listener that is asked [default: the first]"],
-        [
-            "from",
-            None,
-            None,
-            'Who asks: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]',
-            _client,
-        ],
-    ]
+    configuration, problems = read(arguments.config, arguments.base_dir)
+    build.refuse(configuration, problems, reactor)
+    names = [listener.name for listener in configuration.listeners]
+    name = names[0] if arguments.listener is None else arguments.listener
+    if name not in names:
+        complain(unknown(name, names, "listener"))
+        return _EX_USAGE
+    if arguments.ask:
+        use_monotonic_clock(reactor)
+        configuration = _without_files(configuration)
+    environment = Environment(reactor)
+    parts, problems = build.build(configuration, None, environment, opens=arguments.ask)
+    if problems:
+        raise to_error(problems, configuration.source)
+    rules = next(plan.listener.rules for plan in parts.plans if plan.listener.rules.listener == name)
+    endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
+    client = arguments.client or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
+    sent = os.fsencode(arguments.query)
+    decision = decided(rules, sent, client, endpoint)
+    explained = explain(configuration, rules, sent, client, decision)
+    if not arguments.ask:
+        return _print(explained, as_json=arguments.json)
 
-    def parseArgs(self, *query: str) -> None:
-        if len(query) != 1:
-            raise usage.UsageError("expected one QUERY; put one of several words between quotes, and '' for none")
-        self.line = os.fsencode(query[0])
+    codes: list[int] = []
 
-    def run(self) -> int:
-        """Explain."""
-        from twisted.internet import reactor
+    async def asked(reactor: Any) -> None:
+        asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, parts, environment))
+        reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
+        with suppress(CancelledError):
+            codes.append(_print(await asking, as_json=arguments.json))
 
-        configuration, problems = read(self["config"], self["base-dir"])
-        build.refuse(configuration, problems, reactor)
-        names = [listener.name for listener in configuration.listeners]
-        name = names[0] if self["listener"] is None else self["listener"]
-        if name not in names:
-            complain(unknown(name, names, "listener"))
-            return _EX_USAGE
-        if self["ask"]:
-            use_monotonic_clock(reactor)
-            configuration = _without_files(configuration)
-        environment = Environment(reactor)
-        parts, problems = build.build(configuration, None, environment, opens=bool(self["ask"]))
-        if problems:
-            raise to_error(problems, configuration.source)
-        rules = next(plan.listener.rules for plan in parts.plans if plan.listener.rules.listener == name)
-        endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
-        client = self["from"] or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
-        decision = decided(rules, self.line, client, endpoint)
-        explained = explain(configuration, rules, self.line, client, decision)
-        if not self["ask"]:
-            return self._print(explained)
+    try:
+        react(asked)
+    except SystemExit as ended:
+        return codes[0] if codes else int(ended.code or _BROKEN_OFF)
+    return 0
 
-        codes: list[int] = []
 
-        async def asked(reactor: Any) -> None:
-            asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, parts, environment))
-            reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
-            with suppress(CancelledError):
-                codes.append(self._print(await asking))
-
-        try:
-            react(asked)
-        except SystemExit as ended:
-            return codes[0] if codes else int(ended.code or _BROKEN_OFF)
-        return 0
-
-    def _print(self, explained: Explanation) -> int:
-        text = json.dumps(explained.as_json(), indent=2) + "\n" if self["json"] else explained.as_text()
-        is_found = bool(explained.route) and explained.outcome in (None, "answered")
-        return show(text, for_people=True) or (0 if is_found else 1)
+def _print(explained: Explanation, *, as_json: bool) -> int:
+    text = json.dumps(explained.as_json(), indent=2) + "\n" if as_json else explained.as_text()
+    is_found = bool(explained.route) and explained.outcome in (None, "answered")
+    return show(text, for_people=True) or (0 if is_found else 1)
 
 
 def decided(rules: Rules, sent: bytes, client: str, endpoint: str) -> Decision | None:

@@ -13,21 +13,21 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from fingergw.core.text import clean
 from fingergw.net.exchange import Connection, Incomplete, connect
-from fingergw.net.reasons import reason
+from fingergw.net.reasons import reason, tls_reason
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
 
 _PORT = 79
 _MAX_BYTES = 1 << 20
-_MAX_PATH_BYTES = 107  # unix(7): sun_path, and its NUL
+_MAX_PATH_BYTES = 107  # unix(7): sun_path without its NUL
 
 
 @frozen
 class Target:
-    """Whom to ask, and what.
+    """A finger server, and what to ask it.
 
-    :param line: the query without its end.
-    :param path: the unix socket to ask at, instead of the host's port.
+    :param line: the query without its line end.
+    :param path: the unix socket to connect to instead of the host and port.
     """
 
     host: str
@@ -37,16 +37,16 @@ class Target:
 
     @property
     def place(self) -> str:
-        """Where it is asked, for a message."""
+        """The server's address, for a message."""
         return f"{self.host}, port {self.port}" if self.path is None else self.path
 
 
 @frozen
 class Answer:
-    """What came of asking.
+    """What a finger server answered.
 
-    :param received: the bytes as they came; all of the answer, unless there is a problem.
-    :param problem: why there is nothing, or only a part; empty if the answer is whole.
+    :param received: the bytes as they came.
+    :param problem: why they are not the whole answer, or why there are none; empty if the answer is whole.
     """
 
     received: bytes
@@ -57,34 +57,29 @@ class Answer:
         """What was received, safe for a terminal; what is not UTF-8 in it is replaced."""
         return clean(self.received.decode(errors="replace"))
 
-    @property
-    def reason(self) -> str:
-        """The problem in words; empty if there is none."""
-        return f"the answer is not whole: {self.problem}" if self.problem and self.received else self.problem
-
 
 def parse_target(text: str, *, verbose: bool = False, path: str | None = None) -> Target:
-    """Parse ``[USER][@HOST[:PORT]]``; the last of several hosts is asked, and told the others.
+    """Parse ``[USER][@HOST[:PORT]]``; the last of several hosts is asked, and the others are part of the query.
 
     :param verbose: ask with /W.
-    :param path: the unix socket to ask at: all of the text is the question then.
-    :raises ValueError: the port is no number, or there is something in it that no query may hold, or
-        no unix socket can have that path.
+    :param path: the unix socket to ask at; then the whole text is the query.
+    :raises ValueError: the port is not a number, the text has characters that no query may have, or the path is one
+        that no unix socket can have.
     """
     if not text.isprintable():
-        raise ValueError("expected printable characters alone")
+        raise ValueError(f'target "{text}": expected only printable characters')
     if path is not None and not 0 < len(os.fsencode(path)) <= _MAX_PATH_BYTES:
-        raise ValueError(f"expected a unix socket's path, of {_MAX_PATH_BYTES} bytes at most")
-    asked, at, address = text.rpartition("@")
+        raise ValueError(f'expected the path of a unix socket, of {_MAX_PATH_BYTES} bytes at most, not "{path}"')
+    user, at, address = text.rpartition("@")
     if not at or path is not None:
-        asked, address = text, ""
+        user, address = text, ""
     host, colon, port = address.rpartition(":")
     if not colon or "]" in port or (":" in host and not host.endswith("]")):
         host, port = address, str(_PORT)
-    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ValueError(f'expected a port from 1 to 65535 after the host, not "{port}"')
-    words = ["/W"] if verbose else []
-    return Target(host.strip("[]") or "localhost", int(port), " ".join(words + ([asked] if asked else [])), path)
+    if not (port.isascii() and port.isdigit() and len(port) <= 5) or not 0 < int(port) < 65536:
+        raise ValueError(f'target "{text}": expected a port from 1 to 65535 after the host, not "{port}"')
+    words = (["/W"] if verbose else []) + ([user] if user else [])
+    return Target(host.strip("[]") or "localhost", int(port), " ".join(words), path)
 
 
 def _endpoint(target: Target, resolver: Resolver, timeout: float, trust: Any) -> IStreamClientEndpoint:
@@ -97,16 +92,16 @@ def _endpoint(target: Target, resolver: Resolver, timeout: float, trust: Any) ->
 
 
 async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: Any = None) -> Answer:
-    """Ask a finger server, and take what there is of an answer.
+    """Ask a finger server, and take as much of its answer as comes.
 
-    :param resolver: finds the host; its reactor is the one to work in.
-    :param timeout: seconds to have the whole answer in, from here on.
-    :param trust: ask over TLS, of a server that these authorities know by the target's host; None: without TLS.
+    :param resolver: looks up the host, and has the reactor to use.
+    :param timeout: seconds for the whole answer, from now on.
+    :param trust: the authorities to trust for TLS; None: without TLS.
     """
     connection = Connection(_MAX_BYTES)
 
     async def talk() -> bytes:
-        # an endpoint's own timeout would be told in words that help nobody
+        # an endpoint's own timeout would have a message that helps nobody
         await connect(_endpoint(target, resolver, timeout + 1, trust), connection)
         connection.send(target.line)
         return await connection.answer
@@ -114,15 +109,18 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
     try:
         return Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
     except DeferredTimeout:
-        missing = "its end did not come" if connection.received else "no answer"
+        missing = "the answer is not whole: its end did not come" if connection.received else "no answer"
         return Answer(connection.received, f"{missing} within {timeout:g} s")
     except CancelledError:
         raise
     except Incomplete as error:
-        return Answer(error.received, str(error))
+        if error.received:
+            return Answer(error.received, f"the answer is not whole: {error}")
+        is_unclear = trust is not None and tls_reason(error.__cause__) is None
+        return Answer(b"", f"{error}{'; the server may not speak TLS on this port' if is_unclear else ''}")
     except ValueError:
-        return Answer(b"", "that is no name or address of a host; correct it")
-    except Exception as error:  # whatever an endpoint says
+        return Answer(b"", "no host can have this name; check its spelling")
+    except Exception as error:  # whatever an endpoint raises
         return Answer(b"", reason(error))
     finally:
         connection.close()

@@ -1,27 +1,35 @@
-"""``fingergw`` itself: the commands, and running the gateway."""
+"""``fingergw`` itself: its commands, and running the gateway."""
 
 from __future__ import annotations
 
-import sys
+import difflib
+from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, Final
 
-from twisted.application import app
-from twisted.python import usage
 from twisted.python.util import gidFromString, uidFromString
 
-from fingergw.cli.options import CONFIG, Options, complain
+from fingergw.cli.options import Parser, UsageError, add_config
+from fingergw.cli.output import complain
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
-
-if TYPE_CHECKING:
-    from fingergw.config import model
-    from fingergw.config.problems import Problem
 
 _EX_USAGE = 2
 _EX_CONFIG = 78  # sysexits.h
+_MAX_ID = 2**32 - 2  # of a user or group; the last number stands for none
+
+COMMANDS: Final = {
+    "check": ("check", "report every mistake in a configuration"),
+    "explain": ("explain", "show which route and backends a query goes to, and why"),
+    "query": ("query", "ask finger servers"),
+    "init": ("init", "write a configuration to start from"),
+    "config": ("dump", "print the configuration in effect, defaults included"),
+    "schema": ("schema", "print the configuration's JSON Schema, for editors"),
+    "completion": ("completion", "print a script that completes commands and options in a shell"),
+}
+"""The commands: for each its module, which has ``add_arguments(parser)`` and ``run(arguments)``, and what it does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,109 +38,130 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: default: the process's own.
     :return: the exit code: 0, 1 for a failure, 2 for wrong usage, 78 for a mistake in the configuration.
     """
-    options = RunOptions()
+    command = "fingergw"
     try:
-        options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
-    except usage.UsageError as error:
-        text = str(error).removeprefix("Parameter type enforcement failed: ")  # Twisted's words, which tell nobody much
-        command = f"fingergw {options.subCommand}" if options.subCommand else "fingergw"
-        complain(f"{text[:1].lower()}{text[1:]}\nfingergw: try {command} --help")
+        parser = Parser(command)
+        add_arguments(parser)
+        parser.add_argument("command", nargs=REMAINDER, help=SUPPRESS)
+        parsed = parser.parse(arguments)
+        words = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+        if not words:
+            return run(parsed)
+        module = _module(words[0])
+        command = f"fingergw {words[0]}"
+        parser = Parser(command)
+        module.add_arguments(parser)
+        return int(module.run(parser.parse(words[1:], parsed)))
+    except UsageError as error:
+        complain(f"{error}\nfingergw: try {command} --help")
         return _EX_USAGE
-    try:
-        chosen: Any = options.subOptions if options.subCommand else options
-        return int(chosen.run())
-    except ConfigError as error:
-        complain(error.report)
-        return _EX_CONFIG
-    except PrivilegeError as error:
-        complain(str(error))
-        return _EX_CONFIG
     except FingergwError as error:
-        complain(str(error))
-        return 1
+        complain(error.report if isinstance(error, ConfigError) else str(error))
+        return _EX_CONFIG if isinstance(error, (ConfigError, PrivilegeError)) else 1
 
 
-def _command(module: str, name: str) -> Callable[[], usage.Options]:
-    """Return what makes a command's options, and imports no more than that one needs."""
-    return lambda: getattr(import_module(f"fingergw.cli.{module}"), name)()
+def _module(name: str) -> Any:
+    """Import a command's module, and no other command's.
+
+    :raises UsageError: there is no such command.
+    """
+    if name in COMMANDS:
+        return import_module(f"fingergw.cli.{COMMANDS[name][0]}")
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    if near:
+        raise UsageError(f'unknown command "{name}"; did you mean "{near[0]}"?')
+    commands = ", ".join(COMMANDS)
+    raise UsageError(f'unknown command "{name}"; expected one of {commands}, or --config FILE to run the gateway')
 
 
-def _found(text: str, lookup: Callable[[str], int], what: str) -> int:
+def add_arguments(parser: Parser) -> None:
+    """Add the options of the gateway."""
+    parser.usage = "fingergw [--config FILE] [options]\n       fingergw COMMAND --help"
+    parser.description = (
+        "Run the gateway, in the foreground unless told otherwise.\n"
+        "All options but --config and --daemonize are twistd's, and win over [process]."
+    )
+    parser.epilog = "commands:\n" + "\n".join(f"    {name:<12} {what}" for name, (_, what) in COMMANDS.items())
+    add_config(parser)
+    add = parser.add_argument
+    add("--daemonize", action="store_true", help="run in the background")
+    add("-d", "--rundir", metavar="DIR", default=".", help="change to this folder before running [default: .]")
+    add("--pidfile", metavar="FILE", help="write the process id to this file [default: fingergw.pid for a daemon]")
+    add("--logfile", metavar="FILE", help="log to this file [default: the terminal; fingergw.log for a daemon]")
+    add("--syslog", action="store_true", help="log to syslog instead of a file")
+    add("--prefix", default="fingergw", help="the prefix of messages in syslog [default: fingergw]")
+    add("--chroot", metavar="DIR", type=_absolute, help="change the root to this folder before running")
+    user = partial(_number, uidFromString, "user")
+    add("-u", "--uid", metavar="USER", type=user, help="the user to become after binding")
+    group = partial(_number, gidFromString, "group")
+    add("-g", "--gid", metavar="GROUP", type=group, help="the group to become after binding")
+    add("--umask", type=_octal, help="the file creation mask in octal digits, such as 027")
+    add("-r", "--reactor", metavar="NAME", help="the Twisted reactor to use")
+    add("--help-reactors", action="store_true", help="print the names of the reactors and exit")
+
+
+def _absolute(text: str) -> str:
+    """Return a path as it is from here: later the working folder may be another."""
+    return str(Path(text).absolute())
+
+
+def _number(look_up: Callable[[str], int], what: str, text: str) -> int:
     try:
-        return lookup(text)
+        number = look_up(text)
     except KeyError:
-        raise ValueError(f'no {what} "{text}" on this machine') from None
+        raise ArgumentTypeError(f'no {what} "{text}" on this machine') from None
+    if not 0 <= number <= _MAX_ID:
+        raise ArgumentTypeError(f"expected the name of a {what}, or a number from 0 to {_MAX_ID}, not {number}")
+    return number
 
 
 def _octal(text: str) -> int:
     try:
-        return int(text, 8)
+        mask = int(text, 8)
     except ValueError:
-        raise ValueError(f'expected the umask in octal digits, not "{text}"') from None
+        mask = -1
+    if not 0 <= mask <= 0o777:
+        raise ArgumentTypeError(f'expected octal digits such as 027, not "{text}"')
+    return mask
 
 
-class RunOptions(Options, app.ReactorSelectionMixin):
-    """``fingergw``, and the commands below it."""
+def _install_reactor(name: str) -> None:
+    """Have ``from twisted.internet import reactor`` give this one.
 
-    synopsis = "Usage: fingergw [--config FILE] [options]"
-    longdesc = (
-        "Run the gateway, in the foreground unless told otherwise. "
-        "All options but --config and --daemonize are twistd's, and win over [process]."
-    )
-    optFlags: ClassVar = [
-        ["daemonize", None, "Go to the background"],
-        ["syslog", None, "Log to syslog, not to a file"],
-    ]
-    optParameters: ClassVar = [
-        CONFIG,
-        ["rundir", "d", ".", "Change to this folder before running"],
-        ["pidfile", None, None, "The file to put the process's number in [default: fingergw.pid for a daemon]"],
-        ["logfile", None, None, "The file to log to [default: the terminal; fingergw.log for a daemon]"],
-        ["prefix", None, "fingergw", "What messages to syslog begin with"],
-        ["chroot", None, None, "Change the root to this folder before running"],
-        ["uid", "u", None, "The user to become once bound", lambda text: _found(text, uidFromString, "user")],
-        ["gid", "g", None, "The group to become once bound", lambda text: _found(text, gidFromString, "group")],
-        ["umask", None, None, "The file creation mask, octal", _octal],
-    ]
-    subCommands: ClassVar = [
-        ["check", None, _command("check", "CheckOptions"), "Report every mistake in a configuration"],
-        ["explain", None, _command("explain", "ExplainOptions"), "Tell what comes of a query, and why"],
-        ["query", None, _command("query", "QueryOptions"), "Ask a finger server"],
-        ["init", None, _command("init", "InitOptions"), "Write a configuration to start from"],
-        ["config", None, _command("dump", "DumpOptions"), "Print the configuration as it is in effect"],
-        ["schema", None, _command("schema", "SchemaOptions"), "Print the configuration's JSON Schema, for editors"],
-        ["completion", None, _command("completion", "CompletionOptions"), "Print what a shell completes commands with"],
-    ]
+    :raises UsageError: there is no such reactor, or it cannot be used here.
+    """
+    from twisted.application.reactors import installReactor
 
-    def run(self) -> int:
-        """Run the gateway until it is told to stop."""
-        from twisted.internet import reactor
+    try:
+        installReactor(name)
+    except Exception:  # there is none with that name, or its module does not fit this machine
+        hint = "fingergw --help-reactors prints those that can"
+        raise UsageError(f'--reactor: "{name}" cannot be used here; {hint}') from None
 
-        from fingergw.app import build, daemon
-        from fingergw.app.clock import use_monotonic_clock
-        from fingergw.app.reload import Operation
 
-        use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
-        path = self["config"]
-        if self["chroot"] is not None:  # as it is called from here, also where a reload is not here any more
-            self["chroot"] = str(Path(self["chroot"]).absolute())
-        configuration, problems = self._read(path, hint=True)
-        build.refuse(configuration, problems, reactor, configuration.process)
-        gateway = build.make_service(configuration, reactor, configuration.process)
-        # a reload must find the same file, also from another working folder
-        again = partial(self._read, path and str(Path(path).absolute()), str(Path.cwd()) if path is None else None)
-        own = daemon.settings(self, configuration.process, configuration.log)
-        service = Operation(gateway, again, lambda applied: own["event_log"].set_level(applied.log.level))
-        daemon.run(service, own, reactor)
-        return 0
+def run(arguments: Namespace) -> int:
+    """Run the gateway until it is told to stop."""
+    if arguments.help_reactors:
+        from twisted.application.app import ReactorSelectionMixin
 
-    def _read(
-        self, path: str | None, base: str | None = None, *, hint: bool = False
-    ) -> tuple[model.Config, list[Problem]]:
-        """Read the configuration, which the command line may say to run as another user, or in another root."""
-        from fingergw.app.privileges import becoming
-        from fingergw.cli.configuration import read
-        from fingergw.core.settings import changed
+        ReactorSelectionMixin().opt_help_reactors()  # which exits
+    if arguments.reactor is not None:
+        _install_reactor(arguments.reactor)
+    from twisted.internet import reactor
 
-        configuration, problems = read(path, base, hint=hint)
-        return changed(configuration, process=becoming(configuration.process, self)), problems
+    from fingergw.app import build, daemon
+    from fingergw.app.clock import use_monotonic_clock
+    from fingergw.app.reload import Operation
+    from fingergw.cli.configuration import read_to_run
+
+    use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
+    path, options = arguments.config, vars(arguments)
+    configuration, problems = read_to_run(options, path, hint=True)
+    build.refuse(configuration, problems, reactor, configuration.process)
+    gateway = build.make_service(configuration, reactor, configuration.process)
+    # a reload must find the same file, also from another working folder
+    again = partial(read_to_run, options, path and _absolute(path), str(Path.cwd()) if path is None else None)
+    own = daemon.settings(options, configuration.process, configuration.log)
+    service = Operation(gateway, again, lambda applied: own["event_log"].set_level(applied.log.level))
+    daemon.run(service, own, reactor)
+    return 0

@@ -1,70 +1,78 @@
-"""What several commands have in common."""
+"""What the options of several commands have in common."""
 
 from __future__ import annotations
 
-import getopt
-import sys
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from importlib import resources
-from typing import Final
-
-from twisted.python import usage
+from typing import Any, Final, NoReturn
 
 from fingergw import __version__
-from fingergw.core.text import printable
+from fingergw.core.errors import FingergwError
 
 DEFAULT: Final = resources.files("fingergw") / "fingergw.toml"
 """The configuration that comes with fingergw."""
-CONFIG: Final = ["config", "c", None, "The configuration file [default: the one that comes with fingergw]"]
-BASE_DIR: Final = ["base-dir", None, None, "What relative paths are relative to [default: the file's folder]"]
+
+# argparse's messages that do not say what to write
+_CLEARER: Final = {
+    "expected one argument": 'expected a value; write --OPTION=VALUE if the value begins with "-"',
+    "ignored explicit argument": "takes no value, but was given",
+    "the following arguments are required": "missing argument",
+}
 
 
-class Options(usage.Options):
-    """The options that every command has."""
-
-    synopsis: str
-
-    def getSynopsis(self) -> str:
-        """Return how the command is used; Twisted would put the words of the one above before it."""
-        return self.synopsis
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802  # Twisted's name
-        """Take options after arguments, too: ``query user@host -l`` asks nobody for "-l"."""
-        parse: Callable[[Sequence[str]], None] = super().parseOptions
-        if hasattr(self, "subCommands"):  # what follows is another's
-            parse(options or ())
-            return
-        try:
-            found, arguments = getopt.gnu_getopt(list(options or ()), self.shortOpt, self.longOpt)
-        except getopt.GetoptError as error:
-            raise usage.UsageError(str(error)) from None
-        parse([*(word for option in found for word in self._words(*option)), "--", *arguments])
-
-    def _words(self, option: str, value: str) -> list[str]:
-        takes_value = f"{option[2:]}=" in self.longOpt or f"{option[1:]}:" in self.shortOpt
-        return [option, value] if takes_value else [option]
-
-    def opt_version(self) -> None:
-        """Print the version and exit."""
-        print(f"fingergw {__version__}")
-        sys.exit(0)
+class UsageError(FingergwError):
+    """Correct the command line; the command's ``--help`` shows what it may be."""
 
 
-def complain(*lines: str) -> None:
-    """Tell the operator what is wrong, on standard error."""
-    # twistd has put its log in the place of sys.stderr by the time that most things go wrong
-    print("fingergw: " + printable("\n".join(lines), kept="\n"), file=sys.__stderr__)
+class Parser(ArgumentParser):
+    """An argument parser that raises :class:`UsageError`, where argparse's own ends the process.
 
-
-def seconds(text: str) -> float:
-    """Return an option's number of seconds.
-
-    :raises ValueError: it is none, or not above 0.
+    :ivar repeated: the argument that takes any number of values, among which options may stand; empty for none.
+    :ivar hint: the end of the message about an unexpected argument: what to write instead.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise ValueError(f'expected a number of seconds above 0, not "{text}"')
-    return number
+
+    repeated = ""
+    hint = ""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, formatter_class=RawDescriptionHelpFormatter, **options)
+        self.add_argument("--version", action="version", version=f"fingergw {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        for theirs, ours in _CLEARER.items():
+            message = message.replace(theirs, ours)
+        raise UsageError(message)
+
+    def parse(self, words: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+        """Parse a command line.
+
+        :param words: default: the process's own.
+        :param namespace: what has been parsed before; its values stand where an option is not given.
+        :raises UsageError: it cannot be parsed.
+        """
+        parsed, rest = self.parse_known_args(words, namespace)
+        end = rest.index("--") if "--" in rest else len(rest)
+        for word in rest[:end]:
+            if word.startswith("-") and word != "-":
+                raise UsageError(f'unknown option "{word}"')
+        more = rest[:end] + rest[end + 1 :]
+        if more and not self.repeated:
+            raise UsageError(f'unexpected argument "{more[0]}"{self.hint}')
+        if more:  # argparse takes only those before the next option
+            getattr(parsed, self.repeated).extend(more)
+        return parsed
+
+
+def add_config(parser: Parser) -> None:
+    """Add ``--config``."""
+    parser.hint = "; to name the configuration, write --config FILE"
+    what = "the configuration [default: the one that comes with fingergw]"
+    parser.add_argument("-c", "--config", metavar="FILE", help=what)
+
+
+def add_base_dir(parser: Parser) -> None:
+    """Add ``--base-dir``."""
+    what = "the folder that relative paths in it start from [default: the file's own]"
+    parser.add_argument("--base-dir", metavar="DIR", help=what)

@@ -1,19 +1,25 @@
-"""What a command was asked to print."""
+"""What a command prints."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from fingergw.cli.options import complain
+from fingergw.core.text import printable
+
+
+def complain(text: str) -> None:
+    """Print what is wrong on standard error."""
+    # twistd has replaced sys.stderr by its log when most things go wrong
+    print("fingergw: " + printable(text, kept="\n"), file=sys.__stderr__)
 
 
 def show(text: str, *, for_people: bool = False) -> int:
-    """Print a text.
+    """Print a command's result on standard output.
 
-    :param for_people: print it in the locale's charset, and "?" for what that lacks; else in UTF-8, whatever the locale
+    :param for_people: print in the locale's charset, with "?" for what that lacks; else in UTF-8 whatever the locale
         is, for another program.
-    :return: the exit code: 0, or 1 if nobody takes it; that there is no room is said.
+    :return: the exit code: 0, or 1 if it could not be printed. A full disk is reported, a reader that has gone is not.
     """
     try:
         if hasattr(sys.stdout, "reconfigure"):
@@ -22,8 +28,8 @@ def show(text: str, *, for_people: bool = False) -> int:
             sys.stdout.reconfigure(**how)
         print(text, end="", flush=True)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # whoever reads has enough
+        if not isinstance(error, BrokenPipeError):
             complain(f"standard output: {error.strerror}; send it to where there is room")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of what it cannot flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would report what it cannot flush
         return 1
     return 0

@@ -5,124 +5,139 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from argparse import ArgumentTypeError, Namespace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.ssl import platformTrust
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
-from twisted.python import usage
 
-from fingergw.cli.finger_client import Answer, fetch, parse_target
-from fingergw.cli.options import Options, complain, seconds
+from fingergw.cli.finger_client import Answer, Target, fetch, parse_target
+from fingergw.cli.options import Parser, UsageError
+from fingergw.cli.output import complain
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import authorities
 
-_AT_ONCE = 16  # a gateway lets a client have 20 connections, unless told otherwise
+_MAX_CONNECTIONS = 16  # at once; by default a gateway lets a client have 20
 
 
-class QueryOptions(Options):
-    """Options of ``fingergw query``."""
-
-    synopsis = "Usage: fingergw query [options] [USER][@HOST[:PORT]]..."
-    longdesc = (
-        "Ask finger servers. Several targets are asked at once, and their answers printed in order under headings. "
-        "An IPv6 address takes brackets where a port follows: user@[::1]:1079. With --unix, all of a target is the "
-        "question. What an answer holds that could harm a terminal is left out. Exits with 0 if each answer came "
-        "whole, 1 if one did not, 2 for wrong usage."
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of ``fingergw query``."""
+    parser.usage = "fingergw query [options] [USER][@HOST[:PORT]]..."
+    parser.description = (
+        "Ask finger servers. Several targets are asked at once, and their answers printed in order under\n"
+        "headings. An IPv6 address takes brackets if a port follows: user@[::1]:1079. With --unix, the\n"
+        "whole target is the query. What could harm a terminal is removed from answers.\n"
+        "Exits with 0 if all answers came whole, 1 if one did not, 2 for wrong usage."
     )
-    optFlags: ClassVar = [
-        ["long", "l", "Ask for more (/W)"],
-        ["tls", None, "Ask over TLS; the certificate must be for the host"],
-        ["ascii", None, "Print 7-bit characters alone, and ? for any other"],
-        ["raw", None, "Print the bytes as they came, without headings; they can harm a terminal"],
-    ]
-    optParameters: ClassVar = [
-        ["timeout", "t", 20.0, "Seconds to have a target's whole answer in", seconds],
-        ["unix", None, None, "Ask at the unix socket with this path"],
-        ["ca-file", None, None, "The authorities to trust for --tls, in PEM form [default: the system's]"],
-    ]
+    parser.repeated = "targets"
+    add = parser.add_argument
+    add("targets", metavar="[USER][@HOST[:PORT]]", nargs="*", help="the default host is this one, the default port 79")
+    add("-l", "--long", action="store_true", help="ask for more (/W)")
+    within = "the time for a whole answer, looking up the host included [default: 20]"
+    add("-t", "--timeout", metavar="SECONDS", type=_seconds, default=20.0, help=within)
+    add("--unix", metavar="FILE", help="ask at the unix socket with this path")
+    add("--tls", action="store_true", help="ask over TLS; the certificate must be for the host")
+    add("--ca-file", metavar="FILE", help="the authorities to trust for --tls, in PEM form [default: the system's]")
+    add("--ascii", action="store_true", help="print only 7-bit characters, with ? for any other")
+    add("--raw", action="store_true", help="print the bytes as they came, without headings; they can harm a terminal")
 
-    def parseArgs(self, *targets: str) -> None:
-        if self["ascii"] and self["raw"]:
-            raise usage.UsageError("--raw changes nothing in the answer, so --ascii cannot; give one of them")
-        if self["unix"] is not None and self["tls"]:
-            raise usage.UsageError("--tls is for hosts; remove it, or --unix")
-        if self["ca-file"] is not None and not self["tls"]:
-            raise usage.UsageError("--ca-file is for --tls; give that too")
-        try:
-            verbose, path = bool(self["long"]), self["unix"]
-            # each with what was written, which is its heading
-            self.targets = [(each, parse_target(each, verbose=verbose, path=path)) for each in targets or ("",)]
-            self.trust = self._trust() if self["tls"] else None
-        except ValueError as error:
-            raise usage.UsageError(str(error)) from None
 
-    def _trust(self) -> Any:
-        file = self["ca-file"]
-        if file is None:
-            return platformTrust()
-        try:
-            return authorities(Path(file).read_bytes())
-        except OSError as error:
-            raise usage.UsageError(f"{file}: {error.strerror}") from None
-        except ValueError as error:
-            raise usage.UsageError(f"{file}: {error}") from None
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ArgumentTypeError(f'expected a number of seconds above 0, such as 20, not "{text}"')
+    return number
 
-    def run(self) -> int:
-        """Ask, and print the answers."""
-        if sys.stdout is None:
-            complain("standard output: it is closed")
-            return 1
-        # at once, whatever it waits for: a lookup, a server, or whoever reads what it prints
-        signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
-        react(self._query)
-        return 0
 
-    async def _query(self, reactor: Any) -> None:
-        reactor.callWhenRunning(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # Twisted's would end it with 0
-        resolver, turns = Resolver(reactor), DeferredSemaphore(_AT_ONCE)
-        ask = partial(fetch, resolver=resolver, timeout=self["timeout"], trust=self.trust)
-        asking = [turns.run(ask, target) for _, target in self.targets]
-        code, printed = 0, False
-        for (text, target), each in zip(self.targets, asking, strict=True):
-            answer: Answer = await each
-            if answer.received or not answer.problem:
-                await self._print(self._shown(text, answer, printed))
-                printed = True
-            if answer.problem:
-                complain(f"{target.place}: {answer.reason}")
-                code = 1
-        raise SystemExit(code)
+def run(arguments: Namespace) -> int:
+    """Ask, and print the answers.
 
-    def _shown(self, target: str, answer: Answer, printed: bool) -> bytes:
-        """Return what to print of an answer.
+    :raises UsageError: the options contradict each other, or a target cannot be one.
+    """
+    if arguments.ascii and arguments.raw:
+        raise UsageError("--ascii and --raw contradict each other: remove one")
+    if arguments.unix is not None and arguments.tls:
+        raise UsageError("--tls is for hosts, and --unix asks none: remove one")
+    if arguments.ca_file is not None and not arguments.tls:
+        raise UsageError("--ca-file is for TLS: add --tls, or remove it")
+    targets = arguments.targets or [""]
+    try:
+        parsed = [parse_target(target, verbose=arguments.long, path=arguments.unix) for target in targets]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    trust = _trust(arguments.ca_file) if arguments.tls else None
+    if sys.stdout is None:
+        complain("standard output is closed, so there is no place to print answers: open it")
+        return 1
+    # at once, whatever it waits for: a lookup, a server, or a reader of what it prints
+    signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
+    react(partial(_query, arguments, targets, parsed, trust))
+    return 0
 
-        :param printed: whether there is something above it.
-        """
-        if self["raw"]:
-            return answer.received
-        text, several = answer.text, len(self.targets) > 1
-        if (several or answer.problem) and text and not text.endswith("\n"):
-            text += "\n"  # something else follows
-        if several:
-            text = ("\n" if printed else "") + f"[{target or '@localhost'}]\n" + text
-        return text.encode("ascii" if self["ascii"] else sys.stdout.encoding, "replace")
 
-    async def _print(self, data: bytes) -> None:
-        """Print in a thread: while somebody reads on the first page, the other answers still come."""
-        try:
-            await deferToThread(_write, data)
-        except ConnectionError:
-            raise SystemExit(128 + signal.SIGPIPE) from None  # whoever reads has enough
-        except OSError as error:
-            complain(f"standard output: {error.strerror}")
-            raise SystemExit(1) from None
+def _trust(ca_file: str | None) -> Any:
+    if ca_file is None:
+        return platformTrust()
+    try:
+        return authorities(Path(ca_file).read_bytes())
+    except OSError as error:
+        raise UsageError(f"--ca-file {ca_file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--ca-file {ca_file}: {error}") from None
+
+
+async def _query(arguments: Namespace, targets: list[str], parsed: list[Target], trust: Any, reactor: Any) -> None:
+    """Ask all targets, and print the answers in order.
+
+    :param targets: as they were written, for the headings.
+    :raises SystemExit: with the exit code.
+    """
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # Twisted's would end it with 0
+    resolver, places = Resolver(reactor), DeferredSemaphore(_MAX_CONNECTIONS)
+    ask = partial(fetch, resolver=resolver, timeout=arguments.timeout, trust=trust)
+    asking = [places.run(ask, target) for target in parsed]
+    code, printed = 0, False
+    for written, target, each in zip(targets, parsed, asking, strict=True):
+        answer: Answer = await each
+        if answer.received or not answer.problem:
+            heading = f"[{written or '@localhost'}]\n" if len(targets) > 1 else ""
+            await _print(_shown(answer, "\n" + heading if heading and printed else heading, arguments))
+            printed = True
+        if answer.problem:
+            complain(f"{target.place}: {answer.problem}")
+            code = 1
+    raise SystemExit(code)
+
+
+def _shown(answer: Answer, heading: str, arguments: Namespace) -> bytes:
+    """Return what to print of an answer; it ends its last line if something may follow."""
+    if arguments.raw:
+        return answer.received
+    text = answer.text
+    if (heading or answer.problem) and text and not text.endswith("\n"):
+        text += "\n"
+    return (heading + text).encode("ascii" if arguments.ascii else sys.stdout.encoding, "replace")
+
+
+async def _print(data: bytes) -> None:
+    """Print in a thread: while somebody reads on the first page, the other answers still come."""
+    try:
+        await deferToThread(_write, data)
+    except ConnectionError:
+        raise SystemExit(128 + signal.SIGPIPE) from None  # the reader has gone
+    except OSError as error:
+        complain(f"standard output: {error.strerror}; send it to where there is room")
+        raise SystemExit(1) from None
 
 
 def _write(data: bytes) -> None:
     left = memoryview(data)
-    while left:  # Python's own, unbuffered, would write a part alone
+    while left:  # Python's own, unbuffered, would write only a part
         left = left[os.write(sys.stdout.fileno(), left) :]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from fingergw.cli.options import Options
+from argparse import Namespace
+
+from fingergw.cli.options import Parser
 from fingergw.cli.output import show
 from fingergw.config.schema import schema_text
 
 
-class SchemaOptions(Options):
-    """Options of ``fingergw schema``."""
-
-    synopsis = "Usage: fingergw schema"
-    longdesc = (
-        "Print the JSON Schema of the configuration file. An editor that knows taplo, such as VS Code with Even Better "
-        "TOML, completes and checks a file by it whose first line is: #:schema ./NAME-OF-THE-SCHEMA.json"
+def add_arguments(parser: Parser) -> None:
+    """Describe ``fingergw schema``, which has no options."""
+    parser.description = (
+        "Print the JSON Schema of the configuration file. Editors that use taplo, such as VS Code with\n"
+        "Even Better TOML, complete and check a file whose first line is: #:schema ./NAME-OF-THE-SCHEMA.json"
     )
 
-    def run(self) -> int:
-        """Print it."""
-        return show(schema_text())
+
+def run(_: Namespace) -> int:
+    """Print the schema."""
+    return show(schema_text())

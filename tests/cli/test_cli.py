@@ -35,6 +35,7 @@ from tests.support import (
 )
 from tests.support.forked import Forked
 
+FULL = "fingergw: standard output: No space left on device; send it to where there is room\n"
 # waits until the test lets it go on
 WAITING = """
 [[routes]]
@@ -75,7 +76,7 @@ class TestRun:
         assert '"local" 127.0.0.1 "hello" "hello" "map" answered 7' in out
 
     def test_interrupt(self, tmp_path: Path) -> None:
-        """SIGINT ends it too, and tells the shell so."""
+        """SIGINT ends it too, and the shell sees that signal."""
         port = free_port()
         with forked(["--config", write(tmp_path, port)], port=port) as running:
             assert stop(running, signal.SIGINT)[0] == -signal.SIGINT
@@ -170,7 +171,7 @@ class TestRun:
         assert "none.toml: cannot be read" in ended.stderr
 
     def test_level(self, tmp_path: Path) -> None:
-        """[log] level keeps what is less important out of the log; queries are not affected."""
+        """[log] level keeps less important messages out of the log, but no queries."""
         port = free_port()
         config = write(tmp_path, port, HELLO, '[log]\nlevel = "error"')
         with forked(["--config", config], port=port) as running:
@@ -180,7 +181,7 @@ class TestRun:
         assert out == line + "\n"
 
     def test_reactor(self, tmp_path: Path) -> None:
-        """--reactor chooses another of Twisted's reactors."""
+        """--reactor selects one of Twisted's other reactors."""
         port = free_port()
         with process(["--reactor", "poll", "--config", write(tmp_path, port)], port=port) as running:
             assert finger(port, b"hello\r\n") == b"Hello\r\n"
@@ -239,7 +240,7 @@ class TestDaemon:
         assert not listens(port)
 
     def test_access_log_has_no_level(self, tmp_path: Path) -> None:
-        """A daemon's access log is there whatever the level of the other log."""
+        """A daemon logs queries whatever the level of the event log."""
         port = free_port()
         log = tmp_path / "log"
         config = write(tmp_path, port, HELLO, '[log]\nlevel = "error"')
@@ -250,7 +251,7 @@ class TestDaemon:
         assert '"hello" "map" answered 7' in log.read_text()
 
     def test_default_files(self, tmp_path: Path) -> None:
-        """Unless told otherwise its files are fingergw.pid and fingergw.log, where it was started."""
+        """By default its files are fingergw.pid and fingergw.log in the folder where it was started."""
         port = free_port()
         ended = run(["--config", write(tmp_path, port), "--daemonize"], cwd=tmp_path, command=COMMAND)
         assert ended.returncode == 0, ended.stderr
@@ -362,7 +363,7 @@ group = "no-such-group-here"
         assert [line for line, start in zip(found, expected, strict=True) if not line.startswith(start)] == []
 
     def test_base_dir(self, tmp_path: Path) -> None:
-        """--base-dir stands for the file's folder, for a file that is not yet in its place."""
+        """--base-dir takes the place of the file's folder, for a file that is not installed yet."""
         config = write(tmp_path, 79, '[backends.b]\ntype = "static"\nfile = "people.toml"')
         assert run(["check", "--config", config]).returncode == 78
         (tmp_path / "target").mkdir()
@@ -370,7 +371,7 @@ group = "no-such-group-here"
         assert run(["check", "--config", config, "--base-dir", str(tmp_path / "target")]).returncode == 0
 
     def test_no_file(self, tmp_path: Path) -> None:
-        """A file that is not there is a mistake in the configuration, too."""
+        """A missing file is a mistake in the configuration, too."""
         ended = run(["check", "--config", str(tmp_path / "none")])
         path = tmp_path / "none"
         advice = f"to have one to start from, run: fingergw init {path}"
@@ -385,7 +386,7 @@ group = "no-such-group-here"
 
 @contextmanager
 def server(answer: bytes, family: socket.AddressFamily = socket.AF_INET) -> Iterator[tuple[int, list[bytes]]]:
-    """Run a finger server that gives one client one answer, and notes what it was asked."""
+    """Run a finger server that answers one client, and records the query."""
     asked: list[bytes] = []
 
     def serve() -> None:
@@ -415,7 +416,7 @@ class TestQuery:
         ],
     )
     def test_line(self, arguments: list[str], line: bytes) -> None:
-        """What is asked is one line, as RFC 1288 writes it."""
+        """The query is one line, as RFC 1288 has it."""
         with server(b"Happy\r\n") as (port, asked):
             ended = run(["query", *(argument.format(f"127.0.0.1:{port}") for argument in arguments)])
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Happy\n", "")
@@ -442,15 +443,6 @@ class TestQuery:
         """A host may be an IPv6 address in brackets."""
         with server(b"Six\r\n", socket.AF_INET6) as (port, _):
             assert run(["query", f"@[::1]:{port}"]).stdout == "Six\n"
-
-    def test_imports(self) -> None:
-        """It starts soon, as it imports nothing of the gateway."""
-        code = "import atexit, sys; atexit.register(lambda: print(*sys.modules))\n"
-        code += "from fingergw.cli import main; main(['query', '@127.0.0.1:9'])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        imported = set(done.stdout.split())
-        assert "fingergw.cli.finger_client" in imported, done.stderr
-        assert imported & {"fingergw.app.build", "fingergw.config", "jinja2", "treq"} == set()
 
     def test_output_is_filtered(self) -> None:
         """Nothing that could harm the terminal is printed (RFC 1288 §3.3)."""
@@ -488,7 +480,7 @@ class TestQuery:
         assert b"Traceback" not in err
 
     def test_full_output(self) -> None:
-        """An output that takes nothing ends it with 1, without a traceback."""
+        """A full disk ends it with 1, without a traceback."""
         with server(b"hi\r\n") as (port, _), Path("/dev/full").open("w") as full:
             ended = subprocess.run(
                 [*COMMAND, "query", f"@127.0.0.1:{port}"],
@@ -498,18 +490,18 @@ class TestQuery:
                 stdout=full,
                 stderr=subprocess.PIPE,
             )
-        assert (ended.returncode, ended.stderr) == (1, "fingergw: standard output: No space left on device\n")
+        assert (ended.returncode, ended.stderr) == (1, FULL)
 
     @pytest.mark.parametrize("target", ["a@h:finger", "a@h:0", "a@h:65536", "a\r\nb@h", "\udcff@h"])
     def test_wrong_target(self, target: str, capfd: pytest.CaptureFixture[str]) -> None:
-        """A target that means nothing is wrong usage, and nobody is contacted."""
+        """A malformed target is wrong usage, and no server is contacted."""
         assert main(["query", target]) == 2
         assert "try fingergw query --help" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--rundir", "--pidfile", "--logfile"])
 def test_folder_that_is_not_there(tmp_path: Path, option: str) -> None:
-    """A place that is not there is named, without a traceback."""
+    """A folder that does not exist is named, without a traceback."""
     ended = run(["--config", write(tmp_path, free_port()), option, "/not/there"], cwd=tmp_path)
     assert ended.returncode == 1
     assert "/not" in ended.stderr
@@ -518,7 +510,7 @@ def test_folder_that_is_not_there(tmp_path: Path, option: str) -> None:
 
 
 class TestUsage:
-    """What the options say."""
+    """Options, and what is wrong with a command line."""
 
     def test_version(self) -> None:
         """--version prints the version."""
@@ -538,18 +530,35 @@ class TestUsage:
         ("arguments", "message"),
         [
             (["--nonsense"], "--nonsense"),
-            (["nonsense"], "nonsense"),
+            (["nonsense"], 'unknown command "nonsense"; expected one of check, explain'),
+            (["chekc"], 'did you mean "check"?'),
+            (["--nonsense", "check"], "--nonsense"),
             (["check", "--nonsense"], "--nonsense"),
-            (["--umask", "9"], 'expected the umask in octal digits, not "9"'),
+            (["check", "a.toml"], 'unexpected argument "a.toml"; to name the configuration, write --config FILE'),
+            (["--", "schema", "--", "-x"], 'unexpected argument "-x"'),
+            (["check", "--config"], "--config: expected a value"),
+            (["--daemonize=yes"], "--daemonize: takes no value, but was given 'yes'"),
+            (["--uid", "-1"], "--uid: expected the name of a user, or a number from 0 to 4294967294, not -1"),
+            (["--gid", "99999999999"], "--gid: expected the name of a group, or a number from 0 to 4294967294"),
+            (["--umask", "10000"], '--umask: expected octal digits such as 027, not "10000"'),
+            (["--umask", "9"], '--umask: expected octal digits such as 027, not "9"'),
             (["--uid", "no-such-user-here"], 'no user "no-such-user-here" on this machine'),
-            (["--reactor", "nonsense"], "nonsense"),
-            (["query", "--timeout", "-1"], 'expected a number of seconds above 0, not "-1"'),
+            (["--reactor", "nonsense"], '--reactor: "nonsense" cannot be used here; fingergw --help-reactors prints'),
+            (["query", "--timeout", "-1"], '--timeout: expected a number of seconds above 0, such as 20, not "-1"'),
         ],
     )
     def test_wrong_usage(self, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
         """Wrong usage gives the exit code 2, and says what is wrong."""
         assert main(arguments) == 2
         assert message in capfd.readouterr().err
+
+    def test_config_before_the_command(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """--config counts before the command, too, unless it is given after it as well."""
+        config = write(tmp_path, 79)
+        assert main(["--config", config, "check"]) == 0
+        assert capfd.readouterr().out == f"{config}: no mistakes found\n"
+        assert main(["--config", "/none/a", "check", "--config", "/none/b"]) == 78
+        assert "/none/b: cannot be read" in capfd.readouterr().err
 
     def test_wrong_usage_of_the_process(self) -> None:
         """The process exits with that code, and shows no traceback."""
@@ -558,8 +567,28 @@ class TestUsage:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "module", "others"),
+    [
+        (["--help"], "main", {"twisted.internet", "fingergw.config"}),
+        (["init"], "init", {"twisted.internet.reactor", "fingergw.app.build"}),
+        (["query", "@127.0.0.1:9"], "finger_client", {"fingergw.app.build", "fingergw.config", "jinja2", "treq"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_imports(tmp_path: Path, arguments: list[str], module: str, others: set[str]) -> None:
+    """A small command starts fast, as it imports only what it needs."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+    code += f"from fingergw.cli import main; main({arguments})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    imported = set(done.stderr.split())
+    assert f"fingergw.cli.{module}" in imported, done.stderr
+    assert imported & others == set()
+
+
 class TestOutput:
-    """What is printed, and where that does not go."""
+    """What commands print, and what they do where it cannot be printed."""
 
     COMMANDS = (["check"], ["config"], ["explain", "moshez"], ["schema"], ["completion", "bash"], ["init", "a.toml"])
 
@@ -571,13 +600,12 @@ class TestOutput:
         monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        """A disk that is full is a failure that is said, and a reader who has enough one that is not."""
+        """A full disk ends it with 1 and a message, a reader that has gone with 1 and none."""
         monkeypatch.chdir(tmp_path)
         with Path("/dev/full").open("w") as full:
             monkeypatch.setattr(sys, "stdout", full)
             assert main(arguments) == 1
-        said = "fingergw: standard output: No space left on device; send it to where there is room\n"
-        assert capfd.readouterr().err == said
+        assert capfd.readouterr().err == FULL
         Path("a.toml").unlink(missing_ok=True)
         reading, writing = os.pipe()
         os.close(reading)
@@ -653,7 +681,7 @@ def test_clock_that_is_set_back(tmp_path: Path) -> None:
 
 
 def test_installed_command() -> None:
-    """The command that is installed is the module's."""
+    """The installed command does what ``python -m fingergw`` does."""
     command = Path(sys.executable).with_name("fingergw")
     ended = subprocess.run([command, "--version"], text=True, capture_output=True, check=False, cwd=ROOT)
     assert ended.stdout == run(["--version"], command=COMMAND).stdout

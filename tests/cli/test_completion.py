@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.python.usage import Options
 
 from fingergw.cli import main
-from fingergw.cli.main import RunOptions
+from fingergw.cli.main import COMMANDS
 
-_commands: Any = RunOptions.subCommands
-COMMANDS: dict[str, Options] = {name: cls() for name, _, cls, _ in _commands}
 # fingergw, completed at the end of the words that follow
 COMPLETE = """
 source "$1"; shift
@@ -25,9 +23,11 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def long_options(options: Options) -> list[str]:
-    """Return the options that a command's help names."""
-    return re.findall(r"^ +(?:-\w, )?(--[\w-]+)", str(options), re.MULTILINE)
+def long_options(*command: str) -> set[str]:
+    """Return the options that a command's help lists."""
+    with redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
+        main([*command, "--help"])
+    return set(re.findall(r"^  (?:-\w(?: [A-Z]+)?, )?(--[\w-]+)", printed.getvalue(), re.MULTILINE))
 
 
 def printed(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -50,19 +50,19 @@ class TestBash:
         return set(done.stdout.split())
 
     def test_commands(self) -> None:
-        """Every command is offered, and those alone that begin so."""
+        """Every command is offered, or those that begin with what was typed."""
         assert self.offered("") == set(COMMANDS)
         assert self.offered("che") == {"check"}
         assert self.offered("--config", "some.toml", "--daemonize", "che") == {"check"}
 
     def test_options(self) -> None:
         """Every option of every command is offered."""
-        for words, options in [((), RunOptions()), *(((name,), options) for name, options in COMMANDS.items())]:
-            assert set(long_options(options)) <= self.offered(*words, "--"), words
+        for words in ((), *((name,) for name in COMMANDS)):
+            assert long_options(*words) == self.offered(*words, "--"), words
         assert self.offered("query", "--raw", "a@h", "--ti") == {"--timeout"}
 
     def test_values(self) -> None:
-        """Files, folders and shells are offered where one belongs, and nothing where anything may stand."""
+        """Files, folders and shells are offered where one is expected, and nothing for free text."""
         (self.folder / "folder").mkdir()
         assert self.offered("check", "--config", "") == {"completion", "folder"}
         assert self.offered("check", "-c", "comp") == {"completion"}
@@ -74,20 +74,20 @@ class TestBash:
 
 
 def test_zsh(capsys: pytest.CaptureFixture[str]) -> None:
-    """For zsh, too, every command and option is there."""
+    """The script for zsh has every command and option."""
     script = printed("zsh", capsys)
     assert script.startswith("#compdef fingergw\n")
     assert [name for name in COMMANDS if f"\n    {name}:'" not in script] == []
-    for name, options in COMMANDS.items():
-        own = script.partition(f"_fingergw_{name.replace('-', '_')}_options=(")[2].partition("\n)\n")[0]
-        assert set(long_options(options)) == set(re.findall(r"^  [\"{](--[\w-]+)", own, re.MULTILINE))
+    for name in COMMANDS:
+        own = script.partition(f"_fingergw_{name}_options=(")[2].partition("\n)\n")[0]
+        assert long_options(name) == set(re.findall(r"(--[\w-]+)[\[}]", own))
 
 
 def test_tcsh(capsys: pytest.CaptureFixture[str]) -> None:
-    """Likewise for tcsh, which is offered the options of all commands at once."""
+    """The script for tcsh has every command, and the options of all commands together."""
     script = printed("tcsh", capsys)
     assert f"'p/1/({' '.join(COMMANDS)})/'" in script
-    words = {option for options in (RunOptions(), *COMMANDS.values()) for option in long_options(options)}
+    words = long_options().union(*map(long_options, COMMANDS))
     (offered,) = re.findall(r"'c/--/\(([^)]*)\)/'", script)
     assert {f"--{name}" for name in offered.split()} == words
 
@@ -101,6 +101,6 @@ def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bash", "zsh"]])
 def test_wrong_usage(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    """Any other shell, or none, or two, are wrong usage."""
+    """Another shell, none, or two are wrong usage."""
     assert main(["completion", *arguments]) == 2
     assert "try fingergw completion --help" in capfd.readouterr().err

@@ -222,8 +222,8 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--listener", "publik", "x"], 'unknown listener "publik"; did you mean "public"?'),
         (["--listener", "zzz", "x"], "expected one of: behind, local, public, trap"),
         (["--from", "somewhere", "x"], "expected an IP address"),
-        ([], "expected one QUERY"),
-        (["a", "b"], "expected one QUERY"),
+        ([], "missing argument: QUERY"),
+        (["a", "b"], 'unexpected argument "b"; put quotes around a query of several words'),
     ],
 )
 def test_wrong_usage(config: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:

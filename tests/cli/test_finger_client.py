@@ -87,7 +87,7 @@ def test_user(pid: int) -> None:
 
 
 def test_classic_layout(pid: int) -> None:
-    """``finger user@host`` prints the layout that people know."""
+    """``finger user@host`` prints the classic layout."""
     shown = "\n".join(ask(pid, "nail@127.0.0.1"))
     assert [text for text in ("Login: nail", "Name: Nail Sharp", "Plan:\nHit things.") if text not in shown] == []
 
@@ -99,16 +99,16 @@ def test_index(pid: int) -> None:
 
 @pytest.mark.parametrize(("options", "verbose"), [([], "0"), (["-l"], "1")])
 def test_verbose(pid: int, options: list[str], verbose: str) -> None:
-    """``finger -l`` asks for more, and the backend is told so."""
+    """``finger -l`` asks for more, and the backend sees that."""
     shown = "\n".join(ask(pid, *options, "status@127.0.0.1"))
     assert f"verbose={verbose}" in shown
 
 
 def test_unknown(pid: int) -> None:
-    """A name that nobody knows is answered in words."""
+    """An unknown name gets a message."""
     assert "No such user" in ask(pid, "nobody@127.0.0.1")
 
 
 def test_forwarding(pid: int) -> None:
-    """``finger user@other@host`` is refused in words."""
+    """``finger user@other@host`` gets a refusal."""
     assert "Finger forwarding service denied" in ask(pid, "moshez@other.example@127.0.0.1")

@@ -18,7 +18,7 @@ SCHEMA = "fingergw.schema.json"
 def test_writes_what_check_accepts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It writes a file that has no mistakes, whose first line names the schema beside it, and says how to run it."""
+    """It writes a file without mistakes, whose first line names the schema beside it, and prints how to run it."""
     monkeypatch.chdir(tmp_path)
     assert main(["init"]) == 0
     said = "wrote fingergw.toml, and fingergw.schema.json for editors; run it: fingergw --config fingergw.toml\n"
@@ -31,19 +31,19 @@ def test_writes_what_check_accepts(
 
 
 def test_never_writes_over_a_configuration(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A file that is there stays as it is, a link that leads nowhere too, and nothing is put beside it."""
+    """An existing file, or a dangling link, stays as it is, and nothing is written beside it."""
     (tmp_path / "mine.toml").write_text("mine")
     (tmp_path / "link.toml").symlink_to("nowhere")
     for name in ("mine.toml", "link.toml"):
         path = tmp_path / name
         assert main(["init", str(path)]) == 1
-        assert capfd.readouterr().err == f"fingergw: {path} is there already; name another file, or remove it first\n"
+        assert capfd.readouterr().err == f"fingergw: {path} exists; name another file, or remove it first\n"
     assert (tmp_path / "mine.toml").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"link.toml", "mine.toml"}
 
 
 def test_an_older_schema_of_ours_is_replaced(tmp_path: Path) -> None:
-    """A schema that another version of fingergw wrote is brought up to date, and shared by several files."""
+    """A schema that another version of fingergw wrote is replaced, and shared by several files."""
     for name in ("a.toml", "b.toml"):
         older = json.loads(schema_text())
         del older["definitions"]["menu"]
@@ -56,24 +56,24 @@ def test_an_older_schema_of_ours_is_replaced(tmp_path: Path) -> None:
 def test_another_file_by_the_schemas_name_is_left_alone(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
 ) -> None:
-    """What is not fingergw's own is not written over, and the message says what to do."""
+    """Another file with the schema's name is not overwritten, and the message says what to do."""
     schema = tmp_path / SCHEMA
     schema.write_text(text)
     assert main(["init", str(tmp_path / "f.toml")]) == 1
-    said = f"fingergw: {schema} is there already, and not from fingergw; move it, or name a file elsewhere\n"
+    said = f"fingergw: {schema} exists and is not fingergw's; move it, or name a configuration in another folder\n"
     assert capfd.readouterr().err == said
     assert schema.read_text() == text
     assert list(tmp_path.iterdir()) == [schema]
 
 
 def test_a_pipe_by_the_schemas_name(tmp_path: Path) -> None:
-    """A pipe in the schema's place is not waited for."""
+    """It does not wait for a pipe with the schema's name."""
     os.mkfifo(tmp_path / SCHEMA)
     assert main(["init", str(tmp_path / "f.toml")]) == 1
 
 
 def test_no_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A place that cannot be written to is named, with what to do."""
+    """For a folder that does not exist, the message says what to do."""
     path = tmp_path / "none" / "f"
     assert main(["init", str(path)]) == 1
     said = (

@@ -1,4 +1,4 @@
-"""``fingergw query`` as a process, with several targets and whatever may happen to it; more in test_cli.py."""
+"""``fingergw query`` as a process, with several targets, and when it is interrupted; more in test_cli.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
 from fingergw.cli import main
-from fingergw.cli.finger_client import Target
-from fingergw.cli.query import QueryOptions
 from tests.support import COMMAND, ROOT, GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
 from tests.support.finger_server import FingerServer, Served, breaks_off, half_closes, hangs, says
@@ -33,14 +31,14 @@ class QueryCase(GatewayCase):
         return asking
 
     def begin(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Begin to run ``fingergw query``, and have it ended."""
+        """Start ``fingergw query``, and end it with the test."""
         running = subprocess.Popen([*COMMAND, "query", *arguments], env=ENV, stderr=subprocess.PIPE, **options)
         self.addCleanup(running.communicate)
         self.addCleanup(running.kill)
         return running
 
     async def ended(self, running: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-        """Return the exit code of what was begun, and what it says on standard error."""
+        """Wait until the command ends, and return its exit code and standard error."""
         await until(lambda: running.poll() is not None, "the end")
         assert running.stderr is not None
         return running.returncode, running.stderr.read()
@@ -48,7 +46,7 @@ class QueryCase(GatewayCase):
 
 class SeveralTargets(QueryCase):
     async def test_in_order(self) -> None:
-        """All are asked at once, and printed in order, each under what was asked; those that fail are told apart."""
+        """All are asked at once, and printed in order under headings; failures are reported one by one."""
         waiting: dict[bytes, Served] = {}
 
         def script(served: Served) -> None:
@@ -72,6 +70,14 @@ class SeveralTargets(QueryCase):
             f"fingergw: {place}: the answer is not whole: the connection was broken off, 4 bytes into the answer",
         ]
 
+    async def test_options_after_targets(self) -> None:
+        """Options count wherever they stand, may be abbreviated, and end at ``--``."""
+        server = FingerServer(self, says(b"ok\r\n"))
+        host = f"@127.0.0.1:{server.port}"
+        _, err, code = await self.query(f"a{host}", "-l", "--time", "3", f"b{host}", "-t4", "--", f"-l{host}")
+        assert (err, code) == (b"", 0)
+        assert sorted(server.lines) == [b"/W -l\r\n", b"/W a\r\n", b"/W b\r\n"]
+
     async def test_raw(self) -> None:
         """--raw prints the bytes that came, and nothing else."""
         answers = [b"\x1b[2J\xff\r", b"\r\n\0last"]
@@ -80,7 +86,7 @@ class SeveralTargets(QueryCase):
         assert await self.query("--raw", *targets) == (b"".join(answers), b"", 0)
 
     async def test_not_too_many_at_once(self) -> None:
-        """A server has no more connections at once than a gateway would let it have, and each target is asked."""
+        """It opens no more connections at once than a gateway allows by default, and asks each target."""
         server = FingerServer(self, lambda served: reactor.callLater(0.01, served.answer, b"ok\r\n"))
         out, _, code = await self.query(*(f"{number}@127.0.0.1:{server.port}" for number in range(40)))
         assert (out.count(b"ok\n"), code) == (40, 0)
@@ -107,14 +113,14 @@ class SeveralTargets(QueryCase):
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 class OneTarget(QueryCase):
     async def test_unix_and_ascii(self) -> None:
-        """--unix asks at a unix socket; --ascii prints what is beyond ASCII as ``?``."""
+        """--unix asks at a unix socket; --ascii prints ``?`` for what is not ASCII."""
         path = str(self.write("none", "").with_name("finger.sock"))
         server = FingerServer(self, says("Zoë\x1b \u202e\r\n".encode()), path=path)
         assert await self.query("--unix", path, "--ascii", "x@y", "-l") == (b"Zo? \n", b"", 0)
         assert server.lines == [b"/W x@y\r\n"]
 
     async def test_tls(self) -> None:
-        """--tls asks over TLS, of a server whose certificate comes from an authority in --ca-file."""
+        """--tls asks over TLS, and trusts the authorities in --ca-file."""
         authority = trustme.CA()
         ca_file = str(self.write("ca.pem", authority.cert_pem.bytes().decode()))
         server = FingerServer(self, says(b"secret\r\n"), authority=authority)
@@ -124,7 +130,7 @@ class OneTarget(QueryCase):
         assert await self.query("--tls", target) == (b"", message.encode(), 1)
 
     async def test_lookup_that_hangs(self) -> None:
-        """A name server that says nothing holds up neither the message nor the process's end."""
+        """A silent name server delays neither the message nor the end of the process."""
         code = (
             "import socket, sys, threading; real = socket.getaddrinfo; socket.getaddrinfo = lambda host, *rest: "
             "real(host, *rest) if rest[-1] else threading.Event().wait();"
@@ -134,7 +140,7 @@ class OneTarget(QueryCase):
         assert (out, err, exit_code) == (b"", b"fingergw: h.example, port 79: no answer within 0.2 s\n", 1)
 
     async def test_signals(self) -> None:
-        """SIGINT and SIGTERM end it at once, whatever it waits for, and it says nothing."""
+        """SIGINT and SIGTERM end it at once, whatever it waits for, and it prints nothing."""
         server = FingerServer(self, hangs(b"begun"))
         both = [self.begin(f"@127.0.0.1:{server.port}", stdout=subprocess.PIPE) for _ in range(2)]
         await until(lambda: len([line for line in server.lines if line]) == 2, "both queries")
@@ -144,7 +150,7 @@ class OneTarget(QueryCase):
         assert await self.ended(both[1]) == (-signal.SIGTERM, b"")
 
     async def test_reader_that_goes(self) -> None:
-        """Who reads a part alone of what it prints gets that, and no complaint; the exit code is cat's."""
+        """If its output is closed after a part, it ends without a message, and with the exit code that cat has."""
         server = FingerServer(self, says(b"x\r\n" * 200_000))
         end, theirs = os.pipe()
         running = self.begin(f"@127.0.0.1:{server.port}", stdout=theirs)
@@ -155,37 +161,33 @@ class OneTarget(QueryCase):
         assert await self.ended(running) == (128 + signal.SIGPIPE, b"")
 
     async def test_closed_output(self) -> None:
-        """Without a standard output nobody is asked."""
+        """If standard output is closed, no server is asked."""
         server = FingerServer(self, says(b"x\r\n"))
         program = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *COMMAND]
         ended = await self.query(f"@127.0.0.1:{server.port}", program=program)
-        assert ended == (b"", b"fingergw: standard output: it is closed\n", 1)
+        assert ended == (
+            b"",
+            b"fingergw: standard output is closed, so there is no place to print answers: open it\n",
+            1,
+        )
         assert server.connections == []
-
-
-def test_options_after_targets() -> None:
-    """Options count wherever they stand; after ``--`` there is none."""
-    options = QueryOptions()
-    options.parseOptions(["a@h", "-l", "--time", "3", "b@h", "-t4", "--", "-l@h"])
-    lines = [Target("h", 79, f"/W {name}") for name in ("a", "b", "-l")]
-    assert [target for _, target in options.targets] == lines
-    assert options["timeout"] == 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--raw", "--ascii"], "--raw changes nothing"),
+        (["--raw", "--ascii"], "--ascii and --raw contradict each other"),
         (["--tls", "--unix", "/s"], "--tls is for hosts"),
-        (["--ca-file", "/ca.pem"], "--ca-file is for --tls"),
+        (["--ca-file", "/ca.pem"], "--ca-file is for TLS: add --tls"),
         (["--tls", "--ca-file", "/none/ca.pem"], "/none/ca.pem: No such file or directory"),
         (["--tls", "--ca-file", "/dev/null"], "/dev/null: expected one or more certificates in PEM form"),
-        (["--unix", ""], "expected a unix socket's path"),
-        (["a@h", "--nonsense"], "option --nonsense not recognized"),
-        (["a@h", "b@h:0"], "expected a port from 1 to 65535"),
+        (["--unix", ""], "expected the path of a unix socket"),
+        (["a@h", "--nonsense"], 'unknown option "--nonsense"'),
+        (["a@h", "b@h:0"], 'target "b@h:0": expected a port from 1 to 65535'),
+        (["b@h:" + "9" * 5000], "expected a port from 1 to 65535"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """What contradicts itself, or cannot be, is wrong usage, and nobody is contacted."""
+    """Contradicting options and impossible values are wrong usage, and no server is contacted."""
     assert main(["query", *arguments]) == 2
     assert message in capfd.readouterr().err

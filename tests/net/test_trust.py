@@ -203,7 +203,7 @@ class QueryTests(TrustCase):
         for name, host, server in self.accepted():
             target = Target(host, server.port, "x")
             answer = await fetch(target, Resolver(reactor), timeout=20, trust=authorities(TRUSTED.encode()))
-            assert (answer.text, answer.reason) == ("text\n", ""), name
+            assert (answer.text, answer.problem) == ("text\n", ""), name
 
     async def test_unforeseen(self) -> None:
         """Whatever goes wrong in looking at a certificate, it is not verified then."""
@@ -218,5 +218,5 @@ class QueryTests(TrustCase):
             target = Target(host, server.port, "x")
             answer = await fetch(target, Resolver(reactor), timeout=20, trust=authorities(TRUSTED.encode()))
             name = type(error).__name__
-            assert answer.reason == f"TLS: the certificate of {host} cannot be verified ({name}); issue it anew"
+            assert answer.problem == f"TLS: the certificate of {host} cannot be verified ({name}); issue it anew"
             await self.told_nothing(name, server)
