@@ -1,4 +1,4 @@
-"""What ``python -m fingergw`` runs."""
+"""``python -m fingergw`` is the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What ``twistd fingergw`` runs. It is installed into ``twisted/plugins`` too, where twistd looks for it."""
+"""The plug-in for ``twistd fingergw``. It is installed into ``twisted/plugins`` too, where twistd finds it."""
 
 from twisted.application.service import ServiceMaker
 
