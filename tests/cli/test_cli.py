@@ -356,7 +356,7 @@ group = "no-such-group-here"
             f"18: backends.file.file: {tmp_path}/people.toml: cannot be read: No such file or directory",
             f"22: backends.token.bearer_token_file: {tmp_path}/token: No such file or directory",
             "26: backends.template.template: ",
-            "30: backends.ca.ca_file: expected one or more certificates",
+            f"30: backends.ca.ca_file: {tmp_path}/ca.pem: expected one or more certificates",
             '32: process.user: no user "no-such-user-here" on this machine',
             '33: process.group: no group "no-such-group-here" on this machine',
         ]
