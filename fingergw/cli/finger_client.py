@@ -12,8 +12,8 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from fingergw.core.text import clean
-from fingergw.net.exchange import Connection, Incomplete, connect
-from fingergw.net.reasons import reason, tls_reason
+from fingergw.net.exchange import Connection, NoAnswer, connect
+from fingergw.net.reasons import reason
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls
 
@@ -113,13 +113,11 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
         return Answer(connection.received, f"{missing} within {timeout:g} s")
     except CancelledError:
         raise
-    except Incomplete as error:
+    except NoAnswer as error:
         if error.received:
             return Answer(error.received, f"the answer is not whole: {error}")
-        is_unclear = trust is not None and tls_reason(error.__cause__) is None
+        is_unclear = trust is not None and not str(error).startswith("TLS: ")
         return Answer(b"", f"{error}{'; the server may not speak TLS on this port' if is_unclear else ''}")
-    except ValueError:
-        return Answer(b"", "no host can have this name; check its spelling")
     except Exception as error:  # whatever an endpoint raises
         return Answer(b"", reason(error))
     finally:

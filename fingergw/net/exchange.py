@@ -15,34 +15,22 @@ from fingergw.net.reasons import reason as reason_of
 
 
 class NoAnswer(Exception):
-    """There is no complete answer; the message says why, and is safe to log."""
+    """There is no complete answer; the message says why, and is safe to log.
 
+    :param received: the part that was received, ``max_bytes`` at most.
+    """
 
-class NotConnected(NoAnswer):
-    """The server could not be reached."""
+    def __init__(self, message: str, received: bytes = b"") -> None:
+        super().__init__(message)
+        self.received = received
 
 
 class NotSent(NoAnswer):
     """The caller refused to send to the other end of the connection."""
 
 
-class Incomplete(NoAnswer):
-    """There is only a part of an answer.
-
-    :param received: that part, ``max_bytes`` at most.
-    """
-
-    def __init__(self, message: str, received: bytes) -> None:
-        super().__init__(message)
-        self.received = received
-
-
-class TooMuch(Incomplete):
+class TooMuch(NoAnswer):
     """The answer is larger than ``max_bytes``."""
-
-
-class BrokenOff(Incomplete):
-    """The connection ended uncleanly, so the answer may be incomplete; ``__cause__`` is the error it ended with."""
 
 
 @define(eq=False)
@@ -52,7 +40,7 @@ class Connection(Protocol):
     The server's end of file ends the connection, even if the server would read on.
 
     :param max_bytes: of the answer.
-    :param answer: fires with the answer when the server has closed; fails with :class:`TooMuch` or :class:`BrokenOff`.
+    :param answer: fires with the answer when the server has closed; fails with :class:`NoAnswer`.
     :param closed: whether this side has closed it.
     """
 
@@ -95,9 +83,7 @@ class Connection(Protocol):
             self.answer.callback(self.received)
         else:
             where = f", {len(self._received)} bytes into the answer" if self._received else ""
-            error = BrokenOff(reason_of(reason.value) + where, self.received)
-            error.__cause__ = reason.value
-            self.answer.errback(error)
+            self.answer.errback(NoAnswer(reason_of(reason.value) + where, self.received))
 
     def close(self) -> None:
         """Abort the connection, or the attempt to connect; data on its way in either direction is lost."""
@@ -158,7 +144,7 @@ async def exchange(
         except CancelledError:
             raise
         except Exception as error:  # endpoints may be plug-ins, with errors of their own
-            raise NotConnected(reason_of(error)) from error
+            raise NoAnswer(reason_of(error)) from error
         assert connection.transport is not None
         if not may_send(connection.transport):
             raise NotSent("not to be sent to")

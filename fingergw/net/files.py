@@ -11,7 +11,7 @@ from fingergw.core.errors import ConfigError
 from fingergw.net.file_rights import exposure
 from fingergw.net.root import here
 
-ENTER = "see to it that the gateway's group can read it, and enter its folder"
+PERMISSION_ADVICE = "see to it that the gateway's group can read it, and enter its folder"
 """What to do about a file that the gateway may not read."""
 
 
@@ -71,5 +71,5 @@ def read_secret(path: Path, what: str) -> str:
 
 def unreadable(path: Path, error: OSError) -> str:
     """Return why a file cannot be read, and what to do where the system's words do not say it."""
-    advice = f"; {ENTER}" if error.strerror == os.strerror(errno.EACCES) else ""
+    advice = f"; {PERMISSION_ADVICE}" if error.strerror == os.strerror(errno.EACCES) else ""
     return f"{path}: {error.strerror}{advice}"

@@ -16,6 +16,7 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (error.ConnectionDone, "the other side closed the connection"),
     (error.ConnectionLost, "the connection was broken off"),
     (error.ConnectError, "no connection came about"),
+    (ValueError, "no host can have that name or address; correct it"),
 )
 # What OpenSSL says where its words need explaining, or the other side is to blame.
 _OPENSSL: Final = {

@@ -10,7 +10,7 @@ from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.client_strings import parse_client
-from fingergw.net.exchange import BrokenOff, exchange
+from fingergw.net.exchange import NoAnswer, exchange
 from fingergw.net.resolving import Resolver
 from tests.support import GatewayCase, reactor
 from tests.support.certificates import ACCEPTED, AUTHORITY, OTHER_AUTHORITY, TRUSTED, issue
@@ -60,7 +60,7 @@ class TlsArgumentTests(GatewayCase):
         ):
             assert await self.asked(description) == b"hi", description
         for description in (f"tls:{HOST}:{server.port}", rf"t\lS:{HOST}:{server.port}"):
-            with pytest.raises(BrokenOff, match="was issued by an authority that is not trusted"):
+            with pytest.raises(NoAnswer, match="was issued by an authority that is not trusted"):
                 await self.asked(description)
 
     async def test_bind_address(self) -> None:
@@ -75,7 +75,7 @@ class TlsArgumentTests(GatewayCase):
         below = rf"tcp\:127.0.0.1\:{server.port}\:bindAddress\=127.0.0.4"
         assert await self.asked(f"tls:{HOST}:79:trustRoots=authorities:endpoint={below}") == b"hi"
         assert seen == ["127.0.0.4"]
-        with pytest.raises(BrokenOff, match=r"the certificate is not for elsewhere\.example"):
+        with pytest.raises(NoAnswer, match=r"the certificate is not for elsewhere\.example"):
             await self.asked(f"tls:elsewhere.example:79:trustRoots=authorities:endpoint={below}")
         with pytest.raises(ListenError, match="in the place of ssl:"):
             await self.asked(rf"tls:{HOST}:79:endpoint=ssl\:{HOST}\:79")
@@ -90,7 +90,7 @@ class TlsArgumentTests(GatewayCase):
         start = f"tls:{HOST}:{server.port}:trustRoots=authorities"
         for more in (":certificate=own.pem", ":certificate=c.pem:privateKey=k.pem"):
             assert await self.asked(start + more) == b"hi"
-        with pytest.raises(BrokenOff, match="certificate required"):
+        with pytest.raises(NoAnswer, match="certificate required"):
             await self.asked(start)
 
 

@@ -278,7 +278,7 @@ class ProcessTests(PoolCase):
             "fingergw.net.workers.limited.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")
         ):
             reason = await self.refused(fill("{{ user }}"))
-        advice = "raise the limits on processes and open files"
+        advice = "raise the limits on processes and files"
         assert reason == f"no worker can be started: Resource temporarily unavailable; {advice}"
         assert await self.pool.convert("a", fill("{{ user }}"), b"{}") == "joe"
 
@@ -292,8 +292,7 @@ class ProcessTests(PoolCase):
             if left < 3:
                 assert (
                     reasons
-                    == ["no worker can be started: Too many open files; raise the limits on processes and open files"]
-                    * 2
+                    == ["no worker can be started: Too many open files; raise the limits on processes and files"] * 2
                 ), left
             for turn in "ab":
                 assert await self.pool.convert(turn, fill("{{ user }}"), b"{}") == "joe", left

@@ -17,7 +17,7 @@ from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.core.settings import KeyPath
 from fingergw.net import root
-from fingergw.net.files import ENTER
+from fingergw.net.files import PERMISSION_ADVICE
 from fingergw.net.identity import Identity
 from fingergw.net.workers import limited
 
@@ -81,7 +81,7 @@ def unreadable(
     for place, number in _errors([path for path, _ in within_reach], identity, chroot).items():
         path, where = within_reach[place]
         user = f'user "{run_as.user}"' if run_as.user else "in the chroot"
-        advice = _NO_LINK if number == errno.ENOENT else ENTER
+        advice = _NO_LINK if number == errno.ENOENT else PERMISSION_ADVICE
         found.append(Problem(where, _again(path, f"{user}: {os.strerror(number)}; {advice}")))
     return found
 

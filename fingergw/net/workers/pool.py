@@ -165,7 +165,7 @@ class WorkerPool:
             try:
                 free = self._free_worker()
             except OSError as error:
-                why = f"no worker can be started: {error.strerror}; raise the limits on processes and open files"
+                why = f"no worker can be started: {error.strerror}; raise the limits on processes and files"
                 refused.append((self._take(turn), ConversionError(why)))
                 continue
             if free is None:
