@@ -28,6 +28,12 @@ _TOGETHER = (
 _LATER = "tests/fleet/test_front.py"
 
 
+def pytest_configure() -> None:
+    """Let SIGINT end what the tests start: shells have it ignored for what they run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, and have none wait for what another worker still has to make."""
     later = [item for item in items if item.nodeid.startswith(_LATER)]
