@@ -93,7 +93,7 @@ class TestBundle:
         assert (changed, other.name != release.name) == (True, True)
 
     def test_what_does_matter(self, copying: Controller, tmp_path: Path) -> None:
-        """Other extras, constraints or hosts have what they need gathered for themselves, as that may differ."""
+        """Each combination of extras, constraints and platform has a bundle of its own."""
         constraints = tmp_path / "constraints.txt"
         constraints.write_text("library<2\n")
         gathered = [
@@ -120,7 +120,7 @@ class TestBundle:
         ],
     )
     def test_failures_are_pips(self, controller: Controller, asked: dict[str, Any], says: str) -> None:
-        """What pip says is told; what was fetched by then is not kept."""
+        """Pip's own message is reported, and the files downloaded so far are removed."""
         if not asked.get("index", True):
             controller.index.joinpath("library-2.0-py3-none-any.whl").unlink()
             controller.index.joinpath("library-1.0-py3-none-any.whl").unlink()

@@ -101,7 +101,7 @@ class Rendered(NamedTuple):
         return self.folder.joinpath(host, "etc/systemd/system", name).read_text()
 
     def configuration(self, host: str) -> dict[str, Any]:
-        """Return what is in the file."""
+        """Return a host's configuration."""
         return tomllib.loads(self.folder.joinpath(host, "etc/fingergw/fingergw.toml").read_text())
 
     def said(self, host: str) -> str:

@@ -21,7 +21,7 @@ def test_a_burst_and_then_the_rate() -> None:
 
 
 def test_a_burst_comes_back() -> None:
-    """Who was silent for long enough may ask as many at once again, and no more than that."""
+    """After a long enough pause a client may send a full burst again, and no more."""
     limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     for _ in range(3):
         limit.allows("a", 0.0)
@@ -36,7 +36,7 @@ def test_a_burst_of_one_keeps_to_the_rate() -> None:
 
 
 def test_what_is_refused_costs_nothing() -> None:
-    """Who goes on asking while refused is allowed as soon as one who waited would be."""
+    """Queries that are refused do not delay when the next one is allowed."""
     limit = RateLimit(rate_of(queries=1, per=10, burst=1))
     assert limit.allows("a", 0.0)
     assert not any(limit.allows("a", now / 10) for now in range(1, 99))
@@ -44,7 +44,7 @@ def test_what_is_refused_costs_nothing() -> None:
 
 
 def test_a_clock_that_is_set_back() -> None:
-    """Who has asked before the clock was set back by an hour has to wait no longer than after a full burst."""
+    """When the clock is set back by an hour, a client waits no longer than after a full burst."""
     limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     limit.allows("a", 10_000.0)
     limit.allows("a", 6_400.0)
@@ -90,7 +90,7 @@ def test_the_table_cannot_be_made_to_grow() -> None:
 
 
 def test_asking_again_keeps_a_client_in_the_table() -> None:
-    """Who is refused is not forgotten for those who come after him."""
+    """A client that keeps asking stays in the table, however many others come."""
     limit = RateLimit(rate_of(queries=1, per=1e6, burst=1), max_clients=3)
     for other in range(100):
         assert limit.allows("a", 0.0) is (other == 0)
@@ -107,7 +107,7 @@ def test_connections_are_counted() -> None:
 
 
 def test_clients_without_connections_are_forgotten() -> None:
-    """Those who have left, or were never let in, take no memory."""
+    """Clients that have left, or were refused, take no memory."""
     counts = ConnectionCounts()
     for number in range(1000):
         assert counts.enter(str(number), 1)

@@ -70,7 +70,7 @@ def test_what_is_raised_is_a_failure() -> None:
 
 
 def test_what_is_raised_stops_where_failures_do_not_fall_through() -> None:
-    """What is raised falls through only as other failures do."""
+    """An exception falls through only as other failures do."""
     result, asked = ask([RuntimeError(), HIT], fallthrough=(Missing,))
     assert isinstance(result.outcome, Failed)
     assert asked == 1
@@ -78,7 +78,7 @@ def test_what_is_raised_stops_where_failures_do_not_fall_through() -> None:
 
 @pytest.mark.parametrize("error", [CancelledError(), KeyError("x")], ids=lambda error: type(error).__name__)
 def test_cancellation_ends_the_chain(error: BaseException) -> None:
-    """What says that nobody waits any more goes through, and no other backend is asked."""
+    """A cancellation passes through, and no other backend is queried."""
     last = FakeBackend(HIT)
     chain = Chain((("a", FakeBackend(error)), ("b", last)), cancelled=(CancelledError, KeyError))
     with pytest.raises(type(error)):

@@ -21,6 +21,6 @@ from fingergw.core.outcome import Answered, Failed, Freshness, Missing
     ],
 )
 def test_what_is_none(make: Callable[[], object]) -> None:
-    """What is made of something else than it should be is refused where it is made."""
+    """An outcome with a value of the wrong type is refused when it is created."""
     with pytest.raises(TypeError, match="must be"):
         make()

@@ -94,7 +94,7 @@ BAD = [
 
 @pytest.mark.parametrize("header", BAD)
 def test_bad_headers(header: bytes) -> None:
-    """What is no header is refused, whatever follows."""
+    """Anything but a PROXY header is refused, whatever follows."""
     for rest in (b"", b"moshez\r\n"):
         with pytest.raises(BadProxyHeader):
             take_header(header + rest)
@@ -102,7 +102,7 @@ def test_bad_headers(header: bytes) -> None:
 
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda data: SIGNATURE + data)))
 def test_nothing_is_waited_for_in_vain(data: bytes) -> None:
-    """What is incomplete can still become a header; all else is refused or taken at once."""
+    """Only an incomplete header is waited for; all else is accepted or refused at once."""
     try:
         taken = take_header(data)
     except BadProxyHeader:

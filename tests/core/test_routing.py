@@ -71,7 +71,7 @@ def test_patterns_never_take_the_empty_query() -> None:
 
 
 def test_no_routes() -> None:
-    """A listener without routes knows nobody."""
+    """A listener without routes finds no route for any name."""
     assert Router[str]([]).find(Query("moshez")) is None
 
 

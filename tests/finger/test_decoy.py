@@ -97,7 +97,7 @@ class DelayTests(TestCase):
         assert transport.sent() == NOBODY
 
     def test_stop(self) -> None:
-        """A stop waits for nobody: those who wait are answered."""
+        """A stop does not wait: queries that are waiting are answered at once."""
         transport, _ = self._asked(60)
         drained = transport.protocol.connections.drain()
         assert (transport.sent(), transport.closed) == (NOBODY, "clean")

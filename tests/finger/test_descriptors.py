@@ -119,7 +119,7 @@ class TestNoneLeft:
             figures.settle()
 
     def test_few_log_lines(self, tmp_path: Path, record_property: Note) -> None:
-        """Those who are closed on do not fill the log."""
+        """Refused connections do not fill the log."""
         with short_of_descriptors(tmp_path, record_property) as (gateway, clients, figures):
             fill(gateway, clients)
             for _ in range(300):

@@ -69,7 +69,7 @@ class TestSlowClients:
         record_property("slowest honest answer", f"{service.slowest:.3f} s of {service.asked}")
 
     def test_half_close(self, tmp_path: Path) -> None:
-        """Who closes his side after asking is answered; who does so before that is closed on without a word."""
+        """A client that half-closes after its query is answered; one that does so before gets no answer."""
         port = free_port()
         with target(tmp_path, configuration(port), port) as gateway:
             for query, answer in ((b"hello\r\n", HELLO_WIRE), (b"big\r\n", None), (b"", b""), (b"hel", b"")):
@@ -247,7 +247,7 @@ class TestFloods:
             assert gateway.outcomes()["busy"] == 401
 
     def test_rate(self, tmp_path: Path) -> None:
-        """Who asks too often is told so, and nobody else is."""
+        """A client over its rate is told so, and no other client is."""
         port = free_port()
         limits = "rate = { queries = 1, per = 3600, burst = 3 }"
         with target(tmp_path, configuration(port, limits=limits), port) as gateway:
@@ -433,7 +433,7 @@ TRUSTED = "127.0.0.9"
 
 
 class TestProxied:
-    """Who connects to a listener that only proxies should reach."""
+    """Connections to a listener that is only for proxies."""
 
     @staticmethod
     def _configuration(port: int, limits: str = "") -> str:
@@ -482,7 +482,7 @@ class TestProxied:
             wait_until(lambda: gateway.outcomes()["bad_proxy_header"] == number, f"{number} in the access log")
 
     def test_untrusted(self, tmp_path: Path, record_property: Note) -> None:
-        """Who is no proxy is closed on at once, whatever is sent, and is in the access log by the true address."""
+        """A client that is not a proxy is disconnected at once, whatever it sends, and logged with its real address."""
         port = free_port()
         with target(tmp_path, self._configuration(port), port, hello=self._hello) as gateway:
             figures = Figures(gateway, record_property)

@@ -33,7 +33,7 @@ def proxied(**settings: Any) -> tuple[Listener, FakeBackend]:
 
 
 class HeaderTests(TestCase):
-    """What comes before the query."""
+    """The PROXY header that comes before the query."""
 
     def test_with_the_query(self) -> None:
         """The query may come with the header, and the backend is told the client that the header names."""

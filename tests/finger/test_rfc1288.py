@@ -465,12 +465,12 @@ for _place, _client_row in enumerate(CLIENT_ROWS):
 
 @pytest.mark.parametrize("target", ["x\x1b[2J@127.0.0.1", "x\r\ny@127.0.0.1"])
 def test_client_sends_no_controls(target: str) -> None:
-    """What is no query is not sent, but called wrong usage (§2.3, §3.1)."""
+    """An invalid query is not sent, but reported as wrong usage (§2.3, §3.1)."""
     assert main(["query", target]) == 2
 
 
 def test_port() -> None:
-    """Who names no port asks port 79 (§2.1)."""
+    """The default port is 79 (§2.1)."""
     assert parse_target("x@h").port == 79
 
 

@@ -43,7 +43,7 @@ PUBLIC, INSIDE = 0, 1
 
 
 class Restriction(NamedTuple):
-    """Whom a route is for, and one whom it is not for.
+    """A client that may use a route, and one that may not.
 
     :param keys: the route's.
     :param listener: the place of the listener that is asked.
@@ -114,7 +114,7 @@ def lines(name: str) -> list[bytes]:
 
 
 class Still(MemoryReactorClock):
-    """A reactor that lets nothing be started, so that a backend that is asked fails."""
+    """A reactor that starts no process, connection or timer, so that any backend that is queried fails."""
 
     def spawnProcess(self, *_: object, **__: object) -> object:
         raise AssertionError("a process is started")
@@ -167,7 +167,7 @@ def test_as_if_the_route_were_not_there(match: str, behind: str, tmp_path: Path)
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_who_may_use_it(match: str, tmp_path: Path) -> None:
-    """That says something: who may use these routes is answered."""
+    """The control for the tests above: a client that may use these routes is answered."""
     listener = compiled(tmp_path, route(match, BOTH))[INSIDE]
     for line in lines(MATCHES[match]):
         assert seen(listener, line, INSIDER)[0] == b"the answer\r\n"
@@ -212,7 +212,7 @@ def test_where_others_are_asked(says: Outcome, first: bool) -> None:
 
 @pytest.mark.parametrize("proxied", ["secret", "/W SECRET "])
 def test_a_proxy_lends_nobody_its_address(proxied: str) -> None:
-    """Who comes through a proxy that may use a route may not use it for that."""
+    """A client does not gain a route because its proxy may use it."""
     own = FakeBackend(Answered("secret"))
     networks = Networks([ip_network("10.0.0.0/8")])
     router = Router([Route("exact", Chain((("own", own),)), users=("secret",), clients=networks)])
@@ -256,7 +256,7 @@ def test_menu(match: str, tmp_path: Path) -> None:
 
 
 def test_menu_of_who_may(tmp_path: Path) -> None:
-    """That says something: who may use the route finds it on the menu."""
+    """The control for the test above: a client that may use the route sees it on the menu."""
     listener = compiled(tmp_path, route('user = "secret"', BOTH) + MENU)[INSIDE]
     assert seen(listener, b"\r\n", INSIDER)[0] == b"secret  Not for all\r\nopen    For all\r\n"
 

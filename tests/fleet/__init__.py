@@ -1,1 +1,1 @@
-"""Real hosts on one machine, that run systemd on a private bridge, and what the tests of a fleet do with them."""
+"""Containers that boot systemd on a private bridge, and the tests that deploy gateways to them."""

@@ -16,7 +16,7 @@ from tests.fleet.base import base
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run a command."""
     parser = argparse.ArgumentParser(prog="python -m tests.fleet", description=__doc__)
     default = Path(tempfile.gettempdir(), "fingergw-fleet")
     parser.add_argument("--fleet", type=Path, default=default, metavar="FOLDER", help="another fleet than %(default)s")

@@ -78,7 +78,7 @@ class Site:
 
 @attrs.frozen
 class Deployed:
-    """What became of the first runs on three bare hosts, in their order, and the hosts after them.
+    """The results of the first runs on three bare hosts, in order, and the hosts as they were afterwards.
 
     :param checked: of ``--check --diff`` on the first of them.
     :param first: of the deploy, with ``--diff``.

@@ -37,7 +37,7 @@ def missing() -> str:
 
 @attrs.frozen
 class Layers:
-    """What hosts had changed when they were kept, to start others from.
+    """The changed files of hosts that were shut down, to start other hosts from.
 
     :param folders: each has a folder for each host; the newest is first.
     """
@@ -53,7 +53,7 @@ def _until(condition: Callable[[], object], what: str) -> None:
 
 
 class Fleet:
-    """Hosts ``gateway-1`` and so on, that run systemd and are reached at 10.79.0.11 and so on; none can reach beyond.
+    """Hosts ``gateway-1`` and so on, with systemd, at 10.79.0.11 and so on, without a way out of their network.
 
     :param layers: what they start from, if not from a fresh Debian.
     :param count: how many there are.
@@ -98,7 +98,7 @@ class Fleet:
         self.close()
 
     def close(self) -> None:
-        """End all hosts at once, and remove what there was of them."""
+        """Kill all hosts at once, and remove their files."""
         self.space.close()
         for starter in self._starters:
             starter.communicate()
@@ -127,7 +127,7 @@ class Fleet:
         return self.run(self.ssh_command(name, command), check=check, timeout=timeout).stdout
 
     def kill(self, name: str) -> None:
-        """Have a host lose its power: it says no goodbye, and what it had in memory is gone."""
+        """Cut a host's power: its connections are not closed, and its memory is lost."""
         self.partition(name)
         self.run(["sh", "-c", f"echo 1 > {self._cgroup(name)}/cgroup.kill"])
         self._wait_off(name)
@@ -155,7 +155,7 @@ class Fleet:
         self.run(["ip", "link", "set", f"v-{name}", "up"])
 
     def keep(self, folder: Path) -> Layers:
-        """Shut all hosts down, and keep what has changed on their disks.
+        """Shut all hosts down, and keep the changes on their disks.
 
         :param folder: where to; it is made.
         :return: what to start other fleets from.

@@ -87,11 +87,11 @@ class Load(Companion):
         super().__init__(fleet, "tests.fleet.load", {"jobs": jobs, "pause": pause})
 
     def so_far(self) -> Result:
-        """Return what became of those that are through."""
+        """Return the results so far."""
         return _result(self.request("count"))
 
     def stop(self) -> Result:
-        """Ask no more, wait for the answers to what is asked, and return what became of all."""
+        """Stop querying, wait for outstanding answers, and return all results."""
         return _result(self.request("stop"))
 
     def wait_for_answers(self, *targets: str, times: int = 3) -> Self:

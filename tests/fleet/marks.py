@@ -1,4 +1,4 @@
-"""What every test with hosts is marked with: ``pytestmark = HOSTS``."""
+"""The marks of every test with hosts: ``pytestmark = HOSTS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of the gateway on a host."""
+"""Observations of the gateway on a host."""
 
 from __future__ import annotations
 

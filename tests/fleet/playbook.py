@@ -56,7 +56,7 @@ class Play:
 
 
 class RunningPlay:
-    """A run under way; what it does can be waited for.
+    """A run in progress.
 
     :param command: its command line, in the fleet's namespaces.
     :param environment: its environment.
@@ -92,7 +92,7 @@ class RunningPlay:
         return self
 
     def kill(self) -> None:
-        """End it in the middle of what it does, as when the controller is gone."""
+        """Kill it in the middle of a task, as if the controller had died."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._output.close()
@@ -148,7 +148,7 @@ def play(fleet: Fleet, playbook: str | Path = "site.yml", *arguments: str, check
 
 
 def playbook_command(fleet: Fleet, arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a run; the inventory of how the hosts are reached comes after the arguments' own."""
+    """Return the command line of a run; the inventory with the hosts' addresses comes last."""
     program = Path(sys.executable).with_name("ansible-playbook")
     return fleet.space.command([str(program), *arguments, "-i", str(fleet.inventory)], PLAYBOOKS)
 

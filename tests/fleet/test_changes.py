@@ -37,7 +37,7 @@ def _asked(fleet: Fleet, *others: str) -> Iterator[Load]:
 
 
 def _told(event: str, result: Result, *plays: Play) -> list[Lost]:
-    """Tell what an event cost, for who wants to see it, and return the queries that it lost."""
+    """Print the cost of a change, and return the queries that it lost."""
     seconds = " + ".join(f"{play.seconds:.1f}" for play in plays)
     counts = {query: result.count(query=query) for query in (FAST, SLOW)}
     lost = dict(Counter((each.target, each.query) for each in result.lost))

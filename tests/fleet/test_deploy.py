@@ -1,4 +1,4 @@
-"""The deploy from nothing, the same again, what stands then, and the way back to nothing."""
+"""The first deploy, an identical second run, the deployed hosts, and the uninstall."""
 
 from __future__ import annotations
 

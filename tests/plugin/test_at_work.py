@@ -117,7 +117,7 @@ def served(folder: Path, python: Path, change: Callable[[str], str] = str) -> It
 
 
 def test_told(tmp_path: Path, python: Path) -> None:
-    """It is told the name and what it sees, and nothing else, kept or not; and it has its files."""
+    """A query has the name and the fields in ``sees`` and nothing else, cached or not; the backend has its files."""
     with served(tmp_path, python) as running:
         told = running.told("moshez")
         assert (told["line"], told["number"], told["client"], told["listener"]) == ("moshez", "1234", "127.0.0.1", "")
@@ -127,7 +127,7 @@ def test_told(tmp_path: Path, python: Path) -> None:
 
 
 def test_kept(tmp_path: Path, python: Path) -> None:
-    """Its answers are kept by what its templates use and what it sees, and by its version."""
+    """The cache key is what its templates use, what it sees, and its version."""
     with served(tmp_path, python) as running:
         first = running.told("alpha-kept")
         assert (first["line"], first["asked"]) == ("of alpha", "1")
@@ -144,7 +144,7 @@ def test_kept(tmp_path: Path, python: Path) -> None:
 
 
 def test_revalidated(tmp_path: Path, python: Path) -> None:
-    """It is asked whether what is not fresh any more still holds."""
+    """A stale answer is revalidated with the backend."""
     with served(tmp_path, python, lambda text: text.replace("ttl = 1000", "ttl = 0")) as running:
         assert running.ask("motto-one") == "Onward, asked 1, confirmed 0\r\n"
         assert running.ask("motto-one") == "Onward, asked 1, confirmed 0\r\n"
@@ -153,7 +153,7 @@ def test_revalidated(tmp_path: Path, python: Path) -> None:
 
 
 def test_counted(tmp_path: Path, python: Path) -> None:
-    """Its requests are counted by what came of them, and so is what its cache had."""
+    """Its queries are counted by outcome, and its cache by state."""
     with served(tmp_path, python) as running:
         for name in ("moshez", "nail", "nobody", "fails", "raises", "alpha-kept", "alpha-kept"):
             running.ask(name)

@@ -54,7 +54,7 @@ text = "no motto"
 
 
 class Jailed:
-    """A folder that is a root for nobody, with a configuration in it."""
+    """A folder that is the root directory of a gateway run as nobody, with its configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = make_jail(folder), free_port()
@@ -66,7 +66,7 @@ class Jailed:
         self.write("motto.txt", "Onward")
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
-        """Put a file that nobody can read in the place of what has its name."""
+        """Replace a file atomically, owned by the user nobody."""
         new = self.folder / "etc" / f"{name}.new"
         new.write_text(text)
         new.chmod(mode)
@@ -89,7 +89,7 @@ class Jailed:
 
 @pytest.fixture
 def jailed() -> Iterator[Jailed]:
-    """Return such a folder, that any user may enter; pytest's own are for root alone."""
+    """Return such a folder, which any user may enter; pytest's own only root may."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         yield Jailed(Path(made))

@@ -1,4 +1,4 @@
-"""Certificates, as no authority should issue them too, and what begins TLS."""
+"""Certificates, including bad ones that no authority should issue, and TLS client hellos."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(*hosts: str) -> x509.SubjectAlternativeName:
 
 
 def client_hello() -> bytes:
-    """Return what a client sends first."""
+    """Return a TLS client hello."""
     sent = ssl.MemoryBIO()
     context = ssl.create_default_context()
     with contextlib.suppress(ssl.SSLWantReadError):

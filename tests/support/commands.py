@@ -84,7 +84,7 @@ class CommandCase(GatewayCase):
         return asked
 
     async def pid(self, name: str = "pid") -> int:
-        """Wait for a program to write a process's number into a file, and have that process gone at the end."""
+        """Wait until a program writes a PID to a file; kill that process at the end of the test."""
         path = self.script_folder / name
         await until(lambda: path.exists() and path.read_text().endswith("\n"), f"the file {name}")
         pid = int(path.read_text())
@@ -98,7 +98,7 @@ class CommandCase(GatewayCase):
 
     @property
     def script_folder(self) -> Path:
-        """Where the program is, and what it writes."""
+        """The folder with the program and the files that it writes."""
         return self.write("unused", "").parent
 
     def gateway(self, *arguments: str, match: Mapping[str, object] | None = None, **settings: object) -> Gateway:

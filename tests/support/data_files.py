@@ -14,7 +14,7 @@ STATIC = one_backend('type = "static"\nfile = "people.toml"\n[log]\naccess = "of
 
 
 class AtOnce(GatewayCase):
-    """Tests in which a change is seen at once, and what is logged is kept."""
+    """Tests in which a changed file is noticed at once, and log events are collected."""
 
     def setUp(self) -> None:
         self.patch(watched, "LOOK_SECONDS", 0.0)

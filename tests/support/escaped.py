@@ -1,4 +1,4 @@
-"""What a log has of what was asked, read back."""
+"""Undo the escaping of queries in a log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NAMED = {"t": "\t", "n": "\n", "r": "\r", '"': '"', "\\": "\\"}
 
 
 def unescaped(text: str) -> str:
-    """Return what was escaped; bytes that were not UTF-8 are as ``surrogateescape`` has them."""
+    """Return the original of an escaped text; bytes that were not UTF-8 become surrogate escapes."""
     return re.sub(r'\\(?:x(..)|u(....)|U(.{8})|([tnr"\\]))', _unescape, text)
 
 

@@ -1,4 +1,4 @@
-"""Fakes for what cannot be provoked, shared by the tests."""
+"""Fakes for conditions that tests cannot provoke with the real thing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fingergw.core.query import Query
 
 @define
 class FakeBackend:
-    """A backend that says what it is told to: an outcome, an exception to raise, or a Deferred of either.
+    """A backend that returns a given outcome, raises a given exception, or waits for a Deferred of either.
 
     :param queries: what it was asked.
     """
@@ -32,7 +32,7 @@ class FakeBackend:
 
 
 async def say(said: Any, on_cancel: Callable[[], object], ending: Deferred[Any] | None) -> Any:
-    """Say what a fake is told to: something, an exception to raise, or a Deferred of either.
+    """Return or raise what a fake is given, or wait for a Deferred of it.
 
     :param on_cancel: called when waiting is cancelled.
     :param ending: what is still waited for then; None for a fake that ends at once.
@@ -89,7 +89,7 @@ class FakeProcess:
 
 @define
 class FakeSpawn:
-    """What starts processes, without starting any.
+    """A stand-in for ``spawnProcess`` that starts nothing.
 
     :param error: raised instead of starting one.
     """

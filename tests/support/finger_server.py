@@ -1,4 +1,4 @@
-"""A finger server on a real socket that does what a test tells it to."""
+"""A scripted finger server on a real socket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Script: TypeAlias = Callable[[Served], object]
 
 
 class FingerServer:
-    """A server on the loopback; it is gone at the test's end.
+    """A server on the loopback that stops at the end of the test.
 
     :param script: what to do once a line has come.
     :param authority: issues the certificate if it shall speak TLS.
@@ -231,7 +231,7 @@ def serve_unread(answer: bytes, *, half_close: bool) -> tuple[int, Callable[[], 
 
 
 class Stuck:
-    """A port to which no connection comes about, as its queue is full."""
+    """A port that never completes a connection, because its backlog is full."""
 
     def __init__(self, case: TestCase) -> None:
         listening = socket.socket()

@@ -1,4 +1,4 @@
-"""Commands that have imported all they need before they begin: where the start itself is not what is tested."""
+"""``fingergw`` commands in forked processes, which need not import anything: for tests of all but the start."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _command(
 
 
 class Forked:
-    """A ``fingergw`` in a process of its own, with what tests need of ``subprocess.Popen[str]``.
+    """A forked ``fingergw``, with the part of the ``subprocess.Popen[str]`` interface that tests need.
 
     :param arguments: of the command.
     :param cwd: its folder.
@@ -103,7 +103,7 @@ class Forked:
         return out, err
 
     def forget(self) -> None:
-        """End it, and remove what it has left."""
+        """Kill it, and remove its files."""
         self.kill()
         self._ended = self.wait()
         self._process.close()

@@ -20,7 +20,7 @@ from tests.support.waiting import reactor
 
 
 class Client(Protocol):
-    """A client that collects what it is sent.
+    """A client that collects all data that it receives.
 
     :param closed: fires with all of it when the connection is gone.
     :param reason: why it is gone.
@@ -75,7 +75,7 @@ class GatewayCase(TestCase):
         return TCP4ClientEndpoint(reactor, "127.0.0.1", address.port)
 
     async def connect(self, gateway: Gateway, listener: int = 0) -> Client:
-        """Connect a client, and have it gone at the end."""
+        """Connect a client; disconnect it at the end of the test."""
         client: Client = await connectProtocol(self.endpoint(gateway, listener), Client())
         self.addCleanup(self._disconnect, client)
         return client
@@ -103,5 +103,5 @@ def port_of(gateway: Gateway, listener: int = 0) -> int:
 
 
 def caches(gateway: Gateway) -> list[CachedBackend]:
-    """Return what keeps the answers of a gateway's backends, in the order of the file."""
+    """Return the caches of a gateway's backends, in file order."""
     return [backend.cache for backend in gateway.parts.backends.values() if backend.cache is not None]

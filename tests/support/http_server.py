@@ -1,4 +1,4 @@
-"""An HTTP server on a real socket that does what a test tells it to, and gateways that ask it."""
+"""A scripted HTTP server on a real socket, and gateways that query it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import reactor, until
 
 
 class RawServer(Protocol):
-    """An HTTP server's side of one connection, as raw as the test wants it.
+    """The server side of one HTTP connection; the script writes raw bytes.
 
     :param requests: every request head received on any connection, shared.
     :param script: what to do for a request: it is given this protocol and the request's head.
@@ -63,7 +63,7 @@ Script: TypeAlias = Callable[[RawServer, bytes], object]
 
 
 class Upstream:
-    """A real HTTP server on the loopback that does what it is told.
+    """A scripted HTTP server on the loopback.
 
     :param script: what to do for a request, given the connection and the request's head.
     """

@@ -1,4 +1,4 @@
-"""A backend that is asked as a gateway asks it: when it is the query's turn, and within a time."""
+"""A backend queried as a gateway does it: with a time-out and a limit of concurrent queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ B = TypeVar("B", bound=Backend)
 
 @frozen(eq=False)
 class InTurn(Generic[B]):
-    """A backend, and what waits for it.
+    """A backend with its time-out and its limit of concurrent queries.
 
     :param timeout: seconds from the query to its answer.
     :param max_running: how many are asked at once.

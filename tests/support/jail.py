@@ -48,7 +48,7 @@ def make_jail(root: Path, *programs: str) -> Path:
 
 
 class Imports:
-    """A command that is ``fingergw``, and what it imports after it has given something up.
+    """A command that runs ``fingergw`` and records what it imports after it has given up its root or its user.
 
     :param folder: where to note that.
     :param is_hidden: whether root alone can read Python's library, fingergw's and all others.
@@ -70,7 +70,7 @@ class Imports:
         self.command += ["-c", _AUDITED, str(self.fd)]
 
     def found(self) -> list[str]:
-        """Return the modules that were imported too late; what is nowhere cannot be imported before."""
+        """Return the modules that were imported too late, without those that do not exist at all."""
         os.close(self.fd)
         return [name for name in dict.fromkeys(self._log.read_text().splitlines()) if _is_there(name)]
 

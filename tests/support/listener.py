@@ -45,7 +45,7 @@ def put(gateway: Gateway, backend: object) -> None:
 
 
 def rate_of(queries: int, per: float, burst: int) -> Rate:
-    """Return so many queries in so many seconds, and so many at once."""
+    """Return a rate limit."""
     return Rate(queries=Count(queries), per=Seconds(per), burst=Count(burst))
 
 

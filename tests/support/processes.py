@@ -58,7 +58,7 @@ def _wait_until_it_serves(running: subprocess.Popen[str] | Forked, port: int | N
 def forked(
     arguments: Sequence[str], *, port: int | None = None, cwd: Path | None = None, packages: Path | None = None
 ) -> Iterator[Forked]:
-    """Do as ``process``, without what it takes to start Python and import: for all that is no test of the start."""
+    """Do as ``process``, but fork: for tests of anything but the start."""
     running = Forked(arguments, cwd, packages=packages)
     try:
         _wait_until_it_serves(running, port)

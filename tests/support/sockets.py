@@ -91,6 +91,6 @@ def wait_closed(clients: Iterable[socket.socket], seconds: float) -> None:
 
 @contextlib.contextmanager
 def many(clients: Iterable[socket.socket]) -> Iterator[list[socket.socket]]:
-    """Have some clients, and none of them left at the end."""
+    """Collect clients in a list; close them all at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(client) for client in clients]

@@ -1,4 +1,4 @@
-"""A gateway in a process of its own as a target of hostile clients: what these do, and what it takes."""
+"""A gateway in a process of its own as the target of hostile clients, and measurements of it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Target:
 
     @property
     def children(self) -> int:
-        """How many processes it has started that are not gone."""
+        """The number of its child processes."""
         pid = self.running.pid
         return len(self._proc(f"task/{pid}/children").read_text().split())
 
@@ -107,12 +107,12 @@ class Target:
         return Counter(entry["outcome"] for entry in self.access)
 
     def start_is_over(self) -> None:
-        """Take what it has logged until now for what it says at its start."""
+        """Leave out of ``logged`` all that it has logged so far."""
         self._quiet_size = (self.folder / "log").stat().st_size
 
     @property
     def logged(self) -> list[str]:
-        """What it has logged since its start, access log apart."""
+        """The lines that it has logged since ``start_is_over``, without the access log."""
         return (self.folder / "log").read_bytes()[self._quiet_size :].decode().splitlines()
 
     def connect(
@@ -146,7 +146,7 @@ class Target:
 
 
 def configuration(port: int, listener: str = "", limits: str = "", more: str = "", endpoint: str = "") -> str:
-    """Return a configuration that answers "hello" and "big", and has no other limits than those told."""
+    """Return a configuration that answers "hello" and "big"; limits that are not given are wide."""
     endpoint = endpoint or f"tcp:{port}:interface=127.0.0.1:backlog=4096"
     given = {line.split("=")[0].strip() for line in limits.splitlines()}
     base = {"query_timeout": "1", "max_connections_per_client": "5000", "max_connections": "5000"}
@@ -190,7 +190,7 @@ def target(
     hello: Callable[[Target], bytes] = lambda gateway: gateway.ask(b"hello\r\n", HONEST),
     is_ended: bool = False,
 ) -> Iterator[Target]:
-    """Run a gateway for a test, and see at its end that it took no harm.
+    """Run a gateway for a test; at the end, check that it answers, stops cleanly and has logged nothing unexpected.
 
     :param noise: what it may say in its log, each a part of one line at the most.
     :param chatter: what it may say again and again, likewise.
@@ -259,7 +259,7 @@ class Service:
 
 @contextlib.contextmanager
 def served_all_along(gateway: Target, source: str = HONEST) -> Iterator[Service]:
-    """Have an honest client ask again and again meanwhile, and see that it is answered each time, and promptly."""
+    """Query in a loop meanwhile; fail if any answer is wrong or late."""
     service, over = Service(), threading.Event()
 
     def ask() -> None:
@@ -289,7 +289,7 @@ def served_all_along(gateway: Target, source: str = HONEST) -> Iterator[Service]
 
 @define
 class Figures:
-    """What a gateway used before something, and after it.
+    """The resources that a gateway uses before and after an attack.
 
     :param note: takes them down for the report of the tests (``pytest --junitxml``).
     """
@@ -307,7 +307,7 @@ class Figures:
         self.cpu, self.began = self.gateway.cpu, time.monotonic()
 
     def settle(self, slack: int = SLACK_BYTES) -> None:
-        """See that descriptors and memory come back to what they were."""
+        """Wait until descriptors and memory are back to what they were."""
         gateway = self.gateway
         took, cpu = time.monotonic() - self.began, gateway.cpu - self.cpu
         wait_until(lambda: gateway.descriptors <= self.descriptors, f"no more than {self.descriptors} descriptors")

@@ -1,4 +1,4 @@
-"""Waiting for what is to happen, with a deadline: in the reactor, without one, and for threads."""
+"""Ways to wait with a deadline: in the reactor, without a reactor, and for threads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def in_thread(function: Callable[[], bytes]) -> Deferred[bytes]:
 
 
 def sync(awaitable: Awaitable[Any]) -> Any:
-    """Run what is awaitable and needs no reactor, and return its result."""
+    """Run an awaitable that never needs the reactor, and return its result."""
     coroutine: Any = awaitable.__await__()
     try:
         next(coroutine)

@@ -1,4 +1,4 @@
-"""A gateway that is watched, and who watches it."""
+"""A gateway with an ``[admin]`` endpoint, and HTTP requests to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Response:
 
 
 def parse_response(data: bytes) -> Response:
-    """Return the response in all that a server sent before it closed; none is kept open here."""
+    """Parse the one response that a server sent on a connection before it closed it."""
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -45,7 +45,7 @@ def parse_response(data: bytes) -> Response:
 
 
 def samples(text: bytes) -> list[Sample]:
-    """Return what a page of metrics has, as Prometheus would read it."""
+    """Parse a page of metrics as Prometheus does."""
     return [sample for family in text_string_to_metric_families(text.decode()) for sample in family.samples]
 
 
@@ -60,7 +60,7 @@ class WatchedCase(GatewayCase):
     """Tests with a gateway that has an ``[admin]`` endpoint."""
 
     async def connect_to(self, port: int) -> Client:
-        """Connect a client to a port of the loopback, and have it gone at the end."""
+        """Connect a client to a port on the loopback; disconnect it at the end of the test."""
         client: Client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Client())
         self.addCleanup(self._disconnect, client)
         return client
