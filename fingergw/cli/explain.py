@@ -100,6 +100,7 @@ def run(arguments: Namespace) -> int:
     codes: list[int] = []
 
     async def asked(reactor: Any) -> None:
+        await deferLater(reactor, 0)  # before that, SIGINT would raise KeyboardInterrupt wherever it arrives
         asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, parts, environment))
         reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
         with suppress(CancelledError):
