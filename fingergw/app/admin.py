@@ -1,13 +1,13 @@
-"""The pages at which the gateway is watched: its metrics, whether it lives, and whether it is ready."""
+"""The admin site: ``/metrics``, ``/healthz`` and ``/readyz``, over HTTP, within limits that hold for any client."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from io import BytesIO
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
 from twisted.internet.protocol import connectionDone
@@ -20,37 +20,47 @@ from zope.interface import implementer
 from fingergw.app.gateway import Gateway
 from fingergw.core.addresses import parse_address
 from fingergw.core.forwarding import normal_host
-from fingergw.telemetry.metrics import Exposition
-from fingergw.telemetry.readings import ListenerReading, Readings, StoreReading
+from fingergw.telemetry.metrics import ListenerReading, Readings, exposition
 
 _TEXT = "text/plain; charset=utf-8"
-_REQUEST_SECONDS = 10.0
+_CONNECTION_SECONDS = 10.0
 _MAX_IDLE = 128
 _MAX_ASKING = 32
-_MAX_NAME_BYTES = 256
+_MAX_HEADER_NAME_BYTES = 256
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# The only ones that are read, by Twisted or by a page.
 _HEADERS_READ = frozenset({b"accept", b"content-length", b"expect", b"host", b"transfer-encoding"})
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{0,5})?")
+_ABSOLUTE_URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{0,5})?")
+
+_Content: TypeAlias = tuple[int, str, bytes | Iterator[bytes]]
+"""A page's status, its content type, and its body, whole or in pieces."""
 
 
 def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Site:
-    """Return the pages at which a gateway is watched: ``/metrics``, ``/healthz`` and ``/readyz``.
+    """Return the admin site of a gateway.
 
-    :param reactor: for the deadlines of requests.
-    :param hosts: the names that it may be asked for by, beside ``localhost`` and addresses.
+    :param reactor: for the deadlines of connections.
+    :param hosts: names that requests may have in ``Host``, besides ``localhost`` and IP addresses.
     """
-    root = _Nothing()
-    root.putChild(b"metrics", _Metrics(Exposition(partial(_read, gateway))))
-    root.putChild(b"healthz", _Health())
-    root.putChild(b"readyz", _Readiness(gateway))
+
+    def metrics(request: Request) -> _Content:
+        accept = b",".join(request.requestHeaders.getRawHeaders(b"accept", []))
+        return 200, *exposition(partial(_read, gateway), accept.decode("latin-1"))
+
+    def readiness(_: Request) -> _Content:
+        reason = gateway.unready()
+        return (503, _TEXT, f"{reason}\n".encode()) if reason else (200, _TEXT, b"ready\n")
+
+    root = _Page(_not_found)
+    root.putChild(b"metrics", _Page(metrics))
+    root.putChild(b"healthz", _Page(lambda _: (200, _TEXT, b"ok\n")))
+    root.putChild(b"readyz", _Page(readiness))
     return _AdminSite(root, reactor, frozenset({"localhost", *map(normal_host, hosts)}))
 
 
 def _read(gateway: Gateway) -> Readings:
-    """Return what the metrics show of a gateway, as it is now."""
-    parts, store = gateway.parts, gateway.parts.store
+    """Return the gateway's numbers as they are now."""
+    parts = gateway.parts
     return Readings(
         is_ready=not gateway.unready(),
         reloads=gateway.reloads,
@@ -68,41 +78,52 @@ def _read(gateway: Gateway) -> Readings:
             for each in gateway.listeners
         ],
         backends=parts.meters,
-        cache_entries=parts.memory.entries,
-        cache_bytes=parts.memory.bytes,
-        store=None if store is None else StoreReading(store.is_open, store.failures),
+        memory=parts.memory,
+        store=parts.store,
     )
 
 
+def _not_found(_: Request) -> _Content:
+    return 404, _TEXT, b"not found: the pages are /metrics, /healthz and /readyz\n"
+
+
+def _misdirected(_: Request) -> _Content:
+    return 421, _TEXT, b"unknown host: use an IP address, localhost, or a name listed as hosts in [admin]\n"
+
+
 def _is_known(authority: bytes, names: Collection[str]) -> bool:
-    """Tell whether a host is this one by no name that somebody else may have given it.
+    """Tell whether a request is for a host that no stranger's DNS can name: against DNS rebinding.
 
     :param authority: the host, and its port if any.
+    :param names: hosts that are known by name; IP addresses always are.
     """
     found = _AUTHORITY.fullmatch(authority.decode("latin-1"))
     if found is None:
         return False
-    if found["six"] is not None:
-        return ":" in found["six"] and parse_address(found["six"]) is not None
+    if found["ipv6"] is not None:
+        return ":" in found["ipv6"] and parse_address(found["ipv6"]) is not None
     return normal_host(found["name"]) in names or isinstance(parse_address(found["name"]), IPv4Address)
 
 
 class _Page(Resource):
-    """What can be read, and nothing else. Below it is nothing."""
+    """A page that can be read and not changed, with nothing below it.
+
+    :param content: returns what a request is answered with.
+    """
+
+    def __init__(self, content: Callable[[Request], _Content]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._content = content
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return _Nothing()
-
-    def page(self, request: Request) -> tuple[int, str, bytes | Iterator[bytes]]:
-        """Return the status, the content type and the body, whole or in pieces."""
-        raise NotImplementedError
+        return _Page(_not_found)
 
     def render(self, request: Request) -> bytes | int:
-        """Send the page; without its body where only the header is asked for."""
+        """Answer GET with the page, HEAD with its header, and any other method with 405."""
         if request.method in (b"GET", b"HEAD"):
-            status, content_type, body = self.page(request)
+            status, content_type, body = self._content(request)
         else:
-            status, content_type, body = 405, _TEXT, b"this can only be read\n"
+            status, content_type, body = 405, _TEXT, b"not allowed: use GET or HEAD\n"
             request.setHeader(b"allow", b"GET, HEAD")
         request.setResponseCode(status)
         request.responseHeaders.removeHeader(b"server")
@@ -121,7 +142,7 @@ class _Page(Resource):
 
 @implementer(IPullProducer)
 class _Pieces:
-    """Sends a body piece by piece, as fast as it is taken, and other clients are served between."""
+    """Sends a body piece by piece, as fast as the client reads. The reactor serves others between two pieces."""
 
     def __init__(self, request: Request, pieces: Iterator[bytes]) -> None:
         self._request, self._left = request, pieces
@@ -135,67 +156,18 @@ class _Pieces:
             self._request.write(piece)
 
     def stopProducing(self) -> None:
-        """Do nothing: nobody asks for more."""
+        """Do nothing: pieces are only made when they are asked for."""
 
 
-class _Metrics(_Page):
-    """What the gateway has counted."""
-
-    def __init__(self, exposition: Exposition) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._exposition = exposition
-
-    def page(self, request: Request) -> tuple[int, str, Iterator[bytes]]:
-        accept = b",".join(request.requestHeaders.getRawHeaders(b"accept", []))
-        return 200, *self._exposition.texts(accept.decode("latin-1"))
-
-
-class _Health(_Page):
-    """That the reactor turns."""
-
-    def page(self, request: Request) -> tuple[int, str, bytes]:
-        return 200, _TEXT, b"ok\n"
-
-
-class _Readiness(_Page):
-    """Whether clients should be sent here, or why not."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._gateway = gateway
-
-    def page(self, request: Request) -> tuple[int, str, bytes]:
-        reason = self._gateway.unready()
-        return (503, _TEXT, f"{reason}\n".encode()) if reason else (200, _TEXT, b"ready\n")
-
-
-class _Nothing(_Page):
-    """That there is nothing, and where there is something."""
-
-    def page(self, request: Request) -> tuple[int, str, bytes]:
-        return 404, _TEXT, b"nothing is here; there are /metrics, /healthz and /readyz\n"
-
-
-class _Misdirected(_Page):
-    """That it is not asked for by a name of its own, as when a page in a browser asks by a name that leads here."""
-
-    def page(self, request: Request) -> tuple[int, str, bytes]:
-        return (
-            421,
-            _TEXT,
-            b"ask by an address, by localhost, or by a name that the configuration has: hosts in [admin]\n",
-        )
-
-
-class _Nowhere(BytesIO):
-    """Where a request's body goes, which nobody reads. Twisted would keep it in a file, however long it gets."""
+class _Discarded(BytesIO):
+    """Takes a request's body, and drops it. Twisted would write a long one to a temporary file."""
 
     def write(self, data: Any) -> int:
         return len(data)
 
 
 class _Channel(HTTPChannel):
-    """One connection: one request, which has a deadline from the connection to the last byte of the answer."""
+    """A connection: one request, and one deadline from accepting the connection to the last byte of the answer."""
 
     factory: _AdminSite
 
@@ -208,9 +180,9 @@ class _Channel(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take a header that somebody reads, and no other: Twisted keeps each name that it has seen, for ever."""
+        """Skip headers that nothing here reads: Twisted caches each header name that it parses, for ever."""
         name, colon, value = line.partition(b":")
-        if len(name) > _MAX_NAME_BYTES:
+        if len(name) > _MAX_HEADER_NAME_BYTES:
             self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n")  # type: ignore[union-attr]
             self.loseConnection()
             return False
@@ -227,77 +199,78 @@ class _Channel(HTTPChannel):
         return False
 
     def read(self) -> None:
-        """Take what has come and was not yet read."""
+        """Read what the kernel has received for this connection."""
         lost = self.transport.doRead()  # type: ignore[union-attr]  # every stream transport has it
         if lost is not None:
             self.abort()
 
     def abort(self) -> None:
-        """Have it gone at once."""
+        """Close the connection at once."""
         self.factory.closed(self)
         self.transport.abortConnection()  # type: ignore[union-attr]  # likewise
 
 
 class _AdminSite(Site):
-    """A site that whoever can reach it may ask, and that takes no more than a few sockets of the gateway.
+    """A site with a bounded number of connections, whoever opens them.
 
-    Where there are too many connections, the oldest of those goes from which no request has come. Who has asked is
-    answered at once: too many of these are of clients that do not read, and again the oldest goes.
+    When there are too many that have not sent a whole request, the oldest of these is closed. One that has sent it is
+    answered at once, so when there are too many of those, their clients do not read, and again the oldest is closed.
     """
 
     noisy = False
-    protocol = _Channel  # type: ignore[assignment]  # Twisted's also has HTTP/2 for those who install it
+    protocol = _Channel  # type: ignore[assignment]  # Twisted's own would speak HTTP/2 where that is installed
 
     def __init__(self, root: Resource, reactor: Any, names: Collection[str]) -> None:
         super().__init__(root, timeout=None, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
         self._names = names
-        # their deadlines
-        self._idle: dict[_Channel, IDelayedCall] = {}
-        self._asking: dict[_Channel, IDelayedCall] = {}
+        self.idle: dict[_Channel, IDelayedCall] = {}
+        """The deadlines of connections that have not sent a whole request, the oldest first."""
+        self.asking: dict[_Channel, IDelayedCall] = {}
+        """The deadlines of connections that have sent a request and not read the whole answer."""
 
     def opened(self, channel: _Channel) -> None:
         """Note a new connection."""
-        self._idle[channel] = self.reactor.callLater(_REQUEST_SECONDS, channel.abort)
-        while len(self._idle) > _MAX_IDLE:
-            oldest = next(iter(self._idle))
-            oldest.read()  # its request may have come, in the same instant as many connections
-            if oldest in self._idle:
+        self.idle[channel] = self.reactor.callLater(_CONNECTION_SECONDS, channel.abort)
+        while len(self.idle) > _MAX_IDLE:
+            oldest = next(iter(self.idle))
+            oldest.read()  # many may have connected since the reactor last read
+            if oldest in self.idle:
                 oldest.abort()
 
     def asked(self, channel: _Channel) -> None:
-        """Note that a connection's request has come whole."""
-        deadline = self._idle.pop(channel, None)
+        """Note that a connection has sent its request."""
+        deadline = self.idle.pop(channel, None)
         if deadline is not None:
-            self._asking[channel] = deadline
-        if len(self._asking) > _MAX_ASKING:
-            next(iter(self._asking)).abort()
+            self.asking[channel] = deadline
+        if len(self.asking) > _MAX_ASKING:
+            next(iter(self.asking)).abort()
 
     def closed(self, channel: _Channel) -> None:
-        """Note that a connection is gone, or as good as gone."""
-        deadline = self._idle.pop(channel, None) or self._asking.pop(channel, None)
+        """Note that a connection is closed, or about to be."""
+        deadline = self.idle.pop(channel, None) or self.asking.pop(channel, None)
         if deadline is not None and deadline.active():
             deadline.cancel()
 
     def getResourceFor(self, request: Request) -> Resource:
-        """Return the page that is asked for, if the host is this one."""
-        asked_for = list(request.requestHeaders.getRawHeaders(b"host", []))
-        if (absolute := _ABSOLUTE.match(request.uri)) is not None:
-            asked_for.append(absolute[1])
-        if not all(_is_known(authority, self._names) for authority in asked_for):
-            return _Misdirected()
+        """Return the page that is asked for, if all hosts that the request names are known."""
+        hosts = list(request.requestHeaders.getRawHeaders(b"host", []))
+        if (absolute := _ABSOLUTE_URL.match(request.uri)) is not None:
+            hosts.append(absolute[1])
+        if not all(_is_known(host, self._names) for host in hosts):
+            return _Page(_misdirected)
         return super().getResourceFor(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def getContentFile(self, length: int | None) -> BytesIO:
         """Return what takes a request's body."""
-        return _Nowhere()
+        return _Discarded()
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
-        """Open no log: Twisted's would also keep a clock for that, which wakes the process every second."""
+        """Do not start Twisted's access log, whose clock would wake the process every second."""
 
     def stopFactory(self) -> None:
-        for channel in (*self._idle, *self._asking):
+        for channel in (*self.idle, *self.asking):
             channel.abort()
         super().stopFactory()

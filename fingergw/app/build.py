@@ -126,7 +126,7 @@ def build(
 
 def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:
     path = settings.access
-    if path not in ("-", "off") and own_descriptor(path) is None:
+    if path != "off" and own_descriptor(path) is None:
         found = machine.later(machine.base / path, "log", "access")
         path = "off" if found is None else str(found)
     log = AccessLog(path, settings.format, reactor, time.time)

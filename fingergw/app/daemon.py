@@ -92,7 +92,7 @@ def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Lo
 def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog:
     path = logfile if logfile == "-" else str(Path(logfile).absolute())
     later_path: str | None = path
-    if chroot is not None and path != "-" and own_descriptor(path) is None:
+    if chroot is not None and own_descriptor(path) is None:
         found = inside(Path(path), Path(chroot).absolute())
         later_path = None if found is None else str(found)
     return EventLog(path, later_path, prefix)

@@ -61,8 +61,8 @@ class CachedBackend:
     runtime: Runtime
     report: Callable[[Failed], object]
     counts: Counter[str] = field(factory=Counter)
-    """How many queries found what, by :data:`State`; how many of them were ``rescued``, as upstream failed and there
-    was something to serve; how often upstream ``failed``."""
+    """How many queries found what, by :data:`State`; how many got a stale answer because upstream failed, as
+    ``stale_if_error``; how often upstream ``failed``."""
     _flights: dict[str, Flight] = field(init=False, factory=dict)
     _refreshes: int = field(init=False, default=0)
     _max_refreshes: int = field(init=False, default=MAX_REFRESHES)
@@ -90,8 +90,8 @@ class CachedBackend:
                     self._depart(Flight(key, in_background=True), query, entry)
                 return evolve(entry.outcome, cache="stale")
             if now < min(entry.retry_at, entry.error_until):
-                self.counts["rescued"] += 1
-                return evolve(entry.outcome, cache="rescued")
+                self.counts["stale_if_error"] += 1
+                return evolve(entry.outcome, cache="stale_if_error")
         else:
             state = "absent"
             self.counts["absent"] += 1
@@ -253,8 +253,8 @@ class CachedBackend:
         entry.retry_at = now + BACK_OFF_SECONDS
         if now >= entry.error_until:
             return None
-        self.counts["rescued"] += len(flight.waiters)
-        return evolve(entry.outcome, cache="rescued")
+        self.counts["stale_if_error"] += len(flight.waiters)
+        return evolve(entry.outcome, cache="stale_if_error")
 
     def _tell_stale(self, flight: Flight, entry: Entry) -> None:
         """Serve who waits what is stale; the flight goes on and refreshes it."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _SECONDS = optional(instance_of((int, float)))
 _OURS = (GeneratorExit, KeyboardInterrupt)  # raised by Python in a backend, not by the backend
-Cached: TypeAlias = Literal["", "fresh", "stale", "rescued", "expired", "absent"]
+Cached: TypeAlias = Literal["", "fresh", "stale", "stale_if_error", "expired", "absent"]
 """What the cache had: a fresh answer; a stale one, served while it is refreshed or because upstream failed; an expired
 one, which is not served; or none. Empty without a cache."""
 

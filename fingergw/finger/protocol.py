@@ -20,7 +20,7 @@ from fingergw.core.rules import Refusal
 from fingergw.core.text import escape
 from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
 from fingergw.net.reasons import tls_reason
-from fingergw.telemetry.failures import log_failed
+from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import RejectReason
 
 _log = Logger()

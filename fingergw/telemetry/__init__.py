@@ -1,1 +1,1 @@
-"""What is told of the gateway: the access log, the event log, the metrics."""
+"""What the gateway reports: the access log, the event log and the metrics."""

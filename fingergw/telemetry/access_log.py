@@ -1,4 +1,4 @@
-"""One line a query."""
+"""The access log: one line for each query."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from fingergw.core.text import escape
-from fingergw.telemetry.log_output import Output, is_null, standard_output
+from fingergw.telemetry.log_file import is_null
+from fingergw.telemetry.log_output import Output, standard_output
 
 _log = Logger()
 _FLUSH_SECONDS = 0.2
 _FLUSH_ENTRIES = 1000
-_JOURNAL_PRIORITY = "<6>"  # an information: sd-daemon(3)
-
+_JOURNAL_PRIORITY = "<6>"  # informational: sd-daemon(3)
 
 Entry: TypeAlias = tuple[float, str, str, bytes, str, str, str, int, float, str]
 """Time of day, listener, client, query, route, backend, outcome, bytes, seconds, cache state."""
 
 
 def text_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as words; what may hold blanks is in double quotes. Outcome and cache state are our own."""
+    """Return a query's line as text, with fields that may contain spaces in double quotes."""
     _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
     asked = escape(query.decode("utf-8", "surrogateescape"))
     return (
@@ -36,7 +36,7 @@ def text_line(stamp: str, entry: Entry) -> str:
 
 
 def json_line(stamp: str, entry: Entry) -> str:
-    """Return a query's line as a JSON object, printable ASCII alone; its bytes too where they are no text."""
+    """Return a query's line as a JSON object in printable ASCII, with ``query_hex`` if the query is not UTF-8."""
     _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
     try:
         asked = quoted(query.decode())
@@ -54,13 +54,13 @@ _LINES = {"text": text_line, "json": json_line}
 
 @define(eq=False)
 class AccessLog:
-    """Write a line a query, in bunches so that they cost little; none waits longer than a fifth of a second.
+    """Write a line for each query, in batches: each line waits for at most a fifth of a second.
 
-    What cannot be written costs lines and never an answer.
+    When lines cannot be written, lines are lost, and queries are answered as ever.
 
     :param path: a file, ``-`` for standard output, or ``off``.
-    :param clock: for the bunches.
-    :param now: the time of day, in seconds since 1970.
+    :param clock: for the batches.
+    :param now: returns the time of day, in seconds since 1970.
     """
 
     path: str
@@ -71,17 +71,17 @@ class AccessLog:
     _write: Callable[[str], object] | None = field(init=False, default=None)
     _entries: list[Entry] = field(init=False, factory=list)
     _timer: IDelayedCall | None = field(init=False, default=None)
-    _lost: int = field(init=False, default=0)  # but for what the output has lost
-    _is_in_trouble: bool = field(init=False, default=False)  # and that is logged
+    _lost: int = field(init=False, default=0)  # before they reached the output
+    _is_in_trouble: bool = field(init=False, default=False)  # and this was logged
 
     @property
     def fingerprint(self) -> object:
-        """What it was made from; a reload keeps it while this is the same."""
+        """What it depends on: a reload keeps the log while this is equal."""
         return self.path, self.form
 
     @property
     def lost(self) -> int:
-        """How many lines could not be written; on standard output those of the other log count, too."""
+        """How many lines could not be written; on standard output, lines of the event log count, too."""
         return self._lost + (0 if self._output is None else self._output.lost)
 
     def open(self) -> None:
@@ -92,20 +92,22 @@ class AccessLog:
         if self.path == "off" or self._write is not None:
             return
         if self.path == "-" and is_null():
-            # A daemon's standard output leads nowhere. Twisted has put its log in the place of sys.stdout.
+            # in a daemon, Twisted has replaced sys.stdout by its log
             self._write = lambda lines: sys.stdout.write(lines)
             return
         if self._output is None:
             is_file = self.path != "-"
             name = f"access log {self.path}"
             self._output = Output(self.path, name, self.clock) if is_file else standard_output(self.clock)
-        self._output.open()
-        self._write = self._output_lines
+        output = self._output
+        output.open()
+        # the lines are ASCII, unless escaping has a bug
+        self._write = lambda lines: output.write(lines.encode("ascii", "backslashreplace"))
 
     def reopen(self) -> None:
-        """Write what has been noted, and go on in a new file of that name, as the old one has been given another.
+        """Write what waits, and open the file of this name again, after the present one was renamed.
 
-        Where there can be none, that is logged, and the old one is written to.
+        If that fails, the failure is logged, and the present file stays in use.
         """
         self.flush()
         if self._output is not None:
@@ -123,17 +125,17 @@ class AccessLog:
         seconds: float,
         cache: str = "",
     ) -> None:
-        """Note a query.
+        """Add a line for a query.
 
-        :param query: the line as the client sent it; it is escaped here.
-        :param route: the name of the route it took; empty if it took none.
+        :param query: the line as the client sent it, not escaped.
+        :param route: the name of the route; empty if none matched.
         :param backend: the name of the backend that answered; empty if none did.
-        :param outcome: ``answered``, a refusal's name in ``[answers]``, ``timeout``, ``gone``, ``denied``,
-            ``untrusted_proxy``, ``bad_proxy_header`` or ``bad_handshake``.
-        :param size: bytes of the answer.
-        :param seconds: from the line to the answer.
-        :param cache: what the cache had: ``fresh``, ``stale``, ``rescued``, ``expired`` or ``absent``; empty where no
-            cache was asked.
+        :param outcome: ``answered``, the key in ``[answers]`` of the text that was sent instead, ``timeout``, ``gone``,
+            ``denied``, ``untrusted_proxy``, ``bad_proxy_header`` or ``bad_handshake``.
+        :param size: of the answer, in bytes.
+        :param seconds: from the query to the answer.
+        :param cache: what the cache had: ``fresh``, ``stale``, ``stale_if_error``, ``expired`` or ``absent``; empty
+            where no cache was asked.
         """
         if self._write is None:
             return
@@ -145,7 +147,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been noted. What cannot be is lost and counted, and nothing is raised."""
+        """Write what waits. Lines that cannot be written are counted as lost. This never raises."""
         entries, self._entries = self._entries, []
         if not entries or self._write is None:
             return
@@ -157,12 +159,15 @@ class AccessLog:
         lost = len(entries) - len(lines)
         self._lost += lost
         if error is not None and not self._is_in_trouble:
-            text = "access log {path}: {lost} lines are lost, as {error} was raised; the metrics count all that are"
+            text = (
+                "access log {path}: lines lost: {lost}, as writing them raised {error}; "
+                "the metric fingergw_access_log_lost_total counts all of them"
+            )
             _log.error(text, path=self.path, lost=lost, error=type(error).__name__)
         self._is_in_trouble = error is not None
 
     def _lines(self, entries: list[Entry]) -> tuple[list[str], Exception | None]:
-        """Return the lines of those that have one, and what another raised."""
+        """Return the lines of all entries that can be formatted, and the last exception that formatting raised."""
         line, lines, second, stamp, error = _LINES[self.form], [], -1, "", None
         is_journal = self._output is not None and self._output.is_journal
         for entry in entries:
@@ -174,13 +179,13 @@ class AccessLog:
             except Exception as raised:
                 error = raised
                 continue
-            if is_journal:  # it has a time of its own
+            if is_journal:  # it has its own time
                 text = _JOURNAL_PRIORITY + (text[len(stamp) + 1 :] if self.form == "text" else text)
             lines.append(text)
         return lines, error
 
     def close(self) -> None:
-        """Write what has been noted, and close the file."""
+        """Write what waits, and close the file."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -192,7 +197,3 @@ class AccessLog:
     def _on_timer(self) -> None:
         self._timer = None
         self.flush()
-
-    def _output_lines(self, lines: str) -> None:
-        assert self._output is not None
-        self._output.write(lines.encode("ascii", "backslashreplace"))  # and all is ASCII, unless escaping has a mistake

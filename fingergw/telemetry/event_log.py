@@ -1,4 +1,4 @@
-"""The other log: what happens, but for the queries."""
+"""The event log: everything that is logged, except queries."""
 
 from __future__ import annotations
 
@@ -7,181 +7,188 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import define, field
 from twisted.logger import (
+    FilteringLogObserver,
     ILogObserver,
     LegacyLogObserverWrapper,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
-    PredicateResult,
     eventAsText,
 )
+from twisted.python.failure import Failure
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
-from fingergw.core.text import printable
+from fingergw.core.outcome import Failed
+from fingergw.core.text import escape, printable
 from fingergw.telemetry.log_file import opened
 from fingergw.telemetry.log_output import Output, standard_output
 from fingergw.telemetry.repeats import Repeats
 
 _log = Logger()
-_LOG_KEYS = ("log_time", "log_level", "log_namespace", "log_system")
-_MAX_FORM_CHARACTERS = 200
+_KEPT = ("log_time", "log_level", "log_namespace", "log_system")
+_MAX_FORMAT_CHARACTERS = 200
 # syslog(3) and sd-daemon(3)
 _PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
+
+
+def log_failed(text: str, failed: Failed, backend: str, **fields: Any) -> None:
+    """Log that a backend failed, with a traceback if the failure was unforeseen.
+
+    :param text: the format of the message, with ``{backend}``, ``{why}`` and the names of the fields.
+    """
+    why = escape(failed.reason)
+    if failed.error is None:
+        _log.error(text, backend=backend, why=why, **fields)
+    else:
+        failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
+        _log.failure(text, failure, backend=backend, why=why, **fields)
+
+
+def _levels() -> LogLevelFilterPredicate:
+    levels = LogLevelFilterPredicate()
+    # it logs twice for each request of an http backend
+    levels.setLogLevelForNamespace("twisted.web.client._HTTP11ClientFactory", LogLevel.warn)
+    # a daemon's access log, which no level applies to
+    levels.setLogLevelForNamespace("stdout", LogLevel.info)
+    return levels
 
 
 @implementer(ILogObserver)
 @define(eq=False)
 class EventLog:
-    """Write what is logged to a file, standard output or syslog, where it can do no harm, and each thing once a minute.
+    """Write events to a file, standard output or syslog: escaped, and throttled by :class:`Repeats`.
 
     :param path: a file, or ``-`` for standard output.
-    :param later_path: what the file will be called once the root has been changed; None if it will be out of reach.
-    :param prefix: what messages to syslog begin with; None to write to the path.
+    :param later_path: the file's path inside the chroot; None if it is outside.
+    :param prefix: the identity in syslog; None to write to the path.
     """
 
     path: str
     later_path: str | None
     prefix: str | None
-    _levels: LogLevelFilterPredicate = field(init=False, factory=LogLevelFilterPredicate)
+    _levels: LogLevelFilterPredicate = field(init=False, factory=_levels)
     _reactor: Any = field(init=False, default=None)
     _repeats: Repeats | None = field(init=False, default=None)
     _output: Output | None = field(init=False, default=None)
-    _observer: ILogObserver | None = field(init=False, default=None)
-    _last_observer: Callable[[LogEvent], object] | None = field(init=False, default=None)  # it hands on to
-    _charset: str = field(init=False, default="utf-8")
-
-    def __attrs_post_init__(self) -> None:
-        # two lines for each request that an http backend makes would tell nobody anything
-        self._levels.setLogLevelForNamespace("twisted.web.client._HTTP11ClientFactory", LogLevel.warn)
-        # a daemon's access log comes this way, and has no level
-        self._levels.setLogLevelForNamespace("stdout", LogLevel.info)
+    _filtered: ILogObserver | None = field(init=False, default=None)
 
     def set_level(self, name: str) -> None:
-        """Leave out what is less important than this.
+        """Drop events below a level.
 
         :param name: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
         """
         self._levels.setLogLevelForNamespace("", LogLevel.levelWithName(name))
 
     def open(self, reactor: Any, opener: Callable[[str], int] = opened) -> None:
-        """Open it.
+        """Open the log.
 
         :param opener: opens a file for appending.
         :raises OSError: the file cannot be opened for appending; the message says what to do.
         """
         self._reactor = reactor
+        write: Callable[[LogEvent], object]
         if self.prefix is not None:
-            self._last_observer = _to_syslog(self.prefix)
+            write = _to_syslog(self.prefix)
+        elif self.path == "-":
+            self._output = standard_output(reactor)
+            self._output.open()
+            write = partial(_write, self._output, getattr(sys.__stdout__, "encoding", None) or "utf-8")
         else:
-            if self.path == "-":
-                self._output = standard_output(reactor)
-                self._output.open()
-                self._charset = getattr(sys.__stdout__, "encoding", None) or "utf-8"
-            else:
-                self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
-                self._output.open(self.path, opener)
-            self._last_observer = self._write
-        self._observer = harmless(self._last_observer)
-        self._repeats = Repeats(reactor, self._tell)
+            self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
+            self._output.open(self.path, opener)
+            write = partial(_write, self._output, "utf-8")
+        observer = harmless(write)
+        self._repeats = Repeats(reactor, partial(self._hand_to, observer))
+        self._filtered = FilteringLogObserver(observer, [self._levels, self._repeats])
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event, or count it. One that cannot be written is told of instead; nothing is raised."""
-        if self._repeats is None:
+        """Write an event. If that raises, a replacement is written. This never raises."""
+        if self._filtered is None:
             return
         if threading.current_thread() is not threading.main_thread():
             self._reactor.callFromThread(self, event)
             return
-        try:
-            if self._levels(event) is not PredicateResult.no and self._repeats.lets_through(event):
-                self._tell(event)
-        except Exception as error:
-            self._tell_instead(event, error)
+        self._hand_to(self._filtered, event)
 
-    def _tell(self, event: LogEvent) -> None:
-        """Hand an event on; if that cannot be done, the next one is no worse off."""
-        assert self._observer is not None
+    def _hand_to(self, observer: ILogObserver, event: LogEvent) -> None:
         try:
-            self._observer(event)
+            observer(event)
         except Exception as error:
-            self._tell_instead(event, error)
-
-    def _tell_instead(self, event: LogEvent, error: Exception) -> None:
-        """Tell that an event cannot be written, with no word in it that may be why."""
-        form = event.get("log_format")
-        instead: LogEvent = {
-            "log_time": time.time(),
-            "log_level": LogLevel.error,
-            "log_namespace": __name__,
-            "log_format": "cannot be written, as {error} was raised: {form}",
-            "error": type(error).__name__,
-            "form": ascii(form)[:_MAX_FORM_CHARACTERS] if type(form) is str else "an event",
-        }
-        with suppress(Exception):  # or there is nothing more that could be said
-            if self._repeats is not None and self._last_observer is not None and self._repeats.lets_through(instead):
-                self._last_observer(instead)
+            if self._filtered is not None:
+                with suppress(Exception):  # nothing more can be said
+                    self._filtered(_replacement_for(event, error))
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name, as the old one has been given another.
+        """Open the file of this name again, after the present one was renamed.
 
-        Where there can be none, that is logged, and the old one is written to.
+        If that fails, the failure is logged, and the present file stays in use.
         """
         if self._output is None or self.path == "-":
             return
         if self.later_path is None:
             text = (
-                "log {path}: cannot be opened anew, as it is outside of the chroot: put it inside, "
-                "or let logrotate copytruncate"
+                "log {path}: cannot be reopened, as it is outside of the chroot; "
+                "move it inside, or use copytruncate in logrotate"
             )
-            _log.error(text, path=self.path, is_asked_for=True)
+            _log.error(text, path=self.path, throttled=False)
         else:
             self._output.reopen()
 
     def close(self) -> None:
-        """Write what is left to write. What comes later is left out."""
+        """Write what was held back, and close the log. Later events are dropped."""
         if self._repeats is not None:
             self._repeats.end_minute()
-        self._observer = self._last_observer = self._repeats = None
+        self._filtered = self._repeats = None
         if self._output is not None:
             self._output.close()
             self._output = None
 
-    def _write(self, event: LogEvent) -> None:
-        assert self._output is not None
-        to_journal = self._output.is_journal
-        line = eventAsText(event, includeTimestamp=not to_journal).replace("\n", "\n\t") + "\n"
-        if to_journal:  # it has a time of its own, and wants a priority for each line
-            mark = f"<{_priority(event)}>"
-            line = "".join(f"{mark}{each}\n" for each in line.splitlines())
-        self._output.write(line.encode(self._charset, "backslashreplace"))
-
 
 def harmless(observer: Callable[[LogEvent], object]) -> ILogObserver:
-    """Return a log observer that hands on to another what can do a terminal no harm, tracebacks included.
+    """Return an observer that hands on events, tracebacks included, as text that is safe on a terminal.
 
-    An error's text may be an upstream's or a client's. What is not printable is escaped, but for line ends and tabs;
-    after a line end the other observer indents, so that nothing can pass for an event of its own.
+    A message may quote an upstream or a client. What is not printable is escaped, except for line ends and tabs. The
+    next observer indents what follows a line end, so that it cannot pass for an event of its own.
     """
 
     @implementer(ILogObserver)
     def hand_on(event: LogEvent) -> None:
         text = printable(eventAsText(event, includeTimestamp=False, includeSystem=False), kept="\n\t")
-        kept: LogEvent = {key: event[key] for key in _LOG_KEYS if key in event}
+        kept: LogEvent = {key: event[key] for key in _KEPT if key in event}
         observer({**kept, "log_format": "{text}", "text": text})
 
     return hand_on  # type: ignore[no-any-return]  # implementer has no types for functions
 
 
+def _replacement_for(event: LogEvent, error: Exception) -> LogEvent:
+    """Return what to write for an event that cannot be written, without the values that may be the reason."""
+    form = event.get("log_format")
+    return {
+        "log_time": time.time(),
+        "log_level": LogLevel.error,
+        "log_namespace": __name__,
+        "log_format": "a message cannot be written, as it raised {error}; its format is {form}",
+        "error": type(error).__name__,
+        "form": ascii(form)[:_MAX_FORMAT_CHARACTERS] if type(form) is str else "not a text",
+    }
+
+
 def _to_syslog(prefix: str) -> Callable[[LogEvent], object]:
     emit: Any = SyslogObserver(prefix).emit
     observer = LegacyLogObserverWrapper(emit)
-    return lambda event: observer({**event, "syslogPriority": _priority(event)})
+    return lambda event: observer({**event, "syslogPriority": _PRIORITIES[event["log_level"]]})
 
 
-def _priority(event: LogEvent) -> int:
-    return _PRIORITIES[event["log_level"]]
+def _write(output: Output, charset: str, event: LogEvent) -> None:
+    line = eventAsText(event, includeTimestamp=not output.is_journal).replace("\n", "\n\t") + "\n"
+    if output.is_journal:  # it has its own time, and takes a priority for each line
+        priority = f"<{_PRIORITIES[event['log_level']]}>"
+        line = "".join(f"{priority}{each}\n" for each in line.splitlines())
+    output.write(line.encode(charset, "backslashreplace"))

@@ -1,4 +1,4 @@
-"""A log's file, opened so that nobody can have lines written to another one."""
+"""Opening the files and descriptors that logs are written to, so that nobody can redirect the lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +16,19 @@ from fingergw.net.identity import Identity
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o666
-_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,6})")
-_OF_ANOTHER = re.compile(r"/proc/\d+/fd/\d+")  # of which nobody can make a link to something else
+_OF_ANOTHER = re.compile(r"/proc/\d+/fd/\d+")  # nobody can make these links lead somewhere else
+_ADVICE = {
+    errno.ENOENT: "create its folder",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EISDIR: "name a file",
+    errno.ENXIO: "start what reads it first",
+    errno.EROFS: "name a file on another file system",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EPIPE: "restart what reads it, and then fingergw",
+}
 
 
 def own_descriptor(path: str) -> int | None:
@@ -27,11 +38,11 @@ def own_descriptor(path: str) -> int | None:
 
 
 def opened(path: str) -> int:
-    """Open a log for appending, and make it where there is none.
+    """Open a log for appending; create it if need be.
 
-    A symbolic link in the path's last part is not followed: it may be somebody else's, and lead to a file of root's.
+    A symbolic link in the path's last part is not followed: somebody else may have made it lead to a file of root's.
 
-    :return: a descriptor that does not wait.
+    :return: a non-blocking descriptor.
     :raises OSError: it cannot be opened; the message says what to do.
     """
     try:
@@ -41,15 +52,15 @@ def opened(path: str) -> int:
     status = os.fstat(fd)
     if os.geteuid() == 0 and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         os.close(fd)
-        why = "has another name too (a hard link), and what root writes could go anywhere; remove one of the names"
+        why = "has a second name (a hard link), so root would write to a file of another name, too; remove one of them"
         raise OSError(errno.EMLINK, why, path)
     return fd
 
 
 def opened_for(path: str, identity: Identity) -> int:
-    """Open a log as the user that the process is to become, so that it is that user's, or could be.
+    """Open a log as the user that the process will become, so that the user owns it, or could.
 
-    Where that user may not, root does, in a folder where nobody else could have put anything.
+    If that user may not, root creates it for the user, but only in a folder where nobody else can put files.
 
     :raises OSError: as :func:`opened` does.
     :raises PrivilegeError: the process may not become that user.
@@ -70,10 +81,46 @@ def opened_for(path: str, identity: Identity) -> int:
     return fd
 
 
-def ends_within_a_line(path: str, fd: int) -> bool:
-    """Tell whether the last one to write to a log was cut short.
+def opened_again(number: int) -> tuple[int, bool]:
+    """Return a descriptor for one that the process was started with, and whether other processes may share that.
 
-    :param fd: what was opened, which can only be written to.
+    A terminal is opened by its name instead, as non-blocking for this process alone: ``poll`` tells that a terminal has
+    room, but not for how much.
+    """
+    if number in (1, 2) and _status(number) is None:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), False
+    with suppress(OSError):
+        return os.open(os.ttyname(number), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK), False
+    return os.dup(number), True  # this user may write to it, even where it may not open it
+
+
+def is_null() -> bool:
+    """Tell whether standard output is closed, or /dev/null."""
+    status = _status(1)
+    return status is None or (stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev)
+
+
+def is_journal() -> bool:
+    """Tell whether standard output is the systemd journal: systemd.exec(5), JOURNAL_STREAM."""
+    status = _status(1)
+    return status is not None and os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _status(number: int) -> os.stat_result | None:
+    """Return the status of standard output (1) or error (2).
+
+    :return: None if it was closed when Python started: anything may have been opened under its number since.
+    """
+    with suppress(OSError):
+        if (sys.__stdout__, sys.__stderr__)[number - 1] is not None:
+            return os.fstat(number)
+    return None
+
+
+def ends_within_a_line(path: str, fd: int) -> bool:
+    """Tell whether a log's last line is incomplete, as its writer ran out of space.
+
+    :param fd: the log, opened for writing.
     """
     with suppress(OSError):
         found = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -86,21 +133,21 @@ def ends_within_a_line(path: str, fd: int) -> bool:
     return False
 
 
+def explained(error: OSError) -> str:
+    """Return why a log cannot be opened or written to, with what to do about it where that is known."""
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{error.strerror}; {advice}" if advice else str(error.strerror)
+
+
 def _why(path: str, error: OSError) -> str:
     if error.errno == errno.ELOOP and Path(path).is_symlink():
         return "is a symbolic link, which is not followed; name the file itself, or remove the link"
-    return f"{error.strerror}{_advice(path, error.errno)}"
-
-
-def _advice(path: str, number: int | None) -> str:
-    if number == errno.ENXIO:
-        return "; start what reads it first"
-    if number in (errno.EACCES, errno.EPERM):
-        user = str(os.geteuid())
-        with suppress(KeyError):
-            user = pwd.getpwuid(int(user)).pw_name
-        return (
-            f'; let user "{user}" write to the file (for logrotate: create 0640 {user} adm) and search its folder, '
-            f"or let that user make files in {Path(path).parent}"
-        )
-    return ""
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return explained(error)
+    user = str(os.geteuid())
+    with suppress(KeyError):
+        user = pwd.getpwuid(int(user)).pw_name
+    return (
+        f'{error.strerror}; let user "{user}" write to the file (for logrotate: create 0640 {user} adm) and search its '
+        f"folder, or let that user make files in {Path(path).parent}"
+    )

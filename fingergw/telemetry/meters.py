@@ -1,30 +1,36 @@
-"""What is counted and timed, for whoever watches the gateway."""
+"""What is counted and timed while the gateway runs."""
 
 from __future__ import annotations
 
+import reprlib
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-from attrs import Factory, define
+from attrs import Factory, define, frozen
+
+from fingergw.core.outcome import Answered, Ask, Failed, Known, Missing, Outcome, Unchanged, outcome_of
+from fingergw.core.query import Query
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""The upper bounds of the histograms' buckets; one more has what took longer."""
+"""The upper bounds of the histograms' buckets. A last bucket without a bound is for what took longer."""
+_OUTCOMES: dict[type[object], str] = {Answered: "answered", Unchanged: "answered", Missing: "missing", Failed: "failed"}
 
 
 @define(eq=False)
 class Times:
-    """How long something took each time, as a histogram.
+    """A histogram of how long something took.
 
-    :param counts: by bucket, each without those below it; the last one's bound is infinite.
-    :param total_seconds: of all together.
+    :param counts: by bucket, not cumulative.
+    :param total_seconds: the sum of all times.
     """
 
     counts: list[int] = Factory(lambda: [0] * (len(BUCKETS_SECONDS) + 1))
     total_seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Note that it took so long."""
+        """Add one time."""
         self.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
 
@@ -39,19 +45,21 @@ RejectReason: TypeAlias = Literal[
     "rate",
     "waiting",
 ]
-"""Why a connection or query was turned away: its client may not ask here, or its proxy may not say who that is; TLS did
-not come about with it; there are too many connections, or too many of this client; it asks too often; too many queries
-wait for a backend."""
+"""Why a connection or query was rejected.
+
+The client is not allowed; its proxy is not trusted, or sent no valid PROXY header; the TLS handshake failed; there are
+too many connections, or too many of this client; the client is over its rate; too many queries wait for a backend.
+"""
 
 
 @define(eq=False)
 class ListenerMeter:
-    """What came of a listener's connections and queries. It outlives the rules that a reload puts in place of others.
+    """Counts a listener's connections and queries. It is kept when a reload changes the listener.
 
-    :param accepted: how many connections there have been.
-    :param outcomes: how many lines of the access log there were, by route and outcome.
-    :param times: how long queries took from their line to the answer, by route.
-    :param rejections: how many connections and queries were turned away.
+    :param accepted: connections.
+    :param outcomes: lines of the access log, by route and outcome.
+    :param times: by route, how long queries took from their line to the answer.
+    :param rejections: connections and queries that were rejected.
     """
 
     accepted: int = 0
@@ -60,7 +68,7 @@ class ListenerMeter:
     rejections: Counter[RejectReason] = Factory(Counter)
 
     def took(self, route: str, seconds: float) -> None:
-        """Note how long a query took from its line to the answer."""
+        """Add the time that a query took from its line to the answer."""
         times = self.times.get(route)
         if times is None:
             times = self.times[route] = Times()
@@ -69,14 +77,61 @@ class ListenerMeter:
 
 @define(eq=False)
 class BackendMeter:
-    """What came of asking a backend. It outlives the backend where a reload changes that.
+    """Counts a backend's outcomes. It is kept when a reload changes the backend.
 
-    :param outcomes: how often it ``answered``, ``failed``, said that the name is ``missing``, or was ``given_up``.
-    :param times: how long it took.
-    :param cache: for one whose answers are kept, how many queries found what: ``fresh``, ``stale``, ``expired`` or
-        ``absent``; and how many of these were ``rescued``, as it failed and there was something to serve.
+    :param outcomes: ``answered``, ``missing``, ``failed``, or ``given_up``: cancelled before there was an outcome.
+    :param times: how long each outcome took.
+    :param cache: if answers are cached, what the cache had for each query: ``fresh``, ``stale``, ``expired`` or
+        ``absent``. Those that then got a stale answer because the backend failed count as ``stale_if_error``, too.
     """
 
     outcomes: Counter[str] = Factory(Counter)
     times: Times = Factory(Times)
     cache: Counter[str] = Factory(Counter)
+
+
+@frozen(eq=False)
+class Measured:
+    """Ask a backend, and count its outcome and how long that took.
+
+    An unforeseen exception is :class:`Failed`, and so is a result that is not an outcome. This is a class with slots
+    because there may be very many backends: a partial or a closure takes three times the memory.
+
+    :param known: returns what is known without asking.
+    :param seconds: a monotonic clock.
+    :param cancelled: the exceptions that mean that nobody waits for the outcome any more.
+    """
+
+    ask: Ask
+    known: Known
+    meter: BackendMeter
+    seconds: Callable[[], float]
+    cancelled: tuple[type[BaseException], ...]
+
+    def at_once(self, query: Query) -> Answered | None:
+        """Return and count an answer that is known without asking; None if there is none."""
+        began_at = self.seconds()
+        outcome = self.known(query)
+        if not isinstance(outcome, Answered):
+            return None
+        self.meter.outcomes["answered"] += 1
+        self.meter.times.add(self.seconds() - began_at)
+        return outcome
+
+    async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+        """Ask it."""
+        meter, began_at = self.meter, self.seconds()
+        try:
+            outcome = await outcome_of(self.ask(query, validators), self.cancelled)
+        except self.cancelled:
+            meter.outcomes["given_up"] += 1
+            raise
+        word = _OUTCOMES.get(type(outcome))
+        if word is None or (isinstance(outcome, Unchanged) and not validators):
+            outcome, word = (
+                Failed(f"it returned {reprlib.repr(outcome)}, expected Answered, Missing or Failed"),
+                "failed",
+            )
+        meter.outcomes[word] += 1
+        meter.times.add(self.seconds() - began_at)
+        return outcome

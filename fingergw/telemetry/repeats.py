@@ -1,123 +1,104 @@
-"""Log messages that come again and again, summed up."""
+"""Throttling of log messages that repeat."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogFilterPredicate, LogEvent, LogLevel, PredicateResult, formatEvent
+from zope.interface import implementer
 
-_SECONDS = 60.0
-_MAX_OF_A_KIND = 5
-_MAX_MESSAGES = 100
+_MINUTE_SECONDS = 60.0
 _MAX_CHARACTERS = 1000
 _KEPT = ("log_level", "log_namespace", "log_system")
-# What the configuration names; whatever else a message has in it may be an outsider's choice.
+# These fields come from the configuration. Outsiders may choose what is in any other.
 _CONFIGURED = ("backend", "route", "listener", "name", "program", "path")
+# Never throttled: these answer an operator's signals, and a daemon's access log comes as "stdout".
+_UNTHROTTLED = ("fingergw.app.reload", "fingergw.app.daemon", "fingergw.app.gateway", "stdout")
 
-# What an operator has asked for is answered each time; and the access log's lines may come as "stdout".
-_ALWAYS = ("fingergw.app.reload", "fingergw.app.daemon", "fingergw.app.gateway", "stdout")
-
-_Kind: TypeAlias = tuple[object, ...]
-
-
-@define(eq=False)
-class _Seen:
-    """A message that has been let through, or a heap of those that have not.
-
-    :param saying: how it is told of.
-    :param text: of the message, or the heap's last.
-    :param kinds: what the message is one of; none for a heap.
-    :param count: how often it was not let through in this minute.
-    """
-
-    event: LogEvent
-    saying: str
-    text: str
-    kinds: tuple[_Kind, ...] = ()
-    count: int = 0
+_Key: TypeAlias = tuple[object, ...]
+_LIMITS = (
+    (1, "{count} more in the last minute: {text}"),
+    (5, "{count} more of this kind in the last minute, the last: {text}"),
+    (100, "{count} more of other kinds in the last minute, the last: {text}"),
+)
+"""How many are written in a minute of one message, of one kind and of all, and the summary of those that are not."""
 
 
+@implementer(ILogFilterPredicate)
 @define(eq=False)
 class Repeats:
-    """Let a message through once a minute, and at the minute's end tell how often it came again.
+    """Let each message through once a minute. At the end of the minute, summarise how many more there were.
 
-    Of messages of a kind, which differ only in what outsiders may choose, five are let through in a minute, and of all
-    a hundred, so that nobody can fill the log. What is for debugging is let through always.
+    Messages that differ only in what outsiders may choose are of one kind. Only five of a kind are let through in a
+    minute, and only a hundred in all, so that nobody can fill the log. Information does not take room from warnings and
+    errors. Debug messages are not throttled, and neither is an event with ``throttled=False``.
 
-    :param tell: called with an event for what was not let through.
+    :param summarise: is called with an event for each summary.
     """
 
     clock: IReactorTime
-    tell: Callable[[LogEvent], object]
-    _seen: dict[_Kind, _Seen] = field(init=False, factory=dict)
-    _let_through: Counter[_Kind] = field(init=False, factory=Counter)  # how many of each kind are among those seen
-    _ends: float = field(init=False, default=0.0)  # the minute
+    summarise: Callable[[LogEvent], object]
+    _passed: Counter[_Key] = field(init=False, factory=Counter)
+    _held_back: dict[tuple[int, _Key], LogEvent] = field(init=False, factory=dict)
+    _minute_ends: float = field(init=False, default=0.0)
     _timer: IDelayedCall | None = field(init=False, default=None)
 
-    def lets_through(self, event: LogEvent) -> bool:
-        """Tell whether an event is to be written now; otherwise it is counted."""
-        level = event["log_level"]
-        space = event.get("log_namespace")
-        is_grave = level > LogLevel.info  # what is not takes no room from what is
-        # Twisted's old-style information tells of each listener
-        is_asked_for = space in _ALWAYS or event.get("is_asked_for", False)
-        if is_asked_for or level < LogLevel.info or (space == "log_legacy" and not is_grave):
-            return True
-        if self.clock.seconds() >= self._ends:
+    def __call__(self, event: LogEvent) -> Any:
+        """Return ``no`` for an event that is to be summarised, and ``maybe`` for one to be written."""
+        level, namespace = event["log_level"], event.get("log_namespace")
+        is_severe = level > LogLevel.info
+        # Twisted's old-style information is about listeners that start and stop
+        is_legacy_information = namespace == "log_legacy" and not is_severe
+        is_throttled = event.get("throttled", True) and namespace not in _UNTHROTTLED and not is_legacy_information
+        if level < LogLevel.info or not is_throttled:
+            return PredicateResult.maybe
+        if self.clock.seconds() >= self._minute_ends:
             self.end_minute()
         text = _text(event)
-        kind = (is_grave, space, level, event.get("log_format"), *(str(event.get(key)) for key in _CONFIGURED))
-        message, any_kind = (*kind, text), (is_grave,)
-        if message in self._seen:
-            seen = self._seen[message]
-        elif self._let_through[kind] >= _MAX_OF_A_KIND:
-            seen = self._heap(kind, event, "{count} more in the last minute, the last of them: {text}")
-        elif self._let_through[any_kind] >= _MAX_MESSAGES:
-            seen = self._heap(any_kind, event, "{count} other messages in the last minute, the last: {text}")
-        else:
-            saying = "{count} times more in the last minute: {text}"
-            self._seen[message] = _Seen(_kept(event), saying, text, (kind, any_kind))
-            self._let_through.update((kind, any_kind))
-            return True
-        seen.text = text
-        seen.count += 1
-        if self._timer is None:
-            self._timer = self.clock.callLater(self._ends - self.clock.seconds(), self._on_timer)
-        return False
+        configured = (str(event.get(key)) for key in _CONFIGURED)
+        keys = _keys((is_severe, namespace, level, event.get("log_format"), *configured, text))
+        for scope, (key, (most, summary)) in enumerate(zip(keys, _LIMITS, strict=True)):
+            if self._passed[key] >= most:
+                held_back = self._held_back.get((scope, key))
+                if held_back is None:
+                    kept = {name: event[name] for name in _KEPT if name in event}
+                    held_back = self._held_back[scope, key] = {**kept, "log_format": summary, "count": 0}
+                held_back["count"] += 1
+                held_back["text"] = text
+                if self._timer is None:
+                    self._timer = self.clock.callLater(self._minute_ends - self.clock.seconds(), self._on_timer)
+                return PredicateResult.no
+        self._passed.update(keys)
+        return PredicateResult.maybe
 
     def end_minute(self) -> None:
-        """Tell of what was counted, and begin another minute; what did not come again is new when it does."""
+        """Summarise what was held back. Messages that repeated are held back in the next minute from the start."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._ends = self.clock.seconds() + _SECONDS
-        self._seen = {key: seen for key, seen in self._seen.items() if seen.count}
-        self._let_through = Counter(kind for seen in self._seen.values() for kind in seen.kinds)
-        for seen in list(self._seen.values()):
-            count, seen.count = seen.count, 0
-            saying = seen.saying.replace("times", "time") if count == 1 else seen.saying
-            self.tell({**seen.event, "log_time": time.time(), "log_format": saying, "count": count, "text": seen.text})
+        self._minute_ends = self.clock.seconds() + _MINUTE_SECONDS
+        held_back, self._held_back = self._held_back, {}
+        self._passed = Counter(key for scope, message in held_back if scope == 0 for key in _keys(message))
+        for event in held_back.values():
+            self.summarise({**event, "log_time": time.time()})
 
     def _on_timer(self) -> None:
         self._timer = None
         self.end_minute()
 
-    def _heap(self, kind: _Kind, event: LogEvent, saying: str) -> _Seen:
-        """Return what counts the messages of a kind that there are too many of."""
-        return self._seen.setdefault(kind, _Seen(_kept(event), saying, ""))
 
-
-def _kept(event: LogEvent) -> LogEvent:
-    return {key: event[key] for key in _KEPT if key in event}
+def _keys(message: _Key) -> tuple[_Key, _Key, _Key]:
+    """Return the keys that a message counts for: its own, its kind's, and all messages'."""
+    return message, message[:-1], message[:1]
 
 
 def _text(event: LogEvent) -> str:
-    """Return what an event says in a line or so, and what raised; not where, which costs much to find out."""
+    """Return the start of a message, and its exception without the traceback, which is slow to format."""
     text = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None:

@@ -1,4 +1,4 @@
-"""The pages at which the gateway is watched, and what strangers can do there."""
+"""The admin site: its pages, and its limits against strangers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HERE = '[[listeners]]\nname = "here"\nendpoint = "tcp:0:interface=127.0.0.1"\n[l
 
 class PagesTest(WatchedCase):
     async def test_health_and_readiness(self) -> None:
-        """A gateway that serves is alive and ready, in words."""
+        """A running gateway answers that it is alive and ready."""
         gateway = self.start(HERE + ADMIN + HELLO)
         health, ready = await self.get(gateway, "/healthz"), await self.get(gateway, "/readyz")
         self.assertEqual((health.status, health.body), (200, b"ok\n"))
@@ -50,7 +50,7 @@ class PagesTest(WatchedCase):
         self.assertEqual(ready.headers["content-type"], "text/plain; charset=utf-8")
 
     async def test_not_ready_until_all_listeners_are_bound(self) -> None:
-        """While a listener is not bound the gateway is not ready, and says which one; it lives all the same."""
+        """Until all listeners are bound, /readyz says which one is not; /healthz is ok."""
         gateway = self.start(HERE + ADMIN + HELLO)
         self.patch(gateway.listeners[0], "port", None)
         ready = await self.get(gateway, "/readyz")
@@ -59,7 +59,7 @@ class PagesTest(WatchedCase):
         self.assertIn(b"\nfingergw_ready 0.0\n", await self.scrape(gateway))
 
     async def test_not_ready_while_it_drains(self) -> None:
-        """A gateway that finishes its last answers before it stops says so, to its end."""
+        """While a gateway sends its last answers before it stops, /readyz says so."""
         asked: list[RawServer] = []
         upstream = Upstream(self, lambda server, _: asked.append(server))
         route = '[[routes]]\nuser = "slow"\nbackends = ["web"]\n'
@@ -76,7 +76,7 @@ class PagesTest(WatchedCase):
         await stopped
 
     async def test_head(self) -> None:
-        """HEAD tells of each page what GET does, without the page."""
+        """HEAD answers with the status and header of GET, and no body."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for path in ("/healthz", "/readyz", "/metrics", "/nothing"):
             whole, head = await self.get(gateway, path), await self.get(gateway, path, "HEAD")
@@ -84,8 +84,8 @@ class PagesTest(WatchedCase):
             self.assertEqual((head.status, head.headers["content-type"]), (whole.status, whole.headers["content-type"]))
             self.assertEqual(head.headers.get("content-length"), whole.headers.get("content-length"))
 
-    async def test_nothing_else_is_there(self) -> None:
-        """Other paths are not found, in words that tell which there are; the server's name is told nowhere."""
+    async def test_not_found(self) -> None:
+        """Other paths are 404, with a list of the pages. No response names the server's software."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for path in ("/", "//metrics", "/metrics/", "/metrics/x", "/Metrics", "/..%2fmetrics", "/%00"):
             found = await self.get(gateway, path)
@@ -94,15 +94,15 @@ class PagesTest(WatchedCase):
             self.assertNotIn("server", found.headers)
 
     async def test_other_methods(self) -> None:
-        """What is not GET or HEAD is not allowed, known method or not."""
+        """Any method other than GET and HEAD is 405, known or not."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "X"):
-            refused = await self.get(gateway, "/healthz", method)
-            self.assertEqual((refused.status, refused.headers["allow"]), (405, "GET, HEAD"), method)
-            self.assertEqual(refused.body, b"this can only be read\n")
+            rejected = await self.get(gateway, "/healthz", method)
+            self.assertEqual((rejected.status, rejected.headers["allow"]), (405, "GET, HEAD"), method)
+            self.assertEqual(rejected.body, b"not allowed: use GET or HEAD\n")
 
-    async def test_no_line_in_the_log(self) -> None:
-        """Who watches leaves nothing in the log, whatever it asks for."""
+    async def test_nothing_is_logged(self) -> None:
+        """Requests leave nothing in the log."""
         gateway = self.start(HERE + ADMIN + HELLO)
         events: list[Any] = []
         observer: Any = events.append
@@ -138,7 +138,7 @@ UNKNOWN += [
 
 class NamesTest(WatchedCase):
     def gateway(self) -> Gateway:
-        """Start a gateway that has a name."""
+        """Start a gateway with a name in hosts."""
         return self.start(HERE + ADMIN + 'hosts = ["Gateway-1.example.org"]\n' + HELLO)
 
     async def status(self, gateway: Gateway, *headers: str, target: str = "/healthz", version: str = "1.1") -> int:
@@ -146,13 +146,13 @@ class NamesTest(WatchedCase):
         return (await self.request(gateway, request.encode("latin-1"))).status
 
     async def test_known(self) -> None:
-        """It answers by an address, localhost and its own names, whatever their case, with or without a port."""
+        """Host may be an IP address, localhost or a name in hosts, in any case, with or without a port."""
         gateway = self.gateway()
         for host in KNOWN:
             assert await self.status(gateway, f"Host: {host}") == 200, host
 
     async def test_reload(self) -> None:
-        """A name that is added holds with the next request."""
+        """A reload changes the known hosts from the next request on."""
         gateway = self.gateway()
         assert await self.status(gateway, "Host: other.example.org") == 421
         text = HERE + ADMIN + 'hosts = ["other.example.org."]\n' + HELLO
@@ -163,24 +163,24 @@ class NamesTest(WatchedCase):
         assert await self.status(gateway, "Host: gateway-1.example.org") == 421
 
     async def test_unknown(self) -> None:
-        """By any other name, or what could be read as one, nothing is told but which key to set."""
+        """Any other host gets 421, which says which key to set and nothing else."""
         gateway = self.gateway()
         for host in UNKNOWN:
             for path in ("/healthz", "/metrics", "/readyz", "/nothing"):
                 request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")
-                refused = await self.request(gateway, request)
-                assert refused.status == 421, host
-                assert b"hosts in [admin]" in refused.body
-                assert b"evil" not in refused.body
+                rejected = await self.request(gateway, request)
+                assert rejected.status == 421, host
+                assert b"hosts in [admin]" in rejected.body
+                assert b"evil" not in rejected.body
 
     async def test_without(self) -> None:
-        """No browser leaves the header out, so whoever does is answered."""
+        """A request without Host is answered: browsers always send it."""
         gateway = self.gateway()
         assert await self.status(gateway) == 200
         assert await self.status(gateway, version="1.0") == 200
 
     async def test_several(self) -> None:
-        """One unknown among several is enough to be refused, in whatever order, and in whatever case of the header."""
+        """One unknown host among several is rejected, in any order, and in any case of the header's name."""
         gateway = self.gateway()
         assert await self.status(gateway, "Host: localhost", "hOST: evil.example") == 421
         assert await self.status(gateway, "Host: evil.example", "Host: localhost") == 421
@@ -189,7 +189,7 @@ class NamesTest(WatchedCase):
         assert await self.status(gateway, "Host:") == 421
 
     async def test_absolute_target(self) -> None:
-        """A target that names a host is held to the same, whatever Host says."""
+        """The host in an absolute target must be known too, whatever Host says."""
         gateway = self.gateway()
         for target in (
             "http://evil.example/",
@@ -202,7 +202,7 @@ class NamesTest(WatchedCase):
         assert await self.status(gateway, "Host: localhost", target="//evil.example/metrics") == 404
 
     async def test_head(self) -> None:
-        """A refusal has no body either where only the header is asked for."""
+        """A 421 to HEAD has no body."""
         gateway = self.gateway()
         head = await self.request(gateway, b"HEAD /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         assert (head.status, head.body) == (421, b"")
@@ -210,7 +210,7 @@ class NamesTest(WatchedCase):
 
 class HostileTest(WatchedCase):
     def site(self, gateway: Gateway) -> tuple[Clock, Any]:
-        """Serve the pages at a port of their own, whose clock stands still."""
+        """Serve the admin site on another port, with a clock that stands still."""
         clock = Clock()
         site: Any = make_site(gateway, clock)
         port = reactor.listenTCP(0, site, backlog=1000, interface="127.0.0.1")
@@ -224,7 +224,7 @@ class HostileTest(WatchedCase):
         return client
 
     async def test_a_request_has_a_deadline(self) -> None:
-        """A client that is slow to ask, to send a body or to read is cut off after 10 seconds, however busy it is."""
+        """A client that is slow to send its request or to read is cut off after 10 seconds."""
         gateway = self.start(HERE + ADMIN + HELLO)
         outcomes = gateway.listeners[0].connections.meter.outcomes
         outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
@@ -235,7 +235,7 @@ class HostileTest(WatchedCase):
         await until(lambda: reading.received, "the metrics")
         assert reading.transport is not None
         reading.transport.pauseProducing()  # type: ignore[attr-defined]
-        await until(lambda: len(port.factory._idle) + len(port.factory._asking) == 3, "three connections")
+        await until(lambda: len(port.factory.idle) + len(port.factory.asking) == 3, "three connections")
         clock.advance(9.9)
         assert asking.transport is not None
         asking.transport.write(b"X-Still: here\r\n")
@@ -248,7 +248,7 @@ class HostileTest(WatchedCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
     async def test_idle_connections_give_way(self) -> None:
-        """However many connections somebody opens, the oldest go, and who asks is answered."""
+        """When there are too many idle connections, the oldest are closed, and requests are still answered."""
         gateway = self.start(HERE + ADMIN + HELLO)
         _, port = self.site(gateway)
         idle = [await self.ask_at(port, b"GET /he") for _ in range(136)]
@@ -257,8 +257,8 @@ class HostileTest(WatchedCase):
         client = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n\r\n")
         self.assertTrue((await client.closed).endswith(b"ok\n"))
 
-    async def test_who_has_asked_does_not_give_way(self) -> None:
-        """However many connect in the same instant, a request that has come by then is answered, the oldest too."""
+    async def test_requests_that_have_arrived_are_answered(self) -> None:
+        """However many clients connect in the same instant, a request that has arrived is answered."""
         gateway = self.start(HERE + ADMIN + HELLO)
         _, port = self.site(gateway)
         address = ("127.0.0.1", port.getHost().port)
@@ -273,8 +273,8 @@ class HostileTest(WatchedCase):
             received = await deferToThread(_read_all, asking)
         self.assertTrue(received.endswith(b"ok\n"))
 
-    async def test_who_does_not_read_gives_way(self) -> None:
-        """Of those who have asked, and do not take their answer, the oldest go."""
+    async def test_clients_that_do_not_read_give_way(self) -> None:
+        """When too many clients do not read their answers, the oldest are closed."""
         gateway = self.start(HERE + ADMIN + HELLO)
         outcomes = gateway.listeners[0].connections.meter.outcomes
         outcomes.update({(f"{number:>09000}", "answered"): 1 for number in range(1000)})  # more than sockets hold
@@ -285,12 +285,12 @@ class HostileTest(WatchedCase):
             await until(lambda client=client: client.received, "the metrics")  # type: ignore[misc]
             client.transport.pauseProducing()  # type: ignore[union-attr]
             stuck.append(client)
-        self.assertLessEqual(len(port.factory._asking), 32)
+        self.assertLessEqual(len(port.factory.asking), 32)
         client = await self.ask_at(port, b"GET /healthz HTTP/1.1\r\n\r\n")
         self.assertTrue((await client.closed).endswith(b"ok\n"))
 
     async def test_names_of_headers_leave_nothing(self) -> None:
-        """Names of headers that nobody reads leave nothing behind, however many there are; long ones are refused."""
+        """Unknown header names are not cached, however many there are; long ones are rejected."""
         gateway = self.start(HERE + ADMIN + HELLO)
         trailer = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-T: 1\r\n" * 50 + b"\r\n"
         await self.get(gateway, "/healthz")
@@ -314,17 +314,17 @@ class HostileTest(WatchedCase):
         self.assertEqual(len(_nameEncoder._canonicalHeaderCache), before)
 
     async def test_idle_connections_end_with_the_site(self) -> None:
-        """When the endpoint is closed, what is still open there is closed too."""
+        """Closing the endpoint closes its connections."""
         gateway = self.start(HERE + ADMIN + HELLO)
         clock, port = self.site(gateway)
         idle = await self.ask_at(port, b"GET /he")
-        await until(lambda: port.factory._idle, "the connection")
+        await until(lambda: port.factory.idle, "the connection")
         await port.stopListening()
         await idle.closed
         self.assertEqual(clock.getDelayedCalls(), [])
 
     async def test_huge_requests(self) -> None:
-        """A header without end is cut off, a body is thrown away and never kept; queries are answered meanwhile."""
+        """An endless header is cut off, a body is discarded, and queries are answered meanwhile."""
         gateway = self.start(HERE + ADMIN + HELLO)
         self.patch(tempfile, "TemporaryFile", lambda *_: self.fail("a body is kept in a file"))
         for header in (b"X-A: " + b"a" * 100_000, b"X-A: a\r\n" * 10_000):
@@ -340,7 +340,7 @@ class HostileTest(WatchedCase):
             self.assertEqual((await posted).status, 405)
 
     async def test_broken_requests(self) -> None:
-        """What is no HTTP harms nothing, and leaves no error in the log."""
+        """Malformed HTTP gets 400, and leaves no error in the log."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for request in (
             b"\r\n\r\nhello\r\n\r\n",
@@ -352,7 +352,7 @@ class HostileTest(WatchedCase):
         self.assertEqual((await self.get(gateway, "/healthz")).status, 200)
 
     async def test_a_long_scrape_comes_in_pieces(self) -> None:
-        """Metrics of many routes are made and sent piece by piece, so that queries can be answered between."""
+        """A large metrics page is formatted and sent in pieces, and queries are answered in between."""
         gateway = self.start(HERE + ADMIN + HELLO)
         meter = gateway.listeners[0].connections.meter
         for number in range(500):
@@ -368,7 +368,7 @@ class HostileTest(WatchedCase):
         self.assertEqual(text.count(b'_count{listener="here",route="route '), 500)
 
     async def test_scrapes_leave_nothing(self) -> None:
-        """Of what a scrape makes nothing stays."""
+        """Scrapes leave no objects behind."""
         gateway = self.start(HERE + ADMIN + HELLO)
         await self.get(gateway, "/metrics")
         before = _objects_there_are()
@@ -381,7 +381,7 @@ class HostileTest(WatchedCase):
 
 @pytest.mark.parametrize("sent", [b"", b"GET /he", b"GET / HTTP/1.1\r\nX: "])
 def test_flood(sent: bytes, tmp_path: Path) -> None:
-    """However many connect after a request, as fast as they can, it is answered."""
+    """A request is answered, however many clients connect after it."""
     port, admin = free_port(), free_port()
     file = tmp_path / "fingergw.toml"
     file.write_text(HERE.replace("tcp:0", f"tcp:{port}") + ADMIN.replace("tcp:0", f"tcp:{admin}"))
@@ -394,7 +394,7 @@ def test_flood(sent: bytes, tmp_path: Path) -> None:
 
 
 def _connect(port: int, sent: bytes, sockets: contextlib.ExitStack, count: int) -> None:
-    """Connect so many times, send as much, and read nothing."""
+    """Open connections, send something on each, and read nothing."""
     for _ in range(count):
         client = sockets.enter_context(socket.socket())
         client.settimeout(DEADLINE_SECONDS)
@@ -409,7 +409,7 @@ def _read_all(client: socket.socket) -> bytes:
 
 
 def _objects_there_are() -> Counter[str]:
-    """Return how many objects there are of all kinds that a scrape can make."""
+    """Count the objects of all classes that a scrape can create."""
     gc.collect()
     modules = ("prometheus_client", "twisted.web", "fingergw.app.admin", "fingergw.telemetry.metrics")
     kinds = (type(each) for each in gc.get_objects())

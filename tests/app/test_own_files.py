@@ -154,9 +154,9 @@ def test_a_link_while_it_is_running(folder: Path, precious: Path) -> None:
         (folder / "access.log").hardlink_to(precious)
         running.send_signal(signal.SIGUSR1)
         said = (folder / "events.1").read_text
-        wait_until(lambda: said().count("cannot be opened anew") == 2, "both refusals")
+        wait_until(lambda: said().count("cannot be reopened") == 2, "both messages")
         assert "is a symbolic link, which is not followed" in said()
-        assert "has another name too (a hard link)" in said()
+        assert "has a second name (a hard link)" in said()
         finger(port, b"hello\r\n")
         running.terminate()
         running.wait(20)

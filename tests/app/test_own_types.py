@@ -131,7 +131,10 @@ def test_no_outcome(tmp_path: Path, command: list[str]) -> None:
     """A backend that returns no outcome has failed, and the log has what it returned."""
     with served(tmp_path, command, "none") as gateway:
         assert finger(gateway.port, b"x\r\n") == b"Internal error in server\r\n"
-    assert "backend o failed, asked by route *: it said None, which is no outcome" in gateway.log.read_text()
+    assert (
+        "backend o failed, asked by route *: it returned None, expected Answered, Missing or Failed"
+        in gateway.log.read_text()
+    )
 
 
 def test_closed(tmp_path: Path, command: list[str]) -> None:

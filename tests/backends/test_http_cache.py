@@ -305,7 +305,7 @@ class FailureTests(CacheCase):
         assert not self.cache(gateway)._flights  # nor is it asked again, which would take a moment to fail
         assert +self.cache(gateway).counts == {"absent": 1, "stale": 11, "failed": 1}
 
-    async def test_rescued(self) -> None:
+    async def test_stale_if_error(self) -> None:
         """What may be served only if upstream fails is, without asking again in the back-off."""
         self.back_off(LONG)
         said = "Cache-Control: max-age=0, stale-while-revalidate=0, stale-if-error=3600\r\n"
@@ -315,7 +315,7 @@ class FailureTests(CacheCase):
             assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
         assert len(upstream.requests) == 2
         assert len(self.logged()) == 1
-        assert +self.cache(gateway).counts == {"absent": 1, "expired": 5, "rescued": 5, "failed": 1}
+        assert +self.cache(gateway).counts == {"absent": 1, "expired": 5, "stale_if_error": 5, "failed": 1}
 
     async def test_ways_to_fail(self) -> None:
         """It does not matter in which way upstream fails."""
@@ -342,7 +342,7 @@ class FailureTests(CacheCase):
             assert self.logged()[0].endswith(f" is kept: {why}")
             self.events.clear()
 
-    async def test_rescued_together(self) -> None:
+    async def test_stale_if_error_for_several_queries(self) -> None:
         """Of many who wait for an upstream that then fails, each is served what is kept; it is logged once."""
         self.back_off(LONG)
         said = "Cache-Control: max-age=0, stale-while-revalidate=0\r\n"
@@ -354,7 +354,7 @@ class FailureTests(CacheCase):
         await until(lambda: len(upstream.requests) == 2, "the request")
         upstream.connections[0].send(OOPS)
         assert {await client.closed for client in clients} == {b"answer 1\r\n"}
-        assert self.cache(gateway).counts["rescued"] == 20
+        assert self.cache(gateway).counts["stale_if_error"] == 20
         assert len(self.logged()) == 1
 
     async def test_back_again(self) -> None:
@@ -819,7 +819,7 @@ class SaidTests(CacheCase):
         gateway = self.cached(upstream.url)
         assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
         assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
-        assert self.cache(gateway).counts["rescued"] == 1
+        assert self.cache(gateway).counts["stale_if_error"] == 1
 
     async def test_large_validators(self) -> None:
         """An ETag of 12 KiB is not kept, and the answer is, for ttl."""

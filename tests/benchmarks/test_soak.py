@@ -129,9 +129,12 @@ def test_an_access_log_that_has_all_is_as_it_should_be() -> None:
 @pytest.mark.parametrize(
     ("line", "is_told"),
     [
-        ("[fingergw.telemetry.failures#error] backend web failed, asked by route web-error-*: HTTP 500", False),
+        ("[fingergw.telemetry.event_log#error] backend web failed, asked by route web-error-*: HTTP 500", False),
         ("[fingergw.finger.proxied#warn] 127.0.0.9: closed on: no PROXY header", False),
-        ("[fingergw.telemetry.failures#error] backend web failed, asked by route web-ok-*: unforeseen TypeError", True),
+        (
+            "[fingergw.telemetry.event_log#error] backend web failed, asked by route web-ok-*: unforeseen TypeError",
+            True,
+        ),
         ("[fingergw.finger.protocol#error] no answer within 20 s, asked by route web-ok-*", True),
         ("\tTraceback (most recent call last):", True),
         ("[-] Unhandled Error", True),

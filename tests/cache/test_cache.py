@@ -476,7 +476,7 @@ def test_expired(age: float) -> None:
     assert [told(asking) for asking in askings] == [None, None]
     bench.upstream.calls[0].callback(DOWN)
     assert [told(asking) for asking in askings] == [KEPT, KEPT]
-    assert bench.cache.counts == {"absent": 1, "expired": 2, "failed": 1, "rescued": 2}
+    assert bench.cache.counts == {"absent": 1, "expired": 2, "failed": 1, "stale_if_error": 2}
     assert bench.reports == [DOWN]
 
 
@@ -491,7 +491,7 @@ def test_expired_and_answered() -> None:
     assert bench.count == 1
 
 
-def test_no_rescue_once_the_time_for_it_has_come_while_upstream_was_asked() -> None:
+def test_stale_if_error_ends_while_upstream_is_asked() -> None:
     """What counts is when upstream fails, not when it was asked."""
     bench = make().filled(KEPT)
     bench.clock.advance(29.0)
@@ -501,13 +501,13 @@ def test_no_rescue_once_the_time_for_it_has_come_while_upstream_was_asked() -> N
     assert told(asking) == DOWN
 
 
-def test_a_rescue_is_counted_however_quickly_upstream_fails() -> None:
+def test_stale_if_error_is_counted_however_quickly_upstream_fails() -> None:
     """A backend that fails without waiting for anything has failed like any other."""
     bench = make().filled(KEPT, DOWN)
     bench.clock.advance(20.0)
     assert bench.at_once() == KEPT
     assert bench.reports == [DOWN]
-    assert bench.cache.counts == {"absent": 1, "expired": 1, "failed": 1, "rescued": 1}
+    assert bench.cache.counts == {"absent": 1, "expired": 1, "failed": 1, "stale_if_error": 1}
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -555,14 +555,14 @@ def test_back_off(outcome: Answered) -> None:
     assert bench.count == 2
 
 
-def test_backing_off_is_a_rescue() -> None:
+def test_backing_off_is_stale_if_error() -> None:
     """Who is served something expired while upstream is left alone is counted as such."""
     bench = make().filled(KEPT, DOWN)
     bench.clock.advance(20.0)
     bench.at_once()
     before = bench.cache.counts.copy()
     bench.at_once()
-    assert bench.cache.counts - before == {"expired": 1, "rescued": 1}
+    assert bench.cache.counts - before == {"expired": 1, "stale_if_error": 1}
 
 
 def test_no_back_off_without_anything_to_serve() -> None:
@@ -1512,7 +1512,7 @@ def test_held_and_failed_with_something_to_serve(reply: Claim) -> None:
     bench.clock.advance(0.05)
     assert told(asking) == KEPT
     assert bench.at_once() == KEPT
-    assert (bench.count, bench.cache.counts["rescued"]) == (1, 2)
+    assert (bench.count, bench.cache.counts["stale_if_error"]) == (1, 2)
     bench.clock.advance(BACK_OFF_SECONDS)
     assert bench.at_once() == KEPT or bench.count == 2
 
@@ -1523,7 +1523,7 @@ def test_backing_off_with_something_expired(store: FakeStore) -> None:
     bench = make(NEW, store=store)
     assert outcome_with(bench) == OLD
     assert bench.count == 0
-    assert bench.cache.counts["rescued"] == 1
+    assert bench.cache.counts["stale_if_error"] == 1
 
 
 def test_backing_off_with_something_stale(store: FakeStore) -> None:
@@ -1541,7 +1541,7 @@ def test_backing_off_with_something_stale(store: FakeStore) -> None:
     assert store.names == ["claim", "put", "claim"]
 
 
-def test_backing_off_with_something_stale_that_is_no_rescue(store: FakeStore) -> None:
+def test_backing_off_with_something_stale_is_not_stale_if_error(store: FakeStore) -> None:
     """So it is for an answer that may be served while it is refreshed, and not when upstream fails."""
     bench = make(Answered("old", Freshness(stale_if_error=0.0)), store=store)
     assert outcome_with(bench) == OLD

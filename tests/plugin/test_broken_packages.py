@@ -152,10 +152,10 @@ OPENS = {
     "return Broken": "cannot be opened: what it opens has no method answer",
 }
 ANSWERS = {
-    "text": ('return "text"', "it said 'text', which is no outcome"),
-    "none": ("return None", "it said None, which is no outcome"),
+    "text": ('return "text"', "it returned 'text', expected Answered, Missing or Failed"),
+    "none": ("return None", "it returned None, expected Answered, Missing or Failed"),
     "number": ("return Answered(3)", "unforeseen TypeError"),
-    "unchanged": ("return Unchanged(Freshness())", "it said Unchanged("),
+    "unchanged": ("return Unchanged(Freshness())", "it returned Unchanged("),
     "raises": ("raise RuntimeError('oh no')", "unforeseen RuntimeError"),
     "exits": ("raise SystemExit(3)", "unforeseen SystemExit"),
     "exits-late": ("await deferLater(reactor, 0); raise SystemExit(3)", "unforeseen SystemExit"),

@@ -1,4 +1,4 @@
-"""One line a query: its form, when it is written, and what happens where it cannot be."""
+"""The access log: the form of its lines, when they are written, and what happens if they cannot be."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLAIN = ("public", "192.0.2.1", b"moshez", "people", "map", "answered", 16, 0.00
 
 
 def make(path: str | Path, form: Literal["text", "json"] = "text") -> tuple[AccessLog, Clock]:
-    """Return an open log, and the clock it goes by."""
+    """Return an open log and its clock."""
     clock = Clock()
     log = AccessLog(str(path), form, clock, lambda: NOW + clock.seconds())
     log.open()
@@ -41,7 +41,7 @@ def make(path: str | Path, form: Literal["text", "json"] = "text") -> tuple[Acce
 
 
 def written(path: Path, form: Literal["text", "json"], *entry: Any) -> str:
-    """Return what one entry comes out as in a file."""
+    """Return what a file has after one entry."""
     log, _ = make(path, form)
     log.add(*entry)
     log.close()
@@ -49,17 +49,17 @@ def written(path: Path, form: Literal["text", "json"], *entry: Any) -> str:
 
 
 def test_text(tmp_path: Path) -> None:
-    """A text line has its words in a fixed order, those that may hold blanks in double quotes."""
+    """A text line has its fields in a fixed order; those that may contain spaces are in double quotes."""
     line = f'{STAMP} "public" 192.0.2.1 "moshez" "people" "map" answered 16 1.234 -\n'
     assert written(tmp_path / "log", "text", *PLAIN) == line
 
 
 def test_cache_state(tmp_path: Path) -> None:
-    """The last word is what the cache had, where one was asked."""
+    """The last field is what the cache had, if one was asked."""
     log, _ = make(tmp_path / "text")
-    log.add(*PLAIN, cache="rescued")
+    log.add(*PLAIN, cache="stale_if_error")
     log.close()
-    assert (tmp_path / "text").read_text().endswith(" answered 16 1.234 rescued\n")
+    assert (tmp_path / "text").read_text().endswith(" answered 16 1.234 stale_if_error\n")
     log, _ = make(tmp_path / "json", "json")
     log.add(*PLAIN, "fresh")
     log.close()
@@ -67,7 +67,7 @@ def test_cache_state(tmp_path: Path) -> None:
 
 
 def test_json(tmp_path: Path) -> None:
-    """A JSON line is an object with a key for each of the same things."""
+    """A JSON line is an object with the same fields."""
     assert json.loads(written(tmp_path / "log", "json", *PLAIN)) == {
         "time": STAMP,
         "listener": "public",
@@ -131,7 +131,7 @@ def asked_in_json(found: dict[str, Any]) -> bytes:
 
 @given(ANY_LINE, ANY_TEXT)
 def test_any_words_make_one_printable_line(query: bytes, name: str) -> None:
-    """Whatever was asked, it can be told from a line of either form, which is printable ASCII with one end."""
+    """Any query can be recovered from its line in either form, which is one line of printable ASCII."""
     entry: Entry = (NOW, "public", "::1", query, name, name, "answered", 0, 0.0, "")
     for line in (text_line(STAMP, entry), json_line(STAMP, entry)):
         assert line.isascii()
@@ -171,7 +171,7 @@ def test_no_two_are_logged_alike(one: bytes, other: bytes) -> None:
     ],
 )
 def test_bytes_and_characters(query: bytes, text: str, in_json: dict[str, str]) -> None:
-    """A byte that is not UTF-8 is told from the character of that number, and from what looks like it."""
+    """A byte that is not UTF-8 differs from the character of that number, and from text like its escape."""
     entry: Entry = (NOW, "l", "::1", query, "", "", "bad_query", 0, 0.0, "")
     assert f' "{text}" ' in text_line(STAMP, entry)
     assert json.loads(json_line(STAMP, entry)).items() >= in_json.items()
@@ -182,7 +182,7 @@ BYTES = b"\xff\xc3\xbf\\ \x1b \xf0\x9f\x99\x82"
 
 
 def test_no_module_of_encodings_is_needed() -> None:
-    """What is logged takes no codec that would have to be looked for, which in a chroot would fail."""
+    """Formatting a line imports no codec: in a chroot it could not be found."""
     code = (
         "from fingergw.telemetry.access_log import json_line, text_line\n"
         "import codecs, sys\n"
@@ -197,14 +197,14 @@ def test_no_module_of_encodings_is_needed() -> None:
 
 
 def test_every_control_in_json() -> None:
-    """No control is left as it is in a JSON line, not even DEL and C1, which JSON itself would let pass."""
+    """All controls are escaped in a JSON line, even DEL and C1, which JSON allows."""
     controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
     line = json_line(STAMP, (NOW, controls, controls, controls.encode(), "", "", controls, 0, 0.0, ""))
     assert line[:-1].isprintable()
     assert json.loads(line)["client"] == controls
 
 
-def test_lines_are_written_in_bunches(tmp_path: Path) -> None:
+def test_lines_are_written_in_batches(tmp_path: Path) -> None:
     """A line waits for others, but no longer than a fifth of a second; then there is no timer until the next."""
     path = tmp_path / "log"
     log, clock = make(path)
@@ -220,7 +220,7 @@ def test_lines_are_written_in_bunches(tmp_path: Path) -> None:
 
 
 def test_many_lines_do_not_wait(tmp_path: Path) -> None:
-    """A thousand lines are written at once, and the rest with the timer."""
+    """A thousand waiting lines are written at once, further ones with the timer."""
     path = tmp_path / "log"
     log, clock = make(path)
     for _ in range(1001):
@@ -232,7 +232,7 @@ def test_many_lines_do_not_wait(tmp_path: Path) -> None:
 
 
 def test_each_line_has_its_own_second(tmp_path: Path) -> None:
-    """Lines of one bunch are stamped with when their queries were answered."""
+    """Each line of a batch has the time of its own query."""
     path = tmp_path / "log"
     log, clock = make(path)
     clock.advance(0.7)
@@ -273,14 +273,14 @@ def test_off() -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """Opening says at once when the file cannot be."""
+    """Opening raises at once if the file cannot be opened."""
     with pytest.raises(FileNotFoundError):
         make(tmp_path / "missing" / "log")
 
 
 TROUBLE = (
-    "access log {}: cannot be written: No space left on device; "
-    "a MiB is kept until that is mended, and lines beyond it are lost"
+    "access log {}: cannot be written: No space left on device; free some space. "
+    "Until then 1 MiB of lines is kept, and further lines are lost"
 )
 
 
@@ -290,7 +290,7 @@ def messages(events: list[Any]) -> list[str]:
 
 
 def test_a_full_disk_costs_lines_only() -> None:
-    """Nothing is raised where lines cannot be written; it is said once, and at the end how many are lost."""
+    """Lines that cannot be written raise nothing. That is logged once, and at the end how many were lost."""
     log, clock = make("/dev/full")
     with capturedLogs() as events:
         for _ in range(2):
@@ -302,7 +302,7 @@ def test_a_full_disk_costs_lines_only() -> None:
     assert log.lost == 4
     assert messages(list(events)) == [
         TROUBLE.format("/dev/full"),
-        "access log /dev/full: 4 lines are lost",
+        "access log /dev/full: lines lost: 4",
     ]
 
 
@@ -344,7 +344,7 @@ make_room()
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk that is full soon")
 def test_a_disk_that_has_room_again(tmp_path: Path) -> None:
-    """What did not fit is written once there is room, no line is broken, and what was too much is counted."""
+    """Lines that did not fit are written once there is space, none is broken, and lost ones are counted."""
     mount = 'mount -t tmpfs -o size=16k none "$0" && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", mount, str(tmp_path), sys.executable, "-c", FULL, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
@@ -361,14 +361,14 @@ def test_a_disk_that_has_room_again(tmp_path: Path) -> None:
     trouble = TROUBLE.format(f"{tmp_path}/log")
     assert said[:-1] == [
         trouble,
-        f"{path}: is written again; 0 lines are lost",
+        f"{path}: can be written again; lines lost: 0",
         trouble,
-        f"{path}: is written again; {lost} lines are lost",
+        f"{path}: can be written again; lines lost: {lost}",
     ]
 
 
 def disk_with_room(monkeypatch: pytest.MonkeyPatch, size: int) -> list[int]:
-    """Have so many bytes taken by files, and then no more; return a list of that number, which goes down."""
+    """Give the disk space for this many bytes; return a list with what is left."""
     write, room = os.write, [size]
 
     def write_little(fd: int, data: bytes) -> int:
@@ -383,9 +383,9 @@ def disk_with_room(monkeypatch: pytest.MonkeyPatch, size: int) -> list[int]:
 
 
 def test_a_line_that_has_been_begun_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of which the disk has a part already is kept, even one that is longer than what is kept of all."""
+    """A partly written line is always completed, even if it is longer than all that may wait."""
     path, room = tmp_path / "log", disk_with_room(monkeypatch, 20)
-    monkeypatch.setattr("fingergw.telemetry.log_output._MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr("fingergw.telemetry.log_output.MAX_WAITING_BYTES", 10)
     log, _ = make(path)
     log.add(*PLAIN)
     log.flush()
@@ -443,7 +443,7 @@ def standard_outputs(kind: str) -> tuple[int, int]:
     ],
 )
 def test_a_reader_that_does_not_read(kind: str, lines: int, then: str) -> None:
-    """A pipe, a terminal or a socket that nobody reads stalls nobody, and has what waited when it is read again."""
+    """A pipe, terminal or socket that nobody reads does not block, and gets the waiting lines once it is read."""
     reader, writer = standard_outputs(kind)
     with subprocess.Popen(
         [sys.executable, "-c", READER, str(lines), then],
@@ -480,7 +480,7 @@ def test_a_reader_that_does_not_read(kind: str, lines: int, then: str) -> None:
 
 
 def test_a_named_pipe(tmp_path: Path) -> None:
-    """A named pipe that nobody reads is refused at once; one that is read is written to."""
+    """A named pipe without a reader cannot be opened; one with a reader is written to."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     with pytest.raises(OSError, match="No such device or address; start what reads it first"):
@@ -495,7 +495,7 @@ def test_a_named_pipe(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_short_before(tmp_path: Path) -> None:
-    """After a process that had no room for its last line's end, a line begins on its own."""
+    """If the file ends within a line, the first line begins on a new one."""
     path = tmp_path / "log"
     path.write_text("half a li")
     first, second = written(path, "text", *PLAIN).splitlines()
@@ -513,7 +513,7 @@ def test_a_line_that_was_cut_short_before(tmp_path: Path) -> None:
 def test_an_entry_that_cannot_be_a_line(
     tmp_path: Path, form: Literal["text", "json"], strange: tuple[Any, ...]
 ) -> None:
-    """An entry that raises while it is made a line loses its own line alone; that is counted, and told once."""
+    """An entry that cannot be formatted costs only its own line; that is counted, and logged once."""
     path = tmp_path / "log"
     log, clock = make(path, form)
     with capturedLogs() as events:
@@ -528,7 +528,9 @@ def test_an_entry_that_cannot_be_a_line(
     assert log.lost == 2
     (told,) = messages(list(events))
     assert re.fullmatch(
-        r"access log \S+: 1 lines are lost, as \w+Error was raised; the metrics count all that are", told
+        r"access log \S+: lines lost: 1, as writing them raised \w+Error; "
+        r"the metric fingergw_access_log_lost_total counts all of them",
+        told,
     )
     log.close()
     assert log.lost == 2
@@ -536,7 +538,7 @@ def test_an_entry_that_cannot_be_a_line(
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), 1e300])
 def test_a_clock_that_tells_no_time(tmp_path: Path, time: float) -> None:
-    """A query at a time that no calendar has loses its own line alone."""
+    """An entry with an impossible time costs only its own line."""
     clock, times = Clock(), [NOW, time, NOW]
     log = AccessLog(str(tmp_path / "log"), "text", clock, lambda: times.pop(0))
     log.open()
@@ -548,7 +550,7 @@ def test_a_clock_that_tells_no_time(tmp_path: Path, time: float) -> None:
 
 
 def test_a_daemons_log_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all lines of a bunch meet an exception all are counted, nothing is raised, and the next are written."""
+    """If writing a batch raises, its lines are counted as lost, and the next batches are written."""
     lines: list[str] = []
 
     def write(text: str) -> None:
@@ -566,13 +568,12 @@ def test_a_daemons_log_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     log.close()
     assert ['"one"' in lines[0], '"three"' in lines[1]] == [True, True]
     assert log.lost == 1
-    assert messages(list(events)) == [
-        "access log -: 1 lines are lost, as LookupError was raised; the metrics count all that are"
-    ]
+    (told,) = messages(list(events))
+    assert told.startswith("access log -: lines lost: 1, as writing them raised LookupError; ")
 
 
 def test_reopen(tmp_path: Path) -> None:
-    """What was noted before is in the file that was renamed, what is noted after in a new one."""
+    """Earlier lines go to the renamed file, later ones to a new one."""
     path, old = tmp_path / "log", tmp_path / "log.1"
     log, clock = make(path)
     log.add(*PLAIN)
@@ -587,7 +588,7 @@ def test_reopen(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_reopened(tmp_path: Path) -> None:
-    """Where no new file can be made, the old one is written on, and the log says why."""
+    """If the new file cannot be opened, the old one stays in use, and the event log says why."""
     folder, moved = tmp_path / "logs", tmp_path / "moved"
     folder.mkdir()
     log, _ = make(folder / "log")
@@ -597,12 +598,14 @@ def test_a_file_that_cannot_be_reopened(tmp_path: Path) -> None:
     log.add(*PLAIN)
     log.close()
     assert '"moshez"' in (moved / "log").read_text()
-    text = "access log {}: cannot be opened anew, so the file from before is written to: No such file or directory"
-    assert messages(list(events)) == [text.format(folder / "log")]
+    why = "No such file or directory; create its folder"
+    assert messages(list(events)) == [
+        f"access log {folder}/log: cannot be reopened, so lines go to the old file: {why}"
+    ]
 
 
 def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the old file has no room for goes to the new one, but for the line of which the old one has half."""
+    """Lines that did not fit in the old file go to the new one, except for a line that the old file has a part of."""
     path = tmp_path / "log"
     log, _ = make(path)
     room = disk_with_room(monkeypatch, 90)
@@ -620,7 +623,7 @@ def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_reopening_other_logs() -> None:
-    """Standard output, and a log that is off, have nothing to open anew."""
+    """Reopening standard output, or a log that is off, does nothing."""
     for path in ("-", "off"):
         log, _ = make(path)
         with capturedLogs() as events:
@@ -633,7 +636,7 @@ def test_reopening_other_logs() -> None:
 def test_the_journal(
     form: Literal["text", "json"], begins: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the systemd journal a line has a priority, and as text no time of its own, as the journal has one."""
+    """In the systemd journal a line has a priority, and a text line has no time."""
     status = os.fstat(1)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     log, _ = make("-", form)
@@ -645,7 +648,7 @@ def test_the_journal(
 
 
 def test_a_write_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system takes only a part, as when a signal comes, the rest is written after it."""
+    """After a partial write, the rest is written."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     assert written(tmp_path / "log", "text", *PLAIN).endswith("answered 16 1.234 -\n")
@@ -661,7 +664,7 @@ def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("redirect", [">/dev/null", ">&-"])
 def test_a_daemons_standard_output(redirect: str) -> None:
-    """Where standard output leads nowhere, lines go where Twisted's log has put itself in its place."""
+    """If standard output is closed or /dev/null, lines go to sys.stdout, which Twisted replaces by its log."""
     script = (
         "import sys; from twisted.internet.task import Clock; from fingergw.telemetry.access_log import AccessLog;"
         "sys.stdout = sys.stderr; log = AccessLog('-', 'text', Clock(), lambda: 0.0); log.open();"

@@ -1,4 +1,4 @@
-"""The log that is not the access log: what gets into it, how often, and with which priority."""
+"""The event log: what is written, how often, and with which priority."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
+from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, capturedLogs, globalLogPublisher
 from twisted.python.failure import Failure
 
-from fingergw.app import daemon
-from fingergw.config.tables import Log, Process
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Failed
-from fingergw.telemetry.event_log import EventLog
-from fingergw.telemetry.failures import log_failed
+from fingergw.telemetry.event_log import EventLog, log_failed
 from tests.support import HELLO, ROOT, GatewayCase, finger, free_port, process, run
+from tests.support.twistd_settings import twistd_settings
 
 REASON = "connection refused"
 
 
 class Case:
-    """An event log to a file in a folder, and what is needed to write to it and to see what came of it."""
+    """An event log in a file, a logger that writes to it, and what was written."""
 
     def __init__(self, folder: Path, level: str = "info", path: str | None = None) -> None:
         self.path = folder / "log"
@@ -42,16 +43,25 @@ class Case:
 
     @property
     def lines(self) -> list[str]:
-        """What was written, without the times."""
+        """The lines of the file, without their times."""
         return [line.partition(" ")[2] for line in self.path.read_text().splitlines()]
 
     def fail(self, backend: str, reason: str = REASON) -> None:
-        """Let a backend fail, as far as the log is concerned."""
+        """Log that a backend failed."""
         self.log.error("backend {backend} failed: {why}", backend=backend, why=reason)
+
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        """Write what any logger logs."""
+        globalLogPublisher.addObserver(self.events)
+        try:
+            yield
+        finally:
+            globalLogPublisher.removeObserver(self.events)
 
 
 def test_line(tmp_path: Path) -> None:
-    """A line has the time, where it comes from, how grave it is, and what happened."""
+    """A line has the time, the namespace, the level and the message."""
     case = Case(tmp_path)
     case.log.warn("it is {what}", what="late")
     (line,) = case.path.read_text().splitlines()
@@ -59,7 +69,7 @@ def test_line(tmp_path: Path) -> None:
 
 
 def test_level(tmp_path: Path) -> None:
-    """What is less important than the level is left out; the level can be another from then on."""
+    """Events below the level are dropped; the level can change."""
     case = Case(tmp_path, "warn")
     case.log.info("one")
     case.log.warn("two")
@@ -71,14 +81,14 @@ def test_level(tmp_path: Path) -> None:
 
 
 def test_repeats_are_summed_up(tmp_path: Path) -> None:
-    """A thousand failures for one reason are two lines: the first at once, how many more came after a minute."""
+    """A thousand equal failures are two lines: the first at once, and after a minute how many more there were."""
     case = Case(tmp_path)
     for _ in range(1000):
         case.fail("rota")
     assert case.lines == [f"[fingergw.test#error] backend rota failed: {REASON}"]
     case.clock.advance(60)
     assert case.lines[1:] == [
-        f"[fingergw.test#error] 999 times more in the last minute: backend rota failed: {REASON}",
+        f"[fingergw.test#error] 999 more in the last minute: backend rota failed: {REASON}",
     ]
     times = [line.partition(" ")[0] for line in case.path.read_text().splitlines()]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4}", each) for each in times), times
@@ -86,12 +96,12 @@ def test_repeats_are_summed_up(tmp_path: Path) -> None:
 
 class UpstreamTest(GatewayCase):
     async def test_a_thousand_clients_of_an_upstream_that_is_down(self) -> None:
-        """A thousand clients that ask for what one upstream has, which is down, are two lines in a minute."""
+        """A thousand queries to an upstream that is down are two lines in a minute."""
         nobody = socket.socket()
         self.addCleanup(nobody.close)
         nobody.bind(("127.0.0.1", 0))  # and does not listen
-        backend = f'[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:{nobody.getsockname()[1]}/"\n'
-        limits = "max_connections_per_client = 1000\nmax_waiting = 1000"
+        backend = f'[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:{nobody.getsockname()[1]}/"\ntimeout = 60\n'
+        limits = "max_connections_per_client = 1000\nmax_waiting = 1000\nanswer_timeout = 60"
         gateway = self.start(
             '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1:backlog=1000"\n[[routes]]\npattern = "*"\n'
             f'backends = ["web"]\n{backend}[limits]\n{limits}\n[log]\naccess = "off"\n'
@@ -106,19 +116,19 @@ class UpstreamTest(GatewayCase):
         self.assertEqual(
             case.lines,
             [
-                f"[fingergw.telemetry.failures#error] {failed}",
-                f"[fingergw.telemetry.failures#error] 999 times more in the last minute: {failed}",
+                f"[fingergw.telemetry.event_log#error] {failed}",
+                f"[fingergw.telemetry.event_log#error] 999 more in the last minute: {failed}",
             ],
         )
 
 
 def test_what_goes_on_has_a_line_a_minute(tmp_path: Path) -> None:
-    """While something goes on there is one line a minute; once it has not come for a minute it is new again."""
+    """A message that keeps repeating has one line a minute; after a minute without it, it is new again."""
     case = Case(tmp_path)
     for _ in range(180):
         case.fail("rota")
         case.clock.advance(1)
-    assert [line.split("]")[1][:9] for line in case.lines] == [" backend ", " 59 times", " 60 times", " 60 times"]
+    assert [line.split("]")[1][:9] for line in case.lines] == [" backend ", " 59 more ", " 60 more ", " 60 more "]
     case.clock.advance(120)
     case.fail("rota")
     assert len(case.lines) == 5
@@ -126,7 +136,7 @@ def test_what_goes_on_has_a_line_a_minute(tmp_path: Path) -> None:
 
 
 def test_no_timer_but_for_what_was_counted(tmp_path: Path) -> None:
-    """There is a timer only while there is something to tell."""
+    """There is a timer only while there is something to summarise."""
     case = Case(tmp_path)
     case.fail("rota")
     assert not case.clock.getDelayedCalls()
@@ -137,19 +147,19 @@ def test_no_timer_but_for_what_was_counted(tmp_path: Path) -> None:
 
 
 def test_one_time_more(tmp_path: Path) -> None:
-    """What was counted and not told yet is told when the log is closed, and there is no timer left."""
+    """Closing the log writes what was held back, and leaves no timer."""
     case = Case(tmp_path)
     case.fail("rota")
     case.fail("rota")
     case.events.close()
-    assert case.lines[1:] == [f"[fingergw.test#error] 1 time more in the last minute: backend rota failed: {REASON}"]
+    assert case.lines[1:] == [f"[fingergw.test#error] 1 more in the last minute: backend rota failed: {REASON}"]
     assert not case.clock.getDelayedCalls()
     case.fail("rota")
     assert len(case.lines) == 2
 
 
 def test_each_reason_of_each_backend(tmp_path: Path) -> None:
-    """Other reasons and other backends are told of."""
+    """Other reasons and other backends are other messages."""
     case = Case(tmp_path)
     for _ in range(3):
         for number in range(20):
@@ -159,25 +169,37 @@ def test_each_reason_of_each_backend(tmp_path: Path) -> None:
 
 
 def test_what_outsiders_choose(tmp_path: Path) -> None:
-    """Of messages that differ in what outsiders choose there are five a minute, and a line for all others."""
+    """Messages that differ only in what outsiders choose are limited to five a minute, and a line for the rest."""
     case = Case(tmp_path)
     for number in range(1000):
         case.log.warn("{client}: closed on: {why}", client=f"::{number}", why="no PROXY header")
     case.fail("rota")
     assert [line.split()[1] for line in case.lines] == ["::0:", "::1:", "::2:", "::3:", "::4:", "backend"]
-    assert case.events._repeats is not None
-    assert len(case.events._repeats._seen) == 7  # and nothing is kept of the others
     case.clock.advance(60)
     assert case.lines[6:] == [
-        "[fingergw.test#warn] 995 more in the last minute, the last of them: ::999: closed on: no PROXY header"
+        "[fingergw.test#warn] 995 more of this kind in the last minute, the last: ::999: closed on: no PROXY header"
     ]
     case.clock.advance(60)
     case.log.warn("{client}: closed on: {why}", client="::1000", why="no PROXY header")
     assert len(case.lines) == 8
 
 
+def test_messages_held_back_take_no_memory(tmp_path: Path) -> None:
+    """However many different messages an outsider causes, nothing is kept of those that are not written."""
+    case = Case(tmp_path)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2000):
+            case.log.warn("{client}: closed", client=f"{number} {'x' * 500}")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000
+
+
 def test_never_more_than_a_hundred(tmp_path: Path) -> None:
-    """Whatever goes wrong, warnings and worse are a hundred lines a minute; information takes nothing of that."""
+    """Warnings and errors are limited to a hundred lines a minute; information does not count towards that."""
     case = Case(tmp_path)
     for number in range(300):
         case.log.info("{program} says: hello", program=f"program {number}")
@@ -185,14 +207,15 @@ def test_never_more_than_a_hundred(tmp_path: Path) -> None:
     assert sum("#error" in line for line in case.lines) == 100
     assert sum("#info" in line for line in case.lines) == 100
     case.clock.advance(60)
+    summary = "200 more of other kinds in the last minute, the last:"
     assert case.lines[200:] == [
-        "[fingergw.test#info] 200 other messages in the last minute, the last: program 299 says: hello",
-        f"[fingergw.test#error] 200 other messages in the last minute, the last: backend backend 299 failed: {REASON}",
+        f"[fingergw.test#info] {summary} program 299 says: hello",
+        f"[fingergw.test#error] {summary} backend backend 299 failed: {REASON}",
     ]
 
 
 def test_what_is_never_summed_up(tmp_path: Path) -> None:
-    """All is there of a daemon's access log, which comes as standard output, of reloads, and what is for debugging."""
+    """A daemon's access log, which comes as stdout, reloads and debug messages are never throttled."""
     case = Case(tmp_path, "debug")
     queries = Logger("stdout", observer=case.events)
     operation = Logger("fingergw.app.reload", observer=case.events)
@@ -203,26 +226,26 @@ def test_what_is_never_summed_up(tmp_path: Path) -> None:
     assert len(case.lines) == 600
 
 
-def test_unforeseen_failures_are_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A traceback is written once, and the sum says what raised."""
+def test_unforeseen_failures_are_summed_up(tmp_path: Path) -> None:
+    """A traceback is written once, and the summary has the exception."""
     case = Case(tmp_path)
-    monkeypatch.setattr("fingergw.telemetry.failures._log", case.log)
-    for _ in range(3):
-        try:
-            raise ValueError("no such thing")
-        except ValueError as error:
-            log_failed("backend {backend} failed: {why}", Failed("it raised", error), "map")
+    with case.observing():
+        for _ in range(3):
+            try:
+                raise ValueError("no such thing")
+            except ValueError as error:
+                log_failed("backend {backend} failed: {why}", Failed("it raised", error), "map")
     case.events.close()
     text = case.path.read_text()
     assert text.count("Traceback") == 1
     assert case.lines[-1] == (
-        "[fingergw.test#critical] 2 times more in the last minute: "
+        "[fingergw.telemetry.event_log#critical] 2 more in the last minute: "
         "backend map failed: it raised: ValueError: no such thing"
     )
 
 
 class Hostile:
-    """What raises whatever is done with it."""
+    """An object that raises whatever is done with it."""
 
     def __str__(self) -> str:
         raise LookupError("no such codec")
@@ -247,7 +270,7 @@ class Hostile:
     ],
 )
 def test_an_event_that_cannot_be_written(tmp_path: Path, event: LogEvent) -> None:
-    """Whatever is wrong with an event, it is told that it came, nothing is raised, and all others are written."""
+    """An event that cannot be formatted is mentioned, nothing is raised, and all others are written."""
     case = Case(tmp_path)
     case.log.info("before")
     usual: LogEvent = {"log_level": LogLevel.error, "log_namespace": "fingergw.test", "log_time": 0.0}
@@ -263,7 +286,7 @@ def test_an_event_that_cannot_be_written(tmp_path: Path, event: LogEvent) -> Non
 
 
 def test_an_event_that_cannot_be_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where escaping fails, as of a codec that is out of reach, the message is named, without an outsider's words."""
+    """If escaping raises, the message's format is written, without values that an outsider may have chosen."""
     case = Case(tmp_path)
 
     def escape(text: str, kept: str) -> str:
@@ -277,22 +300,18 @@ def test_an_event_that_cannot_be_escaped(tmp_path: Path, monkeypatch: pytest.Mon
         case.log.warn("{client}: said {what}", client="::1", what=f"gr\xfcn {number}")
         case.log.warn("{client}: said {what}", client="::1", what=f"plain {number}")
     case.clock.advance(60)
-    text = "cannot be written, as LookupError was raised: '{client}: said {what}'"
-    assert (
-        case.lines
-        == [
-            f"[fingergw.telemetry.event_log#error] {text}",
-            "[fingergw.test#warn] ::1: said plain 0",
-            "[fingergw.test#warn] ::1: said plain 1",
-            "[fingergw.telemetry.event_log#error] 2 times more in the last minute: " + text,
-            "[fingergw.test#warn] 1 more in the last minute, the last of them: ::1: said plain 2",
-        ]
-        or case.lines
-    )
+    text = "a message cannot be written, as it raised LookupError; its format is '{client}: said {what}'"
+    assert case.lines == [
+        f"[fingergw.telemetry.event_log#error] {text}",
+        "[fingergw.test#warn] ::1: said plain 0",
+        "[fingergw.test#warn] ::1: said plain 1",
+        "[fingergw.telemetry.event_log#error] 2 more in the last minute: " + text,
+        "[fingergw.test#warn] 1 more of this kind in the last minute, the last: ::1: said plain 2",
+    ]
 
 
 def test_what_twisted_thinks_of_it(tmp_path: Path) -> None:
-    """Twisted's publisher never sees the log raise, and so never tells that it is disabled for a time."""
+    """Twisted's publisher never sees the log raise, and so never disables it."""
     case = Case(tmp_path)
     seen: list[LogEvent] = []
     publisher = LogPublisher(case.events, seen.append)  # type: ignore[arg-type]
@@ -301,7 +320,7 @@ def test_what_twisted_thinks_of_it(tmp_path: Path) -> None:
 
 
 def test_other_threads(tmp_path: Path) -> None:
-    """What another thread logs is written by the reactor's."""
+    """An event from another thread is written in the reactor's thread."""
     case = Case(tmp_path)
     calls: list[Any] = []
     case.clock.callFromThread = lambda *call: calls.append(call)  # type: ignore[attr-defined]
@@ -314,8 +333,8 @@ def test_other_threads(tmp_path: Path) -> None:
     assert len(case.lines) == 1
 
 
-def test_reopen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a rotation a new file is written to; where there can be none, it says so each time it is asked."""
+def test_reopen(tmp_path: Path) -> None:
+    """Reopening after a rename writes to a new file; if that fails, each attempt is logged."""
     case = Case(tmp_path)
     case.log.info("one")
     case.path.rename(tmp_path / "log.1")
@@ -325,43 +344,36 @@ def test_reopen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "log.1").read_text().endswith("one\n")
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
-    monkeypatch.setattr("fingergw.telemetry.log_output._log", case.log)
-    case.events.reopen()
-    case.events.reopen()
-    assert (moved / "log").read_text().count("cannot be opened anew") == 2
+    with case.observing():
+        case.events.reopen()
+        case.events.reopen()
+    assert (moved / "log").read_text().count("cannot be reopened") == 2
     case.events.close()
 
 
-def settings(**options: object) -> Any:
-    """Return twistd's options for a command line."""
-    defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir", "syslog", "daemonize"))
-    return daemon.settings({**defaults, "prefix": "fingergw", **options}, Process(), Log())
-
-
 def test_file_in_a_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file inside the new root is opened anew by its name there; one outside cannot be, and the log says so."""
+    """A file inside the chroot is reopened by its path there; one outside cannot be, which is logged."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    found = settings(chroot=str(tmp_path), logfile=str(tmp_path / "logs" / "log"))["event_log"]
+    found = twistd_settings(chroot=str(tmp_path), logfile=str(tmp_path / "logs" / "log"))["event_log"]
     assert (found.path, found.later_path) == (str(tmp_path / "logs" / "log"), "/logs/log")
     (tmp_path / "root").mkdir()
-    found = settings(chroot=str(tmp_path / "root"), logfile=str(tmp_path / "log"))["event_log"]
+    found = twistd_settings(chroot=str(tmp_path / "root"), logfile=str(tmp_path / "log"))["event_log"]
     assert found.later_path is None
-    lines: list[LogEvent] = []
-    monkeypatch.setattr("fingergw.telemetry.event_log._log", Logger("test", observer=lines.append))  # type: ignore[arg-type]
     found.open(Clock())
-    found.reopen()
+    with capturedLogs() as events:
+        found.reopen()
     found.close()
-    assert "outside of the chroot" in lines[0]["log_format"]
+    assert "outside of the chroot" in events[0]["log_format"]
 
 
 def test_a_daemon_has_no_standard_output() -> None:
     """A daemon that is told to log to standard output is refused."""
     with pytest.raises(FingergwError, match="name a file in --logfile"):
-        settings(daemonize=True, logfile="-")
+        twistd_settings(daemonize=True, logfile="-")
 
 
 def test_the_journal(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the systemd journal each line, a traceback's too, has its priority, and no time of its own."""
+    """In the systemd journal each line, those of a traceback too, has a priority and no time."""
     status = os.fstat(1)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     case = Case(tmp_path, "debug", "-")
@@ -383,7 +395,7 @@ def test_the_journal(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
 
 
 def test_a_start_that_fails(tmp_path: Path) -> None:
-    """Why a gateway could not start is in its log file too, also where it does not go to the background."""
+    """Why a gateway could not start is in its log file too, also in the foreground."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = tmp_path / "fingergw.toml"
         config.write_text(f'[[listeners]]\nendpoint = "tcp:{taken.getsockname()[1]}:interface=127.0.0.1"\n{HELLO}')
@@ -398,8 +410,7 @@ CLOSED = """
 import sys
 from twisted.internet.task import Clock
 from twisted.logger import Logger
-from fingergw.telemetry.event_log import EventLog
-from fingergw.telemetry.failures import log_failed
+from fingergw.telemetry.event_log import EventLog, log_failed
 with open(sys.argv[1], "w") as file:
     assert file.fileno() == 1
     events = EventLog("-", "-", None)
@@ -410,7 +421,7 @@ with open(sys.argv[1], "w") as file:
 
 
 def test_a_standard_output_that_is_closed(tmp_path: Path) -> None:
-    """Where there is no standard output nothing is logged, and least of all to the file that has its number."""
+    """If standard output is closed, nothing is logged, and not to the file that got its number."""
     path = tmp_path / "data"
     command = ["sh", "-c", 'exec "$0" -c "$1" "$2" >&-', sys.executable, CLOSED, str(path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
@@ -421,10 +432,10 @@ SYSLOG = """
 import socket
 from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
-from tests.telemetry.test_event_log import settings
+from tests.support.twistd_settings import twistd_settings
 server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 server.bind("/dev/log")
-events = settings(syslog=True)["event_log"]
+events = twistd_settings(syslog=True)["event_log"]
 events.set_level("debug")
 events.open(Clock())
 log = Logger("fingergw.test", observer=events)
@@ -463,7 +474,7 @@ def test_syslog() -> None:
 
 
 def test_a_standard_output_that_is_not_read(tmp_path: Path) -> None:
-    """A gateway whose standard output nobody reads answers all the same, and what it had to say is read later."""
+    """A gateway whose standard output nobody reads still answers, and its lines can be read later."""
     port = free_port()
     config = tmp_path / "fingergw.toml"
     config.write_text(f'[[listeners]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n{HELLO}[log]\nlevel = "debug"\n')

@@ -51,7 +51,7 @@ FOLDER/*.log {
 
 
 def rotate(folder: Path, conf: Path) -> None:
-    """Run logrotate as its timer does, but now."""
+    """Run logrotate now."""
     state = folder / "state"
     done = subprocess.run(
         ["logrotate", "--force", "--state", str(state), str(conf)], capture_output=True, text=True, check=False
@@ -60,7 +60,7 @@ def rotate(folder: Path, conf: Path) -> None:
 
 
 def uses(pid: int) -> set[str]:
-    """Return the files that a process has open, as they are named now."""
+    """Return the present paths of the files that a process has open."""
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed since
@@ -70,7 +70,7 @@ def uses(pid: int) -> set[str]:
 
 @contextmanager
 def queries(port: int) -> Iterator[list[str]]:
-    """Ask for one name after the other, each once; give the names that were answered."""
+    """Query one name after another, each once; give the names that were answered."""
     asked: list[str] = []
     is_over = threading.Event()
 
@@ -92,7 +92,7 @@ def queries(port: int) -> Iterator[list[str]]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder that any user may look into; pytest's own are for its user alone."""
+    """Give a folder that any user may search; pytest's own are private."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
         path.chmod(0o755)
@@ -100,9 +100,9 @@ def folder() -> Iterator[Path]:
 
 
 def test_rotations_under_load(folder: Path) -> None:
-    """A gateway that is no longer root goes on in the files that logrotate makes, loses no line and writes none twice.
+    """A gateway that gave up root writes to the files that logrotate creates, and each line exactly once.
 
-    Where it cannot, it goes on in those it has, and says what to do.
+    If it cannot, it keeps those it has open, and logs what to do.
     """
     port, logs = free_port(), folder / "logs"
     logs.mkdir()

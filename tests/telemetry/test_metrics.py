@@ -1,4 +1,4 @@
-"""The metrics' text against promtool and the access log; the alert rules and the dashboard against the metrics."""
+"""The metrics page against promtool and the access log; the alert rules and the dashboard against the metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from fingergw.app.gateway import Gateway
-from fingergw.telemetry.metrics import Exposition
-from fingergw.telemetry.readings import Readings
+from fingergw.cache.memory import Memory
+from fingergw.telemetry.metrics import Readings, exposition
 from tests.support import HELLO, ROOT, RawServer, Upstream, response, until
 from tests.support.watched import ADMIN, WatchedCase, samples, value
 
@@ -26,7 +26,7 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = [(target["expr"], target.get("legendFormat", "")) for panel in PANELS for target in panel["targets"]] + [
     (annotation["expr"], annotation["textFormat"]) for annotation in DASHBOARD["annotations"]["list"]
 ]
-"""What the dashboard asks Prometheus, and how it names what comes."""
+"""The dashboard's expressions and their legends."""
 VARIABLES = [each["definition"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
 RULES = (MONITORING / "alerts.yml").read_text()
 NAME = re.compile(r"\b(?:fingergw|process|python)_\w+")
@@ -39,7 +39,7 @@ HERE = '[[listeners]]\nname = "here"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
 
 def promtool(*arguments: str | Path, stdin: bytes = b"") -> str:
-    """Run promtool, and return what it says; it must be content."""
+    """Run promtool, which must succeed, and return its output."""
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed; Debian has it in the package prometheus")
@@ -50,10 +50,10 @@ def promtool(*arguments: str | Path, stdin: bytes = b"") -> str:
 
 
 class MetricsTest(WatchedCase):
-    """Everything that can be counted is, by one gateway each."""
+    """What a gateway counts."""
 
     def start_all(self, fails: list[bool]) -> Gateway:
-        """Start a gateway that has one of everything.
+        """Start a gateway with one of everything that is counted.
 
         :param fails: not empty while the cached backend's upstream fails.
         """
@@ -103,7 +103,7 @@ class MetricsTest(WatchedCase):
         """)
 
     async def ask_all(self, gateway: Gateway, fails: list[bool]) -> None:
-        """Ask for all that there is: 17 connections, of which one may not ask."""
+        """Send all kinds of queries: 17 connections, one of which is denied."""
         for query in (b"hello", b"nobody", b"broken", b"\x1b]0;stranger", b"\xff\xfestranger", b"stranger@example.org"):
             await self.ask(gateway, query + b"\r\n")
         for query in (b"", b"hello stranger", b"s" * 600, b"stranger{}\"',\\", b"/W hello"):
@@ -118,7 +118,7 @@ class MetricsTest(WatchedCase):
         self.flushLoggedErrors()
 
     async def test_the_text_is_what_prometheus_wants(self) -> None:
-        """The metrics are as promtool wants them, and OpenMetrics' own parser; odd names are whole."""
+        """The page passes promtool and the OpenMetrics parser, and odd names are intact."""
         fails: list[bool] = []
         gateway = self.start_all(fails)
         await self.ask_all(gateway, fails)
@@ -154,7 +154,7 @@ class MetricsTest(WatchedCase):
         self.assertEqual(counted["decoy", "", "no_such_user"], 1)
 
     async def test_no_word_of_a_client_is_shown(self) -> None:
-        """Whatever clients ask for, the metrics have names from the configuration alone."""
+        """Labels are names from the configuration, whatever clients send."""
         fails: list[bool] = []
         gateway = self.start_all(fails)
         await self.ask_all(gateway, fails)
@@ -162,8 +162,8 @@ class MetricsTest(WatchedCase):
         for word in ("stranger", "example", "\x1b", "nobody", "127.0.0.1", "sss"):
             self.assertNotIn(word, text)
 
-    async def test_refusals_by_reason(self) -> None:
-        """Who may not ask, and who asks too often, is counted by listener and reason; all reasons are there from 0."""
+    async def test_rejections_by_reason(self) -> None:
+        """Rejected clients and queries are counted by listener and reason; all reasons start at 0."""
         fails: list[bool] = []
         gateway = self.start_all(fails)
         before = await self.scrape(gateway)
@@ -175,7 +175,7 @@ class MetricsTest(WatchedCase):
         self.assertEqual(value(after, "fingergw_refusals_total"), 2)
 
     async def test_backend_and_cache(self) -> None:
-        """What a backend said, how often it was asked, and what its cache had for the queries, is counted."""
+        """A backend's outcomes, and what its cache had, are counted."""
         fails: list[bool] = []
         gateway = self.start_all(fails)
         await self.ask_all(gateway, fails)
@@ -195,7 +195,7 @@ class MetricsTest(WatchedCase):
         self.assertNotIn(b'fingergw_cache_lookups_total{backend="map"', text)
 
     async def test_times(self) -> None:
-        """A histogram has a query in each bucket that it took no longer than, and all of them in the last."""
+        """Each bucket of a histogram counts the queries that took no longer, and the last one counts all."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for seconds in (0.0005, 0.0025, 0.003, 700.0):
             gateway.listeners[0].connections.meter.took("hello", seconds)
@@ -206,7 +206,7 @@ class MetricsTest(WatchedCase):
         self.assertAlmostEqual(value(text, "fingergw_query_duration_seconds_sum"), 700.006)
 
     async def test_connections(self) -> None:
-        """Open connections are shown beside how many there may be."""
+        """Open connections are shown, and their limit."""
         gateway = self.start(HERE + "limits = { max_connections = 7, max_waiting = 5 }\n" + ADMIN + HELLO)
         await self.connect(gateway)
         await until(lambda: gateway.listeners[0].connections.open, "the connection")
@@ -233,24 +233,25 @@ class MetricsTest(WatchedCase):
         self.assertIn(b"\nprocess_resident_memory_bytes ", text)
         gateway.reloads["refused"] += 1
         gateway.last_reload_applied = False
-        output = gateway.parts.access_log._output
-        assert output is not None
-        output.lost += 3
+        not_a_query: Any = None
+        for _ in range(3):
+            gateway.parts.access_log.add("here", "::1", not_a_query, "", "", "gone", 0, 0.0)
+        gateway.parts.access_log.flush()
         text = await self.scrape(gateway)
         self.assertEqual(value(text, "fingergw_reloads_total", result="refused"), 1)
         self.assertEqual(value(text, "fingergw_config_last_reload_successful"), 0)
         self.assertEqual(value(text, "fingergw_access_log_lost_total"), 3)
 
-    async def test_odd_wishes(self) -> None:
-        """Who asks for a version that there is not gets the plain text."""
+    async def test_unknown_versions(self) -> None:
+        """A request for an unknown version gets plain text."""
         gateway = self.start(HERE + ADMIN + HELLO)
         for wish in ("application/openmetrics-text; version=x", "text/plain; version=1.x", "\xff", ",;=,"):
             page = await self.get(gateway, "/metrics", accept=wish)
             self.assertEqual(page.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8", wish)
             self.assertIn(b"\nfingergw_ready 1.0\n", page.body)
 
-    async def test_what_is_watched_is_there(self) -> None:
-        """All metrics and labels that the alert rules and the dashboard name are a real gateway's."""
+    async def test_alerts_and_dashboard_use_existing_metrics(self) -> None:
+        """All metrics and labels in the alert rules and the dashboard exist."""
         fails: list[bool] = []
         gateway = self.start_all(fails)
         await self.ask_all(gateway, fails)
@@ -273,26 +274,25 @@ class MetricsTest(WatchedCase):
             self.assertIn(label, labels[name])
 
 
-def test_what_is_shown_is_read_when_it_is_asked_for() -> None:
-    """Nothing is read before the first piece is wanted, and all is read anew for the next scrape."""
+def test_numbers_are_read_at_each_scrape() -> None:
+    """Numbers are read when the first piece is asked for, and again for each scrape."""
     reloads = Counter[str]()
     reads: list[int] = []
 
     def read() -> Readings:
         reads.append(1)
-        return Readings(True, reloads, True, 0.0, 0, (), {}, 0, 0, None)
+        return Readings(True, reloads, True, 0.0, 0, (), {}, Memory(1, 1), None)
 
-    exposition = Exposition(read)
     for applied in (0, 1):
         reloads["applied"] = applied
-        _, pieces = exposition.texts("")
+        _, pieces = exposition(read, "")
         assert len(reads) == applied
         assert value(b"".join(pieces), "fingergw_reloads_total", result="applied") == applied
     assert len(reads) == 2
 
 
 def test_alert_rules() -> None:
-    """The rules are as promtool wants them, and each fires on what it is for, and no other with it."""
+    """The rules pass promtool, and each fires when it should, alone."""
     alerts = re.findall(r"- alert: (\w+)", RULES)
     assert f"{len(alerts)} rules found" in promtool("check", "rules", MONITORING / "alerts.yml")
     tested = (MONITORING / "alerts_test.yml").read_text()
@@ -301,7 +301,7 @@ def test_alert_rules() -> None:
 
 
 def test_alerts_say_what_to_do() -> None:
-    """Each alert has how bad it is, a summary, a description and what to do."""
+    """Each alert has a severity, a summary, a description and an action."""
     for rule in RULES.split("- alert:")[1:]:
         assert re.search(r"severity: (critical|warning) }", rule), rule
         for annotation in ("summary", "description", "action"):
@@ -310,7 +310,7 @@ def test_alerts_say_what_to_do() -> None:
 
 
 def test_dashboard_expressions() -> None:
-    """Prometheus can parse whatever the dashboard asks it."""
+    """Prometheus can parse the dashboard's expressions."""
     rules = [
         {"record": f"panel:{number}", "expr": text.replace("$__rate_interval", "5m")}
         for number, (text, _) in enumerate(EXPRESSIONS)
@@ -322,7 +322,7 @@ def test_dashboard_expressions() -> None:
 
 
 def test_dashboard_layout() -> None:
-    """Panels have numbers of their own and do not lie upon each other; variables that are used are there."""
+    """Panels have unique ids and do not overlap; all variables that are used exist."""
     numbers = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(numbers)) == len(numbers)
     cells: Counter[tuple[int, int]] = Counter()

@@ -1,4 +1,4 @@
-"""What goes to the log: nothing that could do a terminal harm, or pass for another line, whoever wrote it."""
+"""Escaping in the event log: nothing can harm a terminal, or pass for another line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python import syslog
 from twisted.python.failure import Failure
 
-from fingergw.app import daemon
-from fingergw.config.tables import Log, Process
 from fingergw.telemetry import event_log
 from tests import support
 from tests.support import finger, free_port, process, run, wait_until
+from tests.support.twistd_settings import twistd_settings
 
 # What a static backend raises here: a terminal's title, CSI as C1, an override, DEL, a surrogate, and a forged line.
 HOSTILE = "\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r\n2026-11-22T08:20:00+0000 [-] forged\r"
@@ -64,14 +63,14 @@ def gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], i
 
 
 def provoke(port: int) -> None:
-    """Ask for all that makes it log what others say."""
+    """Send the queries that make the gateway log what others wrote."""
     assert finger(port, b"crash\r\n") == b"Internal error in server\r\n"
     assert finger(port, b"noise\r\n") == b"Internal error in server\r\n"
     assert finger(port, b"mo\x1b[2Jshez\x9b\r\n") == b"Invalid query\r\n"
 
 
 def check(log: str) -> None:
-    """Check that a log has it all, and no more harm in it than line ends and indents."""
+    """Check that a log has all of it, escaped except for line ends and indents."""
     assert "Traceback (most recent call last):" in log
     assert r"\x1b]0;owned\x07\u009b1m\u202e\x7f\ud800\r" in log
     assert r"\x1b[31m" in log
@@ -82,7 +81,7 @@ def check(log: str) -> None:
 
 
 def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a backend's error, a command or a client says, a terminal is shown it escaped, tracebacks included."""
+    """What a backend's error, a command or a client says is escaped on a terminal, tracebacks included."""
     arguments, port = gateway(tmp_path, monkeypatch)
     with process(arguments, port=port, command=support.COMMAND) as running:
         provoke(port)
@@ -93,7 +92,7 @@ def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_daemons_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is a daemon's log file, which has the queries too."""
+    """It is escaped in a daemon's log file too, which has the queries as well."""
     arguments, port = gateway(tmp_path, monkeypatch)
     log, pidfile = tmp_path / "log", tmp_path / "pid"
     ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)], command=support.COMMAND)
@@ -108,20 +107,18 @@ def test_daemons_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(log.read_text())
 
 
-def observed(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[Logger, list[str]]:
-    """Return a logger that goes to syslog as a daemon's would, and the lines that come out."""
+def observed(monkeypatch: pytest.MonkeyPatch) -> tuple[Logger, list[str]]:
+    """Return a logger to syslog, as a daemon has it, and the list of lines that come out."""
     lines: list[str] = []
     monkeypatch.setattr(syslog.SyslogObserver, "openlog", lambda *_: None)
     monkeypatch.setattr(syslog.SyslogObserver, "syslog", lambda _self, _priority, line: lines.append(line))
-    defaults = dict.fromkeys(("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir"))
-    chosen = {**defaults, "daemonize": True, "syslog": True, "prefix": "fingergw", **options}
-    observer = daemon.settings(chosen, Process(), Log())["event_log"]
+    observer = twistd_settings(daemonize=True, syslog=True)["event_log"]
     observer.open(Clock())
     return Logger("fingergw.test", observer=LogPublisher(observer)), lines
 
 
 def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Syslog is told everything, a line at a time, escaped, tracebacks included."""
+    """Syslog gets everything, line by line, escaped, tracebacks included."""
     log, lines = observed(monkeypatch)
     log.info("{what} \x1b", what=HOSTILE)
     log.failure("it failed", Failure(ValueError(HOSTILE)), LogLevel.error)
@@ -135,7 +132,7 @@ def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.text(st.characters(exclude_categories=()) | st.sampled_from("\x1b\x7f\x9b\r\n\t\u202e\ud800{}"), max_size=40))
 def test_any_text(text: str) -> None:
-    """Of any text, in an event's format, its fields or its failure, the next observer is handed what is harmless."""
+    """Any text in an event's format, fields or failure reaches the next observer escaped."""
     events: list[LogEvent] = []
     observer: Any = events.append
     log = Logger("fingergw.test", observer=event_log.harmless(observer))

@@ -32,7 +32,7 @@ from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
 from fingergw.net.site import Site
 from fingergw.net.trust import over_tls, read_authorities, system_trust
-from fingergw.telemetry.failures import log_failed
+from fingergw.telemetry.event_log import log_failed
 
 # Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20

@@ -25,8 +25,7 @@ from fingergw.core.outcome import Ask, Backend, Known, Outcome, asking, knowing
 from fingergw.core.query import Query
 from fingergw.net.site import Keywords, Site
 from fingergw.net.waiting import Waiting, detached
-from fingergw.telemetry.measured import Measured
-from fingergw.telemetry.meters import BackendMeter
+from fingergw.telemetry.meters import BackendMeter, Measured
 
 _log = Logger()
 _CLOSE_SECONDS = 5.0  # how long a stop, or the rest after a reload, waits for a backend to close
