@@ -1,1 +1,1 @@
-"""Answers kept for a time: fresh, stale, coalesced. Free of Twisted: clocks, Deferreds and stores are arguments."""
+"""Cached answers: fresh ones, stale ones that are refreshed, and one question to the backend for many queries."""

@@ -1,4 +1,4 @@
-"""A backend whose answers are kept: fresh, stale while it is asked again, and when it fails."""
+"""A backend with a cache: it serves fresh answers, refreshes stale ones, and falls back on old ones in a failure."""
 
 from __future__ import annotations
 
@@ -7,87 +7,115 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
-from fingergw.cache.entry import Entry, Terms, digest
-from fingergw.cache.flight import Flight, Runtime
+from fingergw.cache.entry import Entry, digest
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Found, Mark, Store
-from fingergw.core.outcome import Ask, Failed, Missing, Outcome, Unchanged, outcome_of
+from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 
-# After a failure upstream is left alone for so long where there is something to serve meanwhile.
 BACK_OFF_SECONDS = 5.0
-# So many answers of one backend are refreshed in the background at a time, as each may take a socket; and only one
-# once upstream has failed, until it answers again.
+"""For this long after a failure upstream is not asked again, if there is an answer to serve meanwhile."""
 MAX_REFRESHES = 16
-# How often one looks whether another gateway has the answer by now. Where clients wait: less often the longer they do.
+"""Background refreshes of one backend at a time, as each may take a socket; after a failure only one, until upstream
+answers again."""
+# How often to look whether another gateway has got the answer. While clients wait: less often the longer they do.
 _POLL_SECONDS = (0.05, 0.5)
 _POLL_PART = 0.1
 _RECHECK_SECONDS = 1.0
-# How long those who wait at other gateways have to see that asking has failed.
+# For this long the store tells the gateways that wait for another one that it has failed.
 _FAILED_SECONDS = 1.0
-# How long they do not wait for each other where each has to ask for itself.
+# For this long gateways do not wait for each other, where each has to ask for itself.
 _NOT_SHARED_SECONDS = 60.0
 _MAX_FINDS = 3
 
 State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
-"""What there is for a query: an answer; one to serve while it is refreshed; one to serve if upstream fails; nothing."""
+"""What the cache has for a query: a fresh answer; a stale one, served while it is refreshed; an expired one, served
+only when upstream fails; none."""
+
+
+@define(eq=False)
+class Refresh:
+    """A question to upstream, and the queries that wait for the answer.
+
+    :param in_background: whether it continues when no query waits for it.
+    :param waiting: a Deferred for each waiting query, in the order in which they came.
+    :param running: cancelling this stops the refresh.
+    """
+
+    key: str
+    in_background: bool
+    waiting: dict[Deferred[Outcome], None] = field(factory=dict)
+    running: Deferred[None] | None = None
+
+    def answer(self, outcome: Outcome) -> None:
+        """Answer all the queries that wait."""
+        waiting, self.waiting = self.waiting, {}
+        for deferred in waiting:
+            deferred.callback(outcome)
 
 
 @define(eq=False)
 class CachedBackend:
-    """Keep another backend's answers.
+    """Cache the answers of another backend, which is called upstream here.
 
-    :param ask: asks the other one.
-    :param inputs: what it is told of a query; nothing else can change its answer.
-    :param prefix: what its keys begin with, and no other backend's do.
-    :param version: what tells its answers now from those of another time; None where nothing does.
-    :param terms: how long its answers are kept where upstream does not say.
-    :param lock_seconds: how long asking it can take at the most.
-    :param memory: where its answers are at hand.
-    :param store: where they outlive the process, or are shared; None if nowhere. It must never fail, nor take long.
-    :param report: called with a failure that no client is told of.
+    :param ask: asks upstream.
+    :param inputs: the parts of a query that its answer may depend on.
+    :param prefix: the start of all keys; no other backend has the same.
+    :param version: its current version, which is part of the key; None if it has none.
+    :param settings: how long answers are kept where upstream does not say.
+    :param lock_seconds: the longest time that asking upstream can take.
+    :param store: a store that outlives the process, or is shared; None if there is none. Its methods never fail, nor
+        take long.
+    :param clock: for timers.
+    :param seconds: a monotonic clock, for the age of answers.
+    :param report: called with a failure that no query was answered with.
     """
 
     ask: Ask
     inputs: Inputs
     prefix: str
     version: Callable[[], str] | None
-    terms: Terms
+    settings: BackendCache
     lock_seconds: float
     memory: Memory
     store: Store | None
-    runtime: Runtime
+    clock: IReactorTime
+    seconds: Callable[[], float]
     report: Callable[[Failed], object]
     counts: Counter[str] = field(factory=Counter)
-    """How many queries found what, by :data:`State`; how many got a stale answer because upstream failed, as
+    """How many queries found which :data:`State`; how many were served an old answer because upstream failed, as
     ``stale_if_error``; how often upstream ``failed``."""
-    _flights: dict[str, Flight] = field(init=False, factory=dict)
-    _refreshes: int = field(init=False, default=0)
-    _max_refreshes: int = field(init=False, default=MAX_REFRESHES)
+    refreshes: dict[str, Refresh] = field(init=False, factory=dict)
+    """Those that are running, by key."""
+    in_background: int = field(init=False, default=0)
+    """How many of them are in the background."""
+    _max_in_background: int = field(init=False, default=MAX_REFRESHES)
     _key: Callable[[Query], str] = field(init=False)
-    _seconds: Callable[[], float] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         key, version = keys(self.prefix, self.inputs), self.version
         self._key = key if version is None else lambda query: f"{key(query)}\r{version()}"
-        self._seconds = self.runtime.seconds
 
     async def answer(self, query: Query) -> Outcome:
-        """Answer from what is kept, at once; or else ask, together with all who ask for the same."""
+        """Answer from the cache, at once if it has something to serve; else ask upstream once for all such queries."""
         key = self._key(query)
         entry = self.memory.get(key)
         if entry is not None:
-            now = self._seconds()
+            now = self.seconds()
             if now < entry.fresh_until:
                 self.counts["fresh"] += 1
                 return entry.outcome
             state = _state(entry, now)
             self.counts[state] += 1
             if state == "stale":
-                if now >= entry.retry_at and self._refreshes < self._max_refreshes and key not in self._flights:
-                    self._depart(Flight(key, in_background=True), query, entry)
+                has_room = self.in_background < self._max_in_background
+                if has_room and now >= entry.retry_at and key not in self.refreshes:
+                    self._start(Refresh(key, in_background=True), query, entry)
                 return evolve(entry.outcome, cache="stale")
             if now < min(entry.retry_at, entry.error_until):
                 self.counts["stale_if_error"] += 1
@@ -95,173 +123,174 @@ class CachedBackend:
         else:
             state = "absent"
             self.counts["absent"] += 1
-        waiter, flight = self.runtime.waiter(), self._flights.get(key)
-        if flight is not None:
-            flight.waiters[waiter] = None
+        deferred: Deferred[Outcome] = Deferred()
+        refresh = self.refreshes.get(key)
+        if refresh is not None:
+            refresh.waiting[deferred] = None
         else:
-            flight = Flight(key, in_background=False, waiters={waiter: None})
-            self._depart(flight, query, entry)
+            refresh = Refresh(key, in_background=False, waiting={deferred: None})
+            self._start(refresh, query, entry)
         try:
-            told: Outcome = await waiter
-            return told if told.cache else evolve(told, cache=state)
-        except self.runtime.cancelled:
-            flight.waiters.pop(waiter, None)
-            if not flight.waiters and not flight.in_background and not flight.has_landed:
-                self._abandon(flight)
+            outcome = await deferred
+            return outcome if outcome.cache else evolve(outcome, cache=state)
+        except CancelledError:
+            refresh.waiting.pop(deferred, None)
+            if not refresh.waiting and not refresh.in_background:
+                self._cancel(refresh)
             raise
 
     def state(self, query: Query) -> tuple[State, Entry | None]:
-        """Return what is at hand for a query, without asking anybody."""
+        """Return what is in memory for a query. Nobody is asked."""
         entry = self.memory.get(self._key(query))
-        return ("absent", None) if entry is None else (_state(entry, self._seconds()), entry)
+        return ("absent", None) if entry is None else (_state(entry, self.seconds()), entry)
 
     def stop(self) -> None:
-        """Give up what is under way."""
-        for flight in list(self._flights.values()):
-            self._abandon(flight)
+        """Cancel all refreshes; queries that wait for them fail."""
+        for refresh in list(self.refreshes.values()):
+            self._cancel(refresh)
 
-    def _depart(self, flight: Flight, query: Query, entry: Entry | None) -> None:
-        self._flights[flight.key] = flight
-        self._refreshes += flight.in_background
-        flight.work = self.runtime.spawn(self._fly(flight, self.inputs.of(query), entry))
+    def _start(self, refresh: Refresh, query: Query, entry: Entry | None) -> None:
+        self.refreshes[refresh.key] = refresh
+        self.in_background += refresh.in_background
+        refresh.running = Deferred.fromCoroutine(self._run(refresh, self.inputs.of(query), entry))
 
-    def _abandon(self, flight: Flight) -> None:
-        """Cancel a flight, however long that takes; who asks from now on asks anew."""
-        self._gone(flight)
-        flight.tell(Failed("given up"))
-        if flight.work is not None:
-            flight.work.cancel()
+    def _cancel(self, refresh: Refresh) -> None:
+        """Cancel a refresh, if it is not finished. Queries that come while it is still ending ask anew."""
+        if self._finish(refresh, Failed("given up")) and refresh.running is not None:
+            refresh.running.cancel()
 
-    def _land(self, flight: Flight, outcome: Outcome) -> None:
-        """End a flight. Who asks from now on finds what is kept, or asks anew."""
-        self._gone(flight)
-        flight.has_landed = True
-        flight.tell(outcome)
+    def _finish(self, refresh: Refresh, outcome: Outcome) -> bool:
+        """Finish a refresh, and answer all who wait for it. Later queries find what is kept, or ask anew.
 
-    def _gone(self, flight: Flight) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
-            self._refreshes -= flight.in_background
+        :return: False if it was finished before.
+        """
+        was_running = self.refreshes.get(refresh.key) is refresh
+        if was_running:
+            del self.refreshes[refresh.key]
+            self.in_background -= refresh.in_background
+        refresh.answer(outcome)
+        return was_running
 
-    async def _fly(self, flight: Flight, query: Query, entry: Entry | None) -> None:
-        """Ask the store, where there is one, and then upstream; keep what that says."""
+    async def _run(self, refresh: Refresh, query: Query, entry: Entry | None) -> None:
+        """Look for a newer answer in the store, if there is one; else ask upstream, and keep what it says."""
         try:
-            if flight.in_background:
-                await self.runtime.sleep(0.0)  # who is served what is stale does not wait while a request is made
+            if refresh.in_background:
+                await deferLater(self.clock, 0)  # the query that started it is answered first
             if self.store is not None:
-                entry, may_ask = await self._consult(self.store, flight, entry)
+                entry, may_ask = await self._look_up(self.store, refresh, entry)
                 if not may_ask:
                     return
-            outcome = await outcome_of(self._ask(query, entry), self.runtime.cancelled)
-            await self._settle(flight, outcome, entry)
-        except self.runtime.cancelled:
-            if self.store is not None and not flight.has_landed:
-                await self.store.release(flight.key, "", 0.0)
+            outcome = await outcome_of(self._ask(query, entry), (CancelledError,))
+            if isinstance(outcome, Failed):
+                await self._fail(refresh, outcome, entry)
+            else:
+                await self._keep(refresh, outcome)
+        except CancelledError:
+            if self.store is not None:
+                await self.store.release(refresh.key, "", 0.0)
         finally:
-            self._gone(flight)
-            if flight.waiters:  # nobody shall wait for ever
-                flight.tell(Failed("given up"))
+            self._finish(refresh, Failed("given up"))  # so that no query waits for ever
 
     async def _ask(self, query: Query, entry: Entry | None) -> Outcome:
         outcome = await self.ask(query, entry.validators if entry is not None else {})
         if not isinstance(outcome, Unchanged):
             return outcome
-        assert entry is not None  # or nothing would have been asked that could hold
+        assert entry is not None  # without validators nothing can be unchanged
         return evolve(entry.outcome, freshness=outcome.freshness, cache="")
 
-    async def _settle(self, flight: Flight, outcome: Outcome, entry: Entry | None) -> None:
-        """Keep an outcome, tell it, and share it; in this order, so that nobody waits for a store."""
-        key, store, now = flight.key, self.store, self._seconds()
-        if isinstance(outcome, Failed):
-            self._max_refreshes = 1
-            self.counts["failed"] += 1
-            rescue = self._rescue(flight, entry, now)
-            if rescue is not None or not flight.waiters:
-                self.report(outcome)
-            self._land(flight, rescue or outcome)
-            if store is not None and entry is not None and now < max(entry.stale_until, entry.error_until):
-                await store.release(key, "backing off", BACK_OFF_SECONDS)
-            elif store is not None:
-                await store.release(key, "failed", _FAILED_SECONDS)
-            return
-        self._max_refreshes = MAX_REFRESHES
-        made, missing = Entry.made(outcome, self.terms, now), isinstance(outcome, Missing)
-        if made is None:
+    async def _fail(self, refresh: Refresh, failed: Failed, entry: Entry | None) -> None:
+        """Answer with the old answer, if it may be served, or with the failure; then tell the store."""
+        now = self.seconds()
+        self._max_in_background = 1
+        self.counts["failed"] += 1
+        old = self._if_error(refresh, entry, now)
+        if old is not None or not refresh.waiting:
+            self.report(failed)
+        self._finish(refresh, old or failed)
+        if self.store is not None:
+            can_serve = entry is not None and now < max(entry.stale_until, entry.error_until)
+            mark: tuple[Mark, float] = ("backing off", BACK_OFF_SECONDS) if can_serve else ("failed", _FAILED_SECONDS)
+            await self.store.release(refresh.key, *mark)
+
+    async def _keep(self, refresh: Refresh, outcome: Answered | Missing) -> None:
+        """Keep what upstream has said in memory, answer with it, and put it into the store, which nobody waits for."""
+        key, store, now = refresh.key, self.store, self.seconds()
+        self._max_in_background = MAX_REFRESHES
+        entry, missing = Entry.from_outcome(outcome, self.settings, now), isinstance(outcome, Missing)
+        if entry is None:
             self.memory.drop(key)
         else:
-            self.memory.put(key, made, now)
-        self._land(flight, outcome)
+            self.memory.put(key, entry, now)
+        self._finish(refresh, outcome)
         if store is None:
             return
-        # however many names are invented, a store has those of the last negative_ttl only
-        until = now if made is None else made.fresh_until if missing else made.keep_until
-        mark: tuple[Mark, float] = ("", 0.0)
-        if made is None or now >= max(made.fresh_until, made.stale_until):
-            mark = ("not shared", _NOT_SHARED_SECONDS)
-        if made is None or until <= now:
+        is_shared = entry is not None and now < max(entry.fresh_until, entry.stale_until)
+        mark: tuple[Mark, float] = ("", 0.0) if is_shared else ("not shared", _NOT_SHARED_SECONDS)
+        # however many names are invented, the store has only those of the last negative_ttl
+        until = now if entry is None else entry.fresh_until if missing else entry.keep_until
+        if entry is None or until <= now:
             await store.drop(key, *mark)
         else:
-            await store.put(key, made.dumps(), until - now, missing, *mark)
+            await store.put(key, entry.dumps(), until - now, missing, *mark)
 
-    async def _consult(self, store: Store, flight: Flight, entry: Entry | None) -> tuple[Entry | None, bool]:
-        """Look for something newer in the store, or else claim to ask upstream.
+    async def _look_up(self, store: Store, refresh: Refresh, entry: Entry | None) -> tuple[Entry | None, bool]:
+        """Look for a newer answer in the store, or else claim to ask upstream.
 
-        :return: the newest entry there is, and whether upstream is to be asked now. If not, all is told.
+        :param entry: what is in memory.
+        :return: the newest entry, and whether to ask upstream now. If not, all queries that waited are answered.
         """
         known, waited, finds = entry.digest if entry is not None else "", False, 0
-        began_at = self._seconds()
+        started_at = self.seconds()
         while True:
-            found = await store.claim(flight.key, known, self.lock_seconds, waited)
-            now = self._seconds()
+            found = await store.claim(refresh.key, known, self.lock_seconds, waited)
+            now = self.seconds()
             if isinstance(found, Found):
                 known, finds = digest(found.value), finds + 1
                 newer = Entry.loads(found.value, found.age, now)
                 if newer is not None and now < newer.keep_until and (entry is None or newer.since > entry.since):
                     entry = newer
-                    self.memory.put(flight.key, entry, now)
+                    self.memory.put(refresh.key, entry, now)
                     if now < entry.fresh_until:
-                        self._land(flight, entry.outcome)
+                        self._finish(refresh, entry.outcome)
                         return entry, False
                     if now < entry.stale_until:
-                        self._tell_stale(flight, entry)
-                if finds < _MAX_FINDS:
-                    continue
+                        self._serve_stale(refresh, entry)
+                if finds >= _MAX_FINDS:
+                    return entry, True
+            elif found in ("granted", "not shared") or now - started_at >= self.lock_seconds:
                 return entry, True
-            if found.state in ("granted", "not shared") or now - began_at >= self.lock_seconds:
-                return entry, True
-            if found.state == "held":
-                if flight.in_background and not flight.waiters:
+            elif found == "held":
+                if refresh.in_background and not refresh.waiting:
                     if entry is not None:
                         entry.retry_at = now + _RECHECK_SECONDS
                     return entry, False
                 waited = True
                 soonest, latest = _POLL_SECONDS
-                await self.runtime.sleep(min(max(soonest, (now - began_at) * _POLL_PART), latest))
-                continue
-            # another gateway has asked, and failed
-            told = self._rescue(flight, entry, now)
-            if told is None and found.state == "failed":
-                told = Failed("another gateway asked for it, and failed")
-            if told is not None:
-                self._land(flight, told)
-            return entry, bool(flight.waiters)
+                await deferLater(self.clock, min(max(soonest, (now - started_at) * _POLL_PART), latest))
+            else:  # another gateway has asked, and failed
+                outcome = self._if_error(refresh, entry, now)
+                if outcome is None and found == "failed":
+                    outcome = Failed("another gateway asked for it, and failed")
+                if outcome is not None:
+                    self._finish(refresh, outcome)
+                return entry, bool(refresh.waiting)
 
-    def _rescue(self, flight: Flight, entry: Entry | None, now: float) -> Outcome | None:
-        """Return what is served although upstream fails, which is left alone for a while; None if nothing may be."""
+    def _if_error(self, refresh: Refresh, entry: Entry | None, now: float) -> Outcome | None:
+        """Back off after a failure, and return the old answer to serve in its place; None if there is none."""
         if entry is None:
             return None
         entry.retry_at = now + BACK_OFF_SECONDS
         if now >= entry.error_until:
             return None
-        self.counts["stale_if_error"] += len(flight.waiters)
+        self.counts["stale_if_error"] += len(refresh.waiting)
         return evolve(entry.outcome, cache="stale_if_error")
 
-    def _tell_stale(self, flight: Flight, entry: Entry) -> None:
-        """Serve who waits what is stale; the flight goes on and refreshes it."""
-        if not flight.in_background and self._flights.get(flight.key) is flight:
-            flight.in_background = True
-            self._refreshes += 1
-        flight.tell(evolve(entry.outcome, cache="stale"))
+    def _serve_stale(self, refresh: Refresh, entry: Entry) -> None:
+        """Answer the queries that wait with a stale answer; the refresh continues in the background."""
+        if not refresh.in_background and self.refreshes.get(refresh.key) is refresh:
+            refresh.in_background = True
+            self.in_background += 1
+        refresh.answer(evolve(entry.outcome, cache="stale"))
 
 
 def _state(entry: Entry, now: float) -> State:

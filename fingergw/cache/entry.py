@@ -1,4 +1,4 @@
-"""An outcome that is kept: until when it is good for what, and how it crosses to another process."""
+"""A cached outcome: how long it may be used for what, and its form in a store."""
 
 from __future__ import annotations
 
@@ -9,46 +9,32 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
-from fingergw.core.outcome import Answered, Freshness, Missing
+from fingergw.core.outcome import Answered, BackendCache, Freshness, Missing
 
 _VERSION = 1
 _SILENT = Freshness()
-# For so long it is worth asking whether an answer still holds, also where it may not be served before that is known.
+_TIMES = ("fresh", "stale", "error", "keep")
+# For this long an answer is kept to ask upstream whether it is unchanged, even if it may not be served before that.
 _VALIDATE_SECONDS = 3600.0
-_MAX_SECONDS = 2.0**33  # more than all that upstream and the configuration can say together
-# what an entry takes beside its texts, in a dictionary, and measured
-_OVERHEAD_BYTES = 420
-
-
-@frozen
-class Terms:
-    """How long a backend's outcomes are kept where upstream does not say; all in seconds.
-
-    :param ttl: an answer is fresh.
-    :param stale: after that it is served while it is refreshed, or when upstream fails.
-    :param negative_ttl: a Missing is fresh.
-    """
-
-    ttl: float
-    stale: float
-    negative_ttl: float
+_MAX_SECONDS = 2.0**33  # more than upstream and the configuration can add up to
+_OVERHEAD_BYTES = 420  # an entry without its texts, in a dictionary; measured
 
 
 @define(eq=False)
 class Entry:
-    """An outcome that is kept. Its times are on the process's own clock, in seconds.
+    """A cached outcome. Its times are on this process's monotonic clock, in seconds.
 
-    :param outcome: as it is served while it is fresh, which is almost always.
+    :param outcome: as it is served while it is fresh, which is the common case.
     :param since: when it was received.
-    :param fresh_until: until then it is served as it is.
+    :param fresh_until: until then it is served without asking upstream.
     :param stale_until: until then it is served while it is refreshed.
     :param error_until: until then it is served when upstream fails.
-    :param keep_until: then it is of no use any more.
-    :param digest: the SHA-1 of its value in a store, in hexadecimal; empty where it is in none.
-    :param retry_at: before that upstream is not asked again.
-    :param size_bytes: how much memory it takes, as :class:`Memory` has noted.
+    :param keep_until: after that it is of no use.
+    :param digest: the SHA-1 of its value in a store, in hexadecimal; empty if it is in none.
+    :param retry_at: upstream is not asked again before that.
+    :param size_bytes: its size, as :class:`Memory` has estimated it.
     """
 
     outcome: Answered | Missing
@@ -62,22 +48,22 @@ class Entry:
     size_bytes: int = 0
 
     @classmethod
-    def made(cls, outcome: Answered | Missing, terms: Terms, now: float) -> Entry | None:
-        """Return an entry for what upstream said now; None if that may not be kept.
+    def from_outcome(cls, outcome: Answered | Missing, settings: BackendCache, now: float) -> Entry | None:
+        """Return an entry for an outcome received now; None if it may not be kept.
 
-        Upstream's word on its answer wins over the terms.
+        :param settings: hold where upstream does not say how long.
         """
         said = outcome.freshness or _SILENT
-        missing = isinstance(outcome, Missing)
-        ttl, while_refreshed, when_failing = terms.ttl, terms.stale, terms.stale
-        if missing:
-            # A name that is new is known once negative_ttl is over, and not to the second asker only.
-            ttl, while_refreshed = terms.negative_ttl, 0.0
+        ttl: float = settings.ttl
+        while_refreshed: float = settings.stale
+        if isinstance(outcome, Missing):
+            # A stale Missing is not served while it is refreshed: the first to ask for a new name shall get its answer.
+            ttl, while_refreshed = settings.negative_ttl, 0.0
         if said.ttl is not None:
             ttl = min(ttl, said.ttl) if said.ttl_at_most else said.ttl
         fresh_until = now + ttl
         stale_until = fresh_until + _or(said.stale_while_revalidate, while_refreshed)
-        error_until = fresh_until + _or(said.stale_if_error, when_failing)
+        error_until = fresh_until + _or(said.stale_if_error, settings.stale)
         keep_until = max(fresh_until, stale_until, error_until)
         if said.validators:
             keep_until = max(keep_until, now + _VALIDATE_SECONDS)
@@ -87,26 +73,23 @@ class Entry:
 
     @property
     def validators(self) -> Mapping[str, str]:
-        """What its backend wants to be given to ask whether it still holds."""
+        """What its backend needs to ask whether it is unchanged; empty if it cannot ask that."""
         said = self.outcome.freshness
         return said.validators if said is not None and isinstance(self.outcome, Answered) else {}
 
     def measure(self, key: str) -> int:
-        """Return how much memory it takes, about."""
+        """Return its size in memory in bytes, as an estimate."""
         text = self.outcome.text if isinstance(self.outcome, Answered) else ""
         texts = (key, text, *self.validators, *self.validators.values())
         return _OVERHEAD_BYTES + sum(sys.getsizeof(text) for text in texts)
 
     def dumps(self) -> bytes:
-        """Return the entry as bytes that :meth:`loads` reads, in any process, and note their digest."""
+        """Return the entry as bytes that :meth:`loads` reads in any process, and note their digest."""
         value = {
             "version": _VERSION,
-            "id": secrets.token_hex(8),  # two entries that say the same are still two
+            "id": secrets.token_hex(8),  # two entries that say the same still differ
             "text": self.outcome.text if isinstance(self.outcome, Answered) else None,
-            "fresh": self.fresh_until - self.since,
-            "stale": self.stale_until - self.since,
-            "error": self.error_until - self.since,
-            "keep": self.keep_until - self.since,
+            **{name: getattr(self, f"{name}_until") - self.since for name in _TIMES},
             "validators": dict(self.validators),
         }
         data = json.dumps(value).encode()
@@ -115,14 +98,14 @@ class Entry:
 
     @classmethod
     def loads(cls, data: bytes, age: float, now: float) -> Entry | None:
-        """Return the entry in some bytes; None if there is none: another version, or garbage.
+        """Return the entry in some bytes; None if they are garbage, or another version's.
 
         :param age: seconds since they were written.
         """
         try:
             value: Any = json.loads(data)
             text, validators = value["text"], value["validators"]
-            fresh, stale, error, keep = times = [float(value[key]) for key in ("fresh", "stale", "error", "keep")]
+            fresh, stale, error, keep = times = [float(value[name]) for name in _TIMES]
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
         if (
@@ -140,7 +123,7 @@ class Entry:
 
 
 def digest(data: bytes) -> str:
-    """Return what tells one value in a store from another."""
+    """Return what identifies a value in a store: its SHA-1, in hexadecimal."""
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A store that never fails, and keeps nobody waiting."""
+"""A guard before a store: it never fails, and keeps nobody waiting."""
 
 from __future__ import annotations
 
@@ -18,35 +18,30 @@ from fingergw.core.text import escape
 
 T = TypeVar("T")
 _log = Logger()
-# Somebody waits for what a store has: one that has not said it by then is left out until it is quick again.
-_ANSWER_SECONDS = 0.25
-# Nobody waits for these.
+ANSWER_SECONDS = 0.25
+"""Queries wait for a claim: a store that takes longer for one is not used until it is quick again."""
+# No query waits for the rest.
 _WORK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 1.0
-# A store that could not be written to is back when it has been, or has not failed for so long.
+# A store that could not be written to is back when something was written, or when it has not failed for this long.
 _PROOF_SECONDS = 5.0
-_GRANTED = Claim("granted")
 
 
-class _TooSlowError(Exception):
-    """The store has not answered in time."""
-
-
-class _BrokenOffError(Exception):
-    """The store has cancelled what it was asked for."""
+class _StoreError(Exception):
+    """The store takes too long, or has cancelled a call by itself."""
 
 
 @define(eq=False)
 class GuardedStore:
-    """Stand between the cache and a store that may be slow, gone or full of garbage.
+    """Stand between the cache and a store that may be slow, unreachable or full of garbage.
 
-    While it is, upstream is always the asker's to ask, and nothing is shared. That is logged once, and so is its end.
+    While the store cannot be used, each claim is granted and nothing is shared. The log says so once, and once again
+    when the store is back.
 
-    :param store: the store.
-    :param name: what to call it in the log.
+    :param name: the store's, for the log.
     :param fingerprint: what it was made from; a reload keeps it while this is the same.
-    :param is_open: whether it is in use.
+    :param is_open: whether the store is in use.
     :param failures: how often it has failed.
     """
 
@@ -58,56 +53,56 @@ class GuardedStore:
     failures: int = field(init=False, default=0)
     _running: Deferred[None] | None = field(init=False, default=None)
     _is_stopped: bool = field(init=False, default=False)
-    _is_left_out: bool = field(init=False, default=False)  # and that is logged
+    _is_unavailable: bool = field(init=False, default=False)  # and the log says so
     _may_be_full: bool = field(init=False, default=False)
     _proving: IDelayedCall | None = field(init=False, default=None)  # that it is back
-    _broken: Deferred[None] = field(init=False, factory=Deferred)  # while it is open: fails when the store does
+    _broken: Deferred[None] = field(init=False, factory=Deferred)  # fails when a call to the open store does
     _pending: set[Deferred[Any]] = field(init=False, factory=set)
-    _opening: list[Deferred[None]] = field(init=False, factory=list)  # who waits for it at the start
+    _opening: list[Deferred[None]] = field(init=False, factory=list)  # claims that wait for the store to open
     _waits_until: float = field(init=False, default=0.0)
 
     def start(self) -> None:
-        """Open the store, and whenever it has failed, try again."""
-        self._is_stopped = self._is_left_out = self._may_be_full = False
-        self._waits_until = self.clock.seconds() + _ANSWER_SECONDS
+        """Open the store, and open it again whenever it has failed."""
+        self._is_stopped = self._is_unavailable = self._may_be_full = False
+        self._waits_until = self.clock.seconds() + ANSWER_SECONDS
         self._running = Deferred.fromCoroutine(self._run())
 
     async def stop(self) -> None:
-        """Let what is under way finish, if that is quick, and close the store."""
+        """Let pending calls finish, if they are quick, and close the store."""
         self.is_open, self._is_stopped = False, True
         if self._running is not None:
             self._running.cancel()
             self._running = None
-        self._go_on()
-        with suppress(_TooSlowError):
+        self._end_opening()
+        with suppress(_StoreError):
             await self._bounded(DeferredList(list(self._pending)), _STOP_SECONDS)
         await self._close(_STOP_SECONDS)
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
-        """Do as the store does; if it cannot in time, the claim is granted."""
-        if not self.is_open and not await self._is_opened():
-            return _GRANTED
-        return await self._attempt(self.store.claim(key, known, lock_seconds, waited), _ANSWER_SECONDS) or _GRANTED
+        """Claim as the store does; if it cannot say in time, the claim is granted."""
+        if not self.is_open and not await self._opens():
+            return "granted"
+        return await self._attempt(self.store.claim(key, known, lock_seconds, waited), ANSWER_SECONDS) or "granted"
 
     async def put(
         self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
     ) -> None:
-        """Do as the store does, if it can."""
+        """Put as the store does, if it can."""
         if self.is_open:
             broken = self._broken
             putting = self.store.put(key, value, keep_seconds, missing, mark, mark_seconds)
             await self._attempt(putting, _WORK_SECONDS)
             self._may_be_full = broken.called
             if not self._may_be_full:
-                self._is_back()
+                self._log_back()
 
     async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
-        """Do as the store does, if it can."""
+        """Drop as the store does, if it can."""
         if self.is_open:
             await self._attempt(self.store.drop(key, mark, mark_seconds), _WORK_SECONDS)
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
-        """Do as the store does, if it can."""
+        """Release as the store does, if it can."""
         if self.is_open:
             await self._attempt(self.store.release(key, mark, mark_seconds), _WORK_SECONDS)
 
@@ -120,8 +115,8 @@ class GuardedStore:
             except CancelledError:
                 return
             except Exception as error:
-                if not self._is_stopped:  # a connection attempt that is cancelled has an error of its own for it
-                    self._leave_out(error)
+                if not self._is_stopped:  # a connection attempt that is cancelled raises an error of its own
+                    self._failed(error)
             finally:
                 if self._proving is not None and self._proving.active():
                     self._proving.cancel()
@@ -132,48 +127,46 @@ class GuardedStore:
 
     def _opened(self) -> None:
         self.is_open, self._broken = True, Deferred()
-        if self._may_be_full:  # but for a little, so that it could be opened
-            self._proving = self.clock.callLater(_PROOF_SECONDS, self._is_back)
-        elif self._is_left_out:
-            self._is_back()
+        if self._may_be_full:  # it may have room enough to be opened, and no more
+            self._proving = self.clock.callLater(_PROOF_SECONDS, self._log_back)
+        elif self._is_unavailable:
+            self._log_back()
         else:
             _log.info("cache store {name} is in use", name=self.name)
-        self._go_on()
+        self._end_opening()
 
-    def _is_back(self) -> None:
-        if self._is_left_out:
-            self._is_left_out = False
+    def _log_back(self) -> None:
+        if self._is_unavailable:
+            self._is_unavailable = False
             _log.info("cache store {name} is back", name=self.name)
 
-    def _leave_out(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         self.is_open = False
         self.failures += 1
-        if not self._is_left_out:
-            self._is_left_out = True
-            why = escape(str(error) or type(error).__name__)
-            text = "cache store {name} is left out until it is back: {why}; answers are kept in memory alone"
-            _log.error(text, name=self.name, why=why)
-        self._go_on()
+        if not self._is_unavailable:
+            self._is_unavailable = True
+            text = "cache store {name} is unavailable: {why}; until it is back, answers are cached in memory alone"
+            _log.error(text, name=self.name, why=escape(_reason(error)))
+        self._end_opening()
 
-    def _go_on(self) -> None:
+    def _end_opening(self) -> None:
         opening, self._opening = self._opening, []
-        for waiter in opening:
-            if not waiter.called:  # its time was over
-                waiter.callback(None)
+        for claim in opening:
+            if not claim.called:  # it has waited long enough
+                claim.callback(None)
 
     async def _close(self, seconds: float) -> None:
         with suppress(Exception):  # nothing more can be done
             await self._bounded(Deferred.fromCoroutine(self.store.close()), seconds)
 
-    async def _is_opened(self) -> bool:
-        """Tell whether the store is open, after a moment where the gateway has just been started."""
+    async def _opens(self) -> bool:
+        """Return whether the store is open; wait for that a moment if the gateway has just started."""
         left = self._waits_until - self.clock.seconds()
-        if self._running is None or self._is_left_out or left <= 0:
-            return self.is_open
-        waiter: Deferred[None] = Deferred()
-        self._opening.append(waiter)
-        with suppress(_TooSlowError, _BrokenOffError):
-            await self._bounded(waiter, left)
+        if self._running is not None and not self._is_unavailable and left > 0:
+            opening: Deferred[None] = Deferred()
+            self._opening.append(opening)
+            with suppress(_StoreError):
+                await self._bounded(opening, left)
         return self.is_open
 
     async def _attempt(self, work: Coroutine[Any, Any, T], seconds: float) -> T | None:
@@ -183,44 +176,49 @@ class GuardedStore:
         except CancelledError:
             raise
         except Exception as error:
-            if not broken.called:  # by another that failed before, with the same connection
+            if not broken.called:  # another call has failed before, on the same connection
                 self.is_open = False
                 broken.errback(error)
             return None
 
-    def _bounded(self, running: Deferred[T], seconds: float) -> Deferred[T]:
-        """Return what a work comes to, within a time; it is cancelled then, and whether it ends is not waited for."""
-        given_up, timer = False, self.clock.callLater(seconds, lambda: expire(1))
+    def _bounded(self, work: Deferred[T], seconds: float) -> Deferred[T]:
+        """Return a Deferred that fires as the work does, or fails when its time is over.
 
-        def give_up(_: object) -> None:
-            nonlocal given_up
-            given_up = True
-            running.cancel()
+        :param work: cancelled if that takes too long, or if the Deferred is cancelled; whether it ends is not waited
+            for.
+        """
 
-        def expire(turns: int) -> None:
-            nonlocal timer
-            if turns:
-                # What is waited for may be there, unread: it may have been this process that was slow.
-                timer = self.clock.callLater(0, expire, turns - 1)
-            else:
-                give_up(result)
-                result.errback(_TooSlowError(f"no answer within {seconds:g} s"))
+        def give_up(error: Exception) -> None:
+            result.errback(error)
+            work.cancel()
 
-        def done(outcome: T | Failure) -> None:
-            if given_up:
-                return
+        def expire() -> None:
+            # The reply may have come, and not been read: perhaps this process was the slow one.
+            timers.append(self.clock.callLater(0, give_up, _StoreError(f"no answer within {seconds:g} s")))
+
+        def finish(outcome: T | Failure) -> None:
             if isinstance(outcome, Failure) and outcome.check(CancelledError):
-                outcome = Failure(_BrokenOffError("broken off"))  # nobody here has cancelled it
-            result.callback(outcome)
+                outcome = Failure(_StoreError("it has cancelled a call"))
+            if not result.called:
+                result.callback(outcome)
 
-        def settled(outcome: T) -> T:
+        def clean_up(outcome: T) -> T:
             self._pending.discard(result)
-            if timer.active():
-                timer.cancel()
+            for timer in timers:
+                if timer.active():
+                    timer.cancel()
             return outcome
 
-        result: Deferred[T] = Deferred(give_up)
+        result: Deferred[T] = Deferred(lambda _: give_up(CancelledError()))
+        timers = [self.clock.callLater(seconds, expire)]
         self._pending.add(result)
-        result.addBoth(settled)
-        running.addBoth(done)
+        result.addBoth(clean_up)
+        work.addBoth(finish)
         return result
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's message, without the number that Python puts before the system's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

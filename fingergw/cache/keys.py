@@ -1,4 +1,4 @@
-"""Which queries have the same answer: the keys by which answers are kept."""
+"""The keys under which answers are cached: queries that a backend cannot tell apart have the same."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fingergw.core.query import Query
 
 @frozen
 class Inputs:
-    """What in a query can change a backend's answer.
+    """The parts of a query that a backend's answer may depend on.
 
-    :param placeholders: the names of those it uses, ``user`` among them; None for the name and all groups.
-    :param verbose: whether it is told of /W.
-    :param client: whether it is told who asks.
-    :param listener: whether it is told where.
+    :param placeholders: the names of the placeholders that it uses, perhaps ``user``; None for the name and all groups.
+    :param verbose: whether it is told about ``/W``.
+    :param client: whether it is told the client's address.
+    :param listener: whether it is told the listener.
     """
 
     placeholders: frozenset[str] | None = None
@@ -25,9 +25,9 @@ class Inputs:
     listener: bool = False
 
     def of(self, query: Query) -> Query:
-        """Return a query with nothing in it but these, as nothing else may change an answer that is kept."""
+        """Return the query with everything else blank, so that nothing else can change a cached answer."""
         names, groups = self.placeholders, query.groups
-        if groups:  # a copy: what a backend does to it is not for the next one
+        if groups:  # a copy: a backend may change it, and the next one gets the original
             groups = {name: value for name, value in groups.items() if names is None or name in names}
         return Query(
             query.user if names is None or "user" in names else "",
@@ -40,9 +40,9 @@ class Inputs:
 
 
 def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
-    """Return what makes a query's key. What can be in a name is printable, so line ends keep the parts apart.
+    """Return a function that gives a query's key. All parts of a name are printable, so line ends can separate them.
 
-    :param prefix: what the keys begin with.
+    :param prefix: the start of all the keys.
     """
     names = None if inputs.placeholders is None else sorted(inputs.placeholders)
 
@@ -51,7 +51,7 @@ def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
             parts = [query.user, *(f"{name}={query.groups[name]}" for name in sorted(query.groups))]
         else:
             values = query.placeholders
-            parts = [values.get(name, "\r") for name in names]  # a route without such a group differs from an empty one
+            parts = [values.get(name, "\r") for name in names]  # a route without the group differs from an empty group
         if inputs.verbose:
             parts.append("1" if query.verbose else "0")
         if inputs.client:
@@ -60,6 +60,6 @@ def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
             parts.append(query.listener)
         return prefix + "\n".join(parts)
 
-    if inputs == Inputs():
+    if inputs == Inputs():  # most backends: nothing but the name counts, as a rule
         return lambda query: key(query) if query.groups else prefix + query.user
     return key

@@ -1,10 +1,10 @@
-"""A store in a Redis, shared by several gateways. Importing it installs the reactor, as txredisapi does."""
+"""A store in Redis, shared by several gateways. Importing it installs the reactor, as txredisapi does."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import txredisapi
 from attrs import define, field
@@ -16,16 +16,16 @@ from twisted.python.failure import Failure
 from fingergw.cache.store import Claim, Found, Mark
 from fingergw.net.reasons import reason
 
-_AGE_BYTES = 64  # more than the line before a value takes in a reply
-_MAX_FAULT_CHARACTERS = 200
+_AGE_BYTES = 64  # a reply has a line before the value; this is more than it takes
+_MAX_ERROR_CHARACTERS = 200
 _PROBE_SECONDS = 1.0
-
-# A claim that Redis comes to later than that is no claim: who made it does not wait any more.
+_CLAIMS = get_args(Claim)
+# A claim that Redis runs later than this is void: its gateway does not wait any more.
 _LATE_MS = 250
 
-# KEYS are a value's and its lock's. ARGV[1] is this store's token, ARGV[2] when a script was sent by Redis's clock, the
-# one that all gateways share: a Redis that was stopped runs it long after. A value begins with a line "1 KEEP", for how
-# many milliseconds it was put: its age is what of them is gone.
+# KEYS: the value's key and its lock's. ARGV[1]: this store's token. ARGV[2]: when the script was sent, by Redis's
+# clock, which all gateways share; a Redis that was stopped runs it much later. A value begins with a line "1 KEEP": the
+# milliseconds that it was put for. Its age is how many of them have passed.
 _COMMON = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -67,13 +67,13 @@ _RELEASE = f"{_COMMON} {_GIVE_UP}"
 
 
 class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has no types
-    """A connection that is broken off as soon as it says what no reply of the scripts, AUTH or SELECT can be.
+    """A connection that is aborted at the first thing that cannot be a reply of the scripts, AUTH or SELECT.
 
-    That bounds what is kept of it, too: no reply is a list. hiredis, which knows no bounds, is never the parser.
+    This also bounds the memory that it takes, as no reply is a list. hiredis, which has no bounds, is never used.
 
-    :param max_bytes: of a reply.
-    :param secret: what no error's text may have in it, for now.
-    :param lost: fires when the connection is gone.
+    :param max_bytes: the largest reply.
+    :param secret: text that is removed from errors.
+    :param lost: fires when the connection is lost.
     """
 
     connected: int
@@ -84,26 +84,26 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
         self.max_bytes = max_bytes
         self.lost: Deferred[None] = Deferred()
 
-    def abort(self, fault: str) -> None:
-        """Break the connection off, and let all that wait for a reply fail."""
+    def abort(self, why: str) -> None:
+        """Abort the connection; calls that wait for a reply fail."""
         if self.connected:
             self.connected = 0
             self.transport.abortConnection()
         while self.replyQueue.waiting:
-            self.replyQueue.put(txredisapi.ConnectionError(fault))
+            self.replyQueue.put(txredisapi.ConnectionError(why))
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        if not self.connected:  # what came in one read with what it was broken off for
+        if not self.connected:  # the rest of the read in which it was aborted
             return
         try:
             super().dataReceived(data, unpause)
         except UnicodeDecodeError:
-            self.abort("it does not speak as Redis does: a line is not UTF-8")
+            self.abort("it does not speak Redis's protocol: a line is not UTF-8")
 
     def lineReceived(self, line: str) -> bool:
-        """Read a line.
+        """Handle a line.
 
-        :return: whether what follows in the same read is not to be looked at any more.
+        :return: whether to ignore the rest of the same read.
         """
         kind, rest = line[:1], line[1:]
         if kind == "-":
@@ -111,17 +111,17 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
         elif kind == "+" or (kind == "$" and rest.isdecimal() and len(rest) < 10 and int(rest) <= self.max_bytes):
             super().lineReceived(line)
         else:
-            self.abort(f"it does not speak as Redis does: {self._fit(line)!r}")
+            self.abort(f"it does not speak Redis's protocol: {self._fit(line)!r}")
         return not self.connected
 
-    def lineLengthExceeded(self, line: bytes) -> None:  # inherited, it would first have all read that was written
-        self.abort("it does not speak as Redis does: a line has no end")
+    def lineLengthExceeded(self, line: bytes) -> None:  # the inherited method would wait until all is sent
+        self.abort("it does not speak Redis's protocol: a line has no end")
 
     def replyReceived(self, reply: object) -> None:
         if self.replyQueue.waiting:
             super().replyReceived(reply)
         else:
-            self.abort("it replies to what it was not asked")
+            self.abort("it has sent a reply to no command")
 
     def connectionLost(self, why: Failure) -> None:
         self.connected = 0
@@ -130,20 +130,22 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
         self.lost.callback(None)
 
     def _fit(self, text: str) -> str:
-        """Return an error's text as a log may have it."""
-        text = text.partition(", with args")[0]  # where it repeats what it was sent, cut off anywhere
+        """Return an error's text, short and without the secret, for the log."""
+        text = text.partition(", with args")[0]  # Redis repeats the arguments here, cut off anywhere
         text = text.replace(self.secret, "***") if self.secret else text
-        return "".join(character if character.isprintable() else "?" for character in text[:_MAX_FAULT_CHARACTERS])
+        return "".join(character if character.isprintable() else "?" for character in text[:_MAX_ERROR_CHARACTERS])
 
 
 @define(eq=False)
 class RedisStore:
     """Keeps values, and claims under ``fingergw:lock:``, where no value's key can be.
 
-    Its calls have no deadline, but close() ends them all.
+    Calls have no timeout, but close() ends them.
 
-    :param max_value_bytes: longer values are neither kept nor found.
-    :param seconds: a clock that is never set back.
+    :param max_value_bytes: longer values are neither put nor found.
+    :param seconds: a monotonic clock.
+    :param ahead_ms: how far Redis's clock is ahead of that one, as far as is known.
+    :param connection: None while the store is closed.
     """
 
     endpoint: IStreamClientEndpoint
@@ -152,24 +154,24 @@ class RedisStore:
     password: str | None = field(repr=False)
     max_value_bytes: int
     seconds: Callable[[], float]
-    _ahead_ms: int = field(init=False, default=0)  # of that clock, Redis's own
+    ahead_ms: int = field(init=False, default=0)
+    connection: _Connection | None = field(init=False, default=None)
     _token: str = field(init=False, factory=lambda: secrets.token_hex(16), repr=False)
-    _connection: _Connection | None = field(init=False, default=None)
 
     async def open(self) -> None:
         await self.close()
         connection = _Connection(self.max_value_bytes + _AGE_BYTES)
         try:
             factory = Factory.forProtocol(lambda: connection)
-            factory.noisy = False  # it would log two lines for each attempt
+            factory.noisy = False  # or it would log two lines for each attempt
             await self.endpoint.connect(factory)
-            self._connection = connection
+            self.connection = connection
             if self.password is not None:
                 connection.secret = self.password
                 await connection.auth(self.password, self.username)
-                connection.secret = ""  # it may be a word of Redis's own, that is looked for in an error
+                connection.secret = ""  # it may be a word by which txredisapi recognises an error
             await connection.select(self.database)
-            # Both ways, by what is used later: it may be a replica, or full, or forbid some command.
+            # Try what is used later: Redis may be a replica, or full, or forbid a command.
             probe = f"fingergw:probe:{self._token}"
             await self.claim(probe, "", _PROBE_SECONDS, waited=False)  # first, as it reads Redis's clock
             await self.put(probe, b"", _PROBE_SECONDS, missing=False)
@@ -178,23 +180,23 @@ class RedisStore:
             raise
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort("closed")
-            await connection.lost  # aborted, it is in the reactor's next turn, whatever Redis does
+            await connection.lost  # in the reactor's next iteration, whatever Redis does
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         claiming = (_CLAIM, key, self.max_value_bytes, known, _milliseconds(lock_seconds), int(waited))
         reply = await self._run(*claiming)
         if isinstance(reply, str) and reply.startswith("late ") and reply[5:].isdecimal():
-            # it may only seem so, as the clocks drift apart, or Redis's was set, or has not been read yet
-            self._ahead_ms = int(reply[5:]) - self._now_ms()
+            # perhaps it only seems late: the clocks have drifted, or Redis's was set, or has not been read yet
+            self.ahead_ms = int(reply[5:]) - self._now_ms()
             reply = await self._run(*claiming)
-        if reply in ("granted", "held", "failed", "backing off", "not shared"):
-            return Claim(reply)
+        if reply in _CLAIMS:
+            return reply  # type: ignore[no-any-return]
         age, _, value = reply.partition(b"\n") if isinstance(reply, bytes) else (b"", b"", b"")
         if not age.isdigit():
-            raise self._nonsense()
+            raise self._unexpected()
         return Found(value, int(age) / 1000)
 
     async def put(
@@ -213,24 +215,24 @@ class RedisStore:
 
     async def _give_up(self, script: str, key: str, mark: Mark, mark_seconds: float, *value: bytes | int) -> None:
         if await self._run(script, key, mark, _milliseconds(mark_seconds), *value) != "done":
-            raise self._nonsense()
+            raise self._unexpected()
 
     async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> Any:
-        if self._connection is None:
+        if self.connection is None:
             raise txredisapi.ConnectionError("not open")
-        sent_at = self._now_ms() + self._ahead_ms
-        return await self._connection.eval(script, [key, f"fingergw:lock:{key}"], [self._token, sent_at, *arguments])
+        sent_at = self._now_ms() + self.ahead_ms
+        return await self.connection.eval(script, [key, f"fingergw:lock:{key}"], [self._token, sent_at, *arguments])
 
     def _now_ms(self) -> int:
         return int(self.seconds() * 1000)
 
-    def _nonsense(self) -> Exception:
-        """Break off a connection whose replies are not the scripts', and return the error."""
-        error: Exception = txredisapi.InvalidResponse("a reply is not the script's")
-        if self._connection is not None:
-            self._connection.abort(str(error))
+    def _unexpected(self) -> Exception:
+        """Abort the connection, and return the error to raise."""
+        error: Exception = txredisapi.InvalidResponse("it does not reply as fingergw's scripts do")
+        if self.connection is not None:
+            self.connection.abort(str(error))
         return error
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))  # Redis takes no time of 0
+    return max(1, round(seconds * 1000))  # Redis refuses 0

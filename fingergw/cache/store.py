@@ -1,4 +1,4 @@
-"""What the cache asks of a store that outlives the process, or is shared by several."""
+"""What the cache needs of a store that outlives the process, or that several gateways share."""
 
 from __future__ import annotations
 
@@ -7,72 +7,64 @@ from typing import Literal, Protocol, TypeAlias
 from attrs import frozen
 
 Mark: TypeAlias = Literal["", "failed", "backing off", "not shared"]
-"""What is left in a claim's place: nothing; that asking failed; that it failed, and shall not be tried for a while;
-that there is nothing to wait for, as upstream wants to be asked by each."""
+"""What replaces a claim for a while: nothing; upstream failed; upstream failed and is not to be asked for now; there is
+nothing to wait for, since each gateway has to ask upstream itself."""
+
+Claim: TypeAlias = Literal["granted", "held", "failed", "backing off", "not shared"]
+"""The reply to a claim. ``granted``: ask upstream, then put, drop or release. ``held``: another gateway is asking.
+``failed``: the gateway that was waited for has failed. ``backing off``: another has failed a moment ago.
+``not shared``: ask upstream without a claim."""
 
 
 @frozen
 class Found:
-    """A value that the asker does not know.
+    """A value that the caller does not have.
 
-    :param value: as it was put.
-    :param age: seconds since then.
+    :param age: seconds since it was put.
     """
 
     value: bytes
     age: float
 
 
-@frozen
-class Claim:
-    """Whether upstream is the asker's to ask.
-
-    :param state: ``"granted"``: ask, then put or release. ``"held"``: another gateway is asking.
-        ``"failed"``: another that was waited for has failed. ``"backing off"``: it has failed a moment ago.
-        ``"not shared"``: ask without a claim.
-    """
-
-    state: Literal["granted", "held", "failed", "backing off", "not shared"]
-
-
 class Store(Protocol):
-    """Keeps values by key."""
+    """Keeps values by key, and lets one gateway at a time claim to ask upstream for a key."""
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
-        """Find a value, or else claim to ask upstream for it; in one step, so that of several gateways one asks.
+        """Find a value, or else claim to ask upstream for it. It is atomic, so that one of several gateways asks.
 
-        :param known: the SHA-1 of the value that the asker has, in hexadecimal; it is not found again.
-        :param lock_seconds: how long a claim holds, should its holder vanish.
-        :param waited: whether the asker has found it held, and waited.
+        :param known: the SHA-1, in hexadecimal, of the value that the caller has, which is not found again.
+        :param lock_seconds: how long the claim holds if its holder vanishes.
+        :param waited: whether the caller has found it held before, and waited.
         """
 
     async def put(
         self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
     ) -> None:
-        """Keep a value in place of what was there, and give up the claim.
+        """Replace a value, and give up the claim.
 
-        :param missing: whether it says that there is no such name; a store may keep none of these.
-        :param mark: what others shall find in the claim's place for a time.
+        :param missing: whether it says that the name does not exist; a store may choose to keep none of these.
+        :param mark: what replaces the claim, for ``mark_seconds``.
         """
 
     async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
-        """Keep nothing any more, and give up the claim.
+        """Remove a value, and give up the claim.
 
-        :param mark: what others shall find in its place for a time.
+        :param mark: what replaces the claim, for ``mark_seconds``.
         """
 
     async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
-        """Give up the claim, if one is held.
+        """Give up the claim, if it is held.
 
-        :param mark: what others shall find in its place for a time.
+        :param mark: what replaces the claim, for ``mark_seconds``.
         """
 
 
 class RawStore(Store, Protocol):
-    """A store as it is: any of its methods may fail in any way, and take any time."""
+    """A store without a guard: each method may raise anything, and take any time."""
 
     async def open(self) -> None:
-        """Connect, and try whether it can be written to."""
+        """Connect, and check that it can be written to."""
 
     async def close(self) -> None:
-        """Let go of everything; after that it may be opened again."""
+        """Release everything. It may be opened again."""

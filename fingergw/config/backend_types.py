@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 from fingergw.config.class_rules import refuse_unfit
-from fingergw.config.tables import BackendCache
 from fingergw.core.errors import FingergwError
+from fingergw.core.outcome import BackendCache
 from fingergw.core.setting_types import Count, Seconds
 from fingergw.core.settings import Waits, is_table, setting, settings
 

@@ -11,7 +11,6 @@ from attrs import field, frozen
 from fingergw.config.tables import (
     Admin,
     Answers,
-    BackendCache,
     Cache,
     Forwarding,
     Listener,
@@ -19,6 +18,7 @@ from fingergw.config.tables import (
     Process,
     Route,
 )
+from fingergw.core.outcome import BackendCache
 from fingergw.core.rules import Limits
 from fingergw.core.settings import setting, settings
 

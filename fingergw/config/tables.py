@@ -25,7 +25,6 @@ from fingergw.core.setting_types import (
 from fingergw.core.settings import setting, settings
 
 Fallthrough: TypeAlias = Literal["missing", "failed"]
-Told: TypeAlias = Literal["client", "listener", "verbose"]
 
 
 @settings
@@ -102,30 +101,6 @@ class Route:
     def keyword(self) -> str:
         """What one asks for to get here, as the file writes it; empty for the index."""
         return self.user or ", ".join(self.users or ()) or self.pattern or self.regex or ""
-
-
-@settings
-class BackendCache:
-    """How long the backend's answers are kept."""
-
-    ttl: Period = setting(
-        "Seconds for which an answer is fresh: given at once, without asking the backend. What an HTTP server says "
-        "itself wins.",
-        default=30,
-    )
-    stale: Period = setting(
-        "Seconds after that for which it is given and refreshed in the background, or given because the backend "
-        "fails. 0: never",
-        default=3600,
-    )
-    negative_ttl: Period = setting(
-        "Seconds for which a name that the backend does not know is not asked for again.", default=10
-    )
-    vary: tuple[Told, ...] = setting(
-        "What the command is told of a query beside the name, and has answers of its own for. []: one answer for all "
-        "who ask.",
-        default=("client", "listener", "verbose"),
-    )
 
 
 @settings

@@ -10,6 +10,8 @@ from attrs import field, frozen
 from attrs.validators import instance_of, optional
 
 from fingergw.core.query import Query
+from fingergw.core.setting_types import Period
+from fingergw.core.settings import setting, settings
 
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -36,6 +38,30 @@ class Freshness:
     stale_if_error: float | None = field(default=None, validator=_SECONDS)
     validators: Mapping[str, str] = _NONE
     ttl_at_most: bool = False
+
+
+@settings
+class BackendCache:
+    """How long the backend's answers are kept."""
+
+    ttl: Period = setting(
+        "Seconds for which an answer is fresh: it is served without asking the backend. What an HTTP server says "
+        "itself takes precedence.",
+        default=30,
+    )
+    stale: Period = setting(
+        "Seconds after that for which the old answer is served while it is refreshed in the background, or when the "
+        "backend fails. 0: never",
+        default=3600,
+    )
+    negative_ttl: Period = setting(
+        "Seconds for which a name that the backend does not know is not asked for again.", default=10
+    )
+    vary: tuple[Literal["client", "listener", "verbose"], ...] = setting(
+        "What the command is told about a query beside the name. Each combination of these has an answer of its own. "
+        "[]: one answer for all clients.",
+        default=("client", "listener", "verbose"),
+    )
 
 
 @frozen

@@ -21,7 +21,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.trial.unittest import TestCase
 
 from fingergw.cache.redis import RedisStore
-from fingergw.cache.store import Claim, Found
+from fingergw.cache.store import Found
 from fingergw.net.trust import authorities, over_tls
 from tests.support.processes import ROOT
 from tests.support.redis_server import needs_redis
@@ -174,7 +174,7 @@ class RedisRole(TestCase):
         store = RedisStore(endpoint, 0, "fingergw", PASSWORD, 1000, time.monotonic)
         self.addCleanup(lambda: started(store.close()))
         await store.open()
-        assert await store.claim("fingergw:1:key", "", 60.0, waited=False) == Claim("granted")
+        assert await store.claim("fingergw:1:key", "", 60.0, waited=False) == "granted"
         await store.put("fingergw:1:key", b"value", 60.0, missing=False)
         found = await store.claim("fingergw:1:key", "", 60.0, waited=False)
         assert isinstance(found, Found)

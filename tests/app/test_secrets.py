@@ -284,7 +284,7 @@ class TestRedis:
         store = {"store": f"redis://127.0.0.1:{port}", "password_file": "password"}
         backends = {"web": backend(f"http://127.0.0.1:{free_port()}", "x", cache={})}
         path, own_port = write(folder, backends, cache=store)
-        return told(folder, path, own_port, ["web"], until="is left out")
+        return told(folder, path, own_port, ["web"], until="is unavailable")
 
     def test_wrong(self, tmp_path: Path) -> None:
         """A password that Redis refuses is not logged."""

@@ -302,7 +302,7 @@ class FailureTests(CacheCase):
             assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
         kept = "backend web failed, and what it answered before is kept: Connection refused"
         assert self.logged() == [kept]
-        assert not self.cache(gateway)._flights  # nor is it asked again, which would take a moment to fail
+        assert not self.cache(gateway).refreshes  # nor is it asked again, which would take a moment to fail
         assert +self.cache(gateway).counts == {"absent": 1, "stale": 11, "failed": 1}
 
     async def test_stale_if_error(self) -> None:

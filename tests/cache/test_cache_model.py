@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from fingergw.cache.cached_backend import BACK_OFF_SECONDS
 from fingergw.core.outcome import Answered, Failed, Freshness, Missing, Outcome
 from fingergw.core.query import Query
-from tests.cache.test_cache import NEGATIVE_TTL, STALE, TTL, leave, make, told
+from tests.support.cache_bench import NEGATIVE_TTL, STALE, TTL, leave, make, told
 
 
 @define
@@ -46,12 +46,19 @@ class Model:
 
     :param upstream: what upstream says at once; None while it hangs.
     :param told: what each client has been told.
+    :param is_down: whether upstream has failed and not answered since.
     """
 
     now: float
     upstream: Outcome | None = None
     names: dict[str, Name] = field(factory=lambda: {"a": Name(), "b": Name()})
     told: dict[int, Outcome] = field(factory=dict)
+    is_down: bool = False
+
+    def may_refresh(self, name: Name) -> bool:
+        """Say whether a refresh begins in the background: once upstream has failed there is one at a time."""
+        has_room = not self.is_down or not any(each.is_asked and each.in_background for each in self.names.values())
+        return has_room and self.now >= name.retry_at and not name.is_asked
 
     def ask(self, name: Name, client: int) -> None:
         """Let a client ask."""
@@ -60,7 +67,7 @@ class Model:
         if name.kept is not None and (is_good or is_good_for_now):
             self.told[client] = name.kept
             is_stale = name.fresh_until <= self.now < name.stale_until
-            if is_stale and self.now >= name.retry_at and not name.is_asked:
+            if is_stale and self.may_refresh(name):
                 self.begin(name, in_background=True)
         else:
             name.waiting.append(client)
@@ -77,6 +84,7 @@ class Model:
     def end(self, name: Name, outcome: Outcome) -> None:
         """Take what upstream has said."""
         name.is_asked = False
+        self.is_down = isinstance(outcome, Failed)
         if isinstance(outcome, Failed):
             name.retry_at = self.now + BACK_OFF_SECONDS
             if name.kept is not None and self.now < name.error_until:
@@ -213,7 +221,7 @@ class Cache(RuleBasedStateMachine):
         names = self.model.names
         assert {name: asked.count(name) for name in names} == {name: names[name].requests for name in names}
         assert self.bench.upstream.cancelled == sum(name.given_up for name in names.values())
-        assert set(self.bench.cache._flights) == {f"web:{name}" for name in names if names[name].is_asked}
+        assert set(self.bench.cache.refreshes) == {f"web:{name}" for name in names if names[name].is_asked}
 
     def teardown(self) -> None:
         """Nobody waits after the end, and nothing runs."""
@@ -221,8 +229,8 @@ class Cache(RuleBasedStateMachine):
         for client, asking in self.askings.items():
             if client not in self.left:
                 assert told(asking) is not None
-        assert self.bench.cache._flights == {}
-        assert self.bench.cache._refreshes == 0
+        assert self.bench.cache.refreshes == {}
+        assert self.bench.cache.in_background == 0
         assert self.bench.clock.getDelayedCalls() == []
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from attrs import define, field
@@ -19,7 +20,9 @@ from fingergw.cache.store import Claim, Found
 from tests.support import sync
 from tests.support.fakes import say
 
-GRANTED, HELD, FOUND = Claim("granted"), Claim("held"), Found(b"value", 1.0)
+FOUND = Found(b"value", 1.0)
+GRANTED: Final[Claim] = "granted"
+HELD: Final[Claim] = "held"
 EPSILON = 1e-6
 ANSWER_SECONDS, WORK_SECONDS, RETRY_SECONDS, STOP_SECONDS = 0.25, 5.0, 1.0, 1.0
 METHODS = ["claim", "put", "drop", "release"]
@@ -172,9 +175,9 @@ def logged() -> Iterator[list[str]]:
     assert [line for line in lines if line.startswith("critical")] == []
 
 
-def left_out(why: str) -> str:
+def unavailable(why: str) -> str:
     """Return the line that says so."""
-    return f"error: cache store shelf is left out until it is back: {why}; answers are kept in memory alone"
+    return f"error: cache store shelf is unavailable: {why}; until it is back, answers are cached in memory alone"
 
 
 BACK = "info: cache store shelf is back"
@@ -221,7 +224,7 @@ def test_before_it_is_started() -> None:
 
 
 def test_a_slow_claim(logged: list[str]) -> None:
-    """Who waits for a claim is granted it after a quarter of a second; the store is left out, logged and counted."""
+    """A claim is granted after a quarter of a second; the store is not used then, which is logged and counted."""
     bench = make(claim=hang).started()
     call = bench.call("claim")
     bench.clock.advance(ANSWER_SECONDS - EPSILON)
@@ -229,7 +232,7 @@ def test_a_slow_claim(logged: list[str]) -> None:
     bench.clock.advance(EPSILON)
     assert done(call) == GRANTED
     assert not bench.guarded.is_open
-    assert (bench.guarded.failures, logged) == (1, [left_out("no answer within 0.25 s")])
+    assert (bench.guarded.failures, logged) == (1, [unavailable("no answer within 0.25 s")])
     assert bench.raw.calls == ["claim", "close"]
     bench.raw.calls.clear()
     assert sync(bench.guarded.claim("key", "known", 6.0, True)) == GRANTED
@@ -267,13 +270,13 @@ def test_slow_work(logged: list[str], method: str) -> None:
     bench.clock.advance(WORK_SECONDS)
     assert done(call) is None
     assert bench.raw.cancelled == [method]
-    assert (bench.guarded.failures, logged) == (1, [left_out("no answer within 5 s")])
+    assert (bench.guarded.failures, logged) == (1, [unavailable("no answer within 5 s")])
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_failure(logged: list[str], method: str, at_once: bool) -> None:
-    """Whatever a store raises is no one's failure but its own: logged, counted, and the store left out."""
+    """Whatever a store raises is no one's failure but its own: logged, counted, and the store is not used."""
     error = OSError("gone")
     reply: Deferred[Any] = Deferred()
     bench = make(**{method: error if at_once else reply}).started()
@@ -282,7 +285,7 @@ def test_failure(logged: list[str], method: str, at_once: bool) -> None:
         reply.errback(error)
     assert done(call) == (GRANTED if method == "claim" else None)
     assert not bench.guarded.is_open
-    assert (bench.guarded.failures, logged) == (1, [left_out("gone")])
+    assert (bench.guarded.failures, logged) == (1, [unavailable("gone")])
     assert bench.raw.calls == [method, "close"]
 
 
@@ -315,18 +318,25 @@ def test_an_error_without_words(logged: list[str]) -> None:
     """An error that says nothing is called by its kind."""
     bench = make(drop=KeyboardError()).started()
     done(bench.call("drop"))
-    assert logged == [left_out("KeyboardError")]
+    assert logged == [unavailable("KeyboardError")]
 
 
 class KeyboardError(Exception):
     """Says nothing."""
 
 
+def test_an_error_of_the_system(logged: list[str]) -> None:
+    """An error of the system's is logged with the file, and without its number."""
+    bench = make(drop=PermissionError(errno.EACCES, "Permission denied", "/srv/cache.db")).started()
+    done(bench.call("drop"))
+    assert logged == [unavailable("/srv/cache.db: Permission denied")]
+
+
 def test_an_error_of_many_words(logged: list[str]) -> None:
     """What a store says stays on one line."""
     bench = make(drop=OSError('a\nb "c"')).started()
     done(bench.call("drop"))
-    assert logged == [left_out('a\\nb \\"c\\"')]
+    assert logged == [unavailable('a\\nb \\"c\\"')]
 
 
 def test_several_fail_together(logged: list[str]) -> None:
@@ -338,7 +348,7 @@ def test_several_fail_together(logged: list[str]) -> None:
     for reply in replies:
         reply.errback(OSError("gone"))
     assert [done(call) for call in calls] == [GRANTED, None, None, None] * 2
-    assert (bench.guarded.failures, logged) == (1, [left_out("gone")])
+    assert (bench.guarded.failures, logged) == (1, [unavailable("gone")])
     assert bench.raw.calls[8:] == ["close"]
 
 
@@ -363,7 +373,7 @@ def test_it_comes_back(logged: list[str]) -> None:
     bench.clock.advance(EPSILON)
     assert bench.raw.calls == ["open"]
     assert done(bench.call("claim")) == HELD
-    assert logged == [left_out("gone"), BACK]
+    assert logged == [unavailable("gone"), BACK]
     assert bench.clock.getDelayedCalls() == []
 
 
@@ -372,13 +382,13 @@ def test_it_stays_away(logged: list[str]) -> None:
     bench = make(open=OSError("refused"))
     bench.guarded.start()
     bench.clock.pump([RETRY_SECONDS] * 5)
-    assert (bench.guarded.failures, logged) == (6, [left_out("refused")])
+    assert (bench.guarded.failures, logged) == (6, [unavailable("refused")])
     bench.raw.does.clear()
     bench.clock.advance(RETRY_SECONDS)
-    assert logged == [left_out("refused"), BACK]
+    assert logged == [unavailable("refused"), BACK]
     bench.broken()
     bench.clock.advance(RETRY_SECONDS)
-    assert logged == [left_out("refused"), BACK, left_out("gone"), BACK]
+    assert logged == [unavailable("refused"), BACK, unavailable("gone"), BACK]
 
 
 def test_an_open_that_hangs(logged: list[str]) -> None:
@@ -387,7 +397,7 @@ def test_an_open_that_hangs(logged: list[str]) -> None:
     bench.guarded.start()
     bench.clock.advance(WORK_SECONDS)
     assert bench.raw.cancelled == ["open"]
-    assert logged == [left_out("no answer within 5 s")]
+    assert logged == [unavailable("no answer within 5 s")]
     bench.raw.does.clear()
     bench.clock.advance(RETRY_SECONDS)
     assert bench.guarded.is_open
@@ -401,7 +411,7 @@ def test_a_close_that_does_not_work(logged: list[str], close: Any) -> None:
     bench.clock.advance(WORK_SECONDS)
     bench.clock.advance(RETRY_SECONDS)
     assert bench.guarded.is_open
-    assert logged == [left_out("gone"), BACK]
+    assert logged == [unavailable("gone"), BACK]
 
 
 @pytest.mark.parametrize("ends", [FOUND, OSError("late")], ids=["reply", "failure"])
@@ -419,7 +429,7 @@ def test_a_late_reply_of_an_earlier_connection(logged: list[str], method: str, e
     reply.callback(ends)
     assert done(call) is None
     assert bench.guarded.is_open
-    assert (bench.guarded.failures, logged) == (1, [left_out("gone"), BACK])
+    assert (bench.guarded.failures, logged) == (1, [unavailable("gone"), BACK])
 
 
 def test_a_late_timeout_of_an_earlier_connection(logged: list[str]) -> None:
@@ -431,7 +441,7 @@ def test_a_late_timeout_of_an_earlier_connection(logged: list[str]) -> None:
     bench.clock.advance(WORK_SECONDS)
     assert done(call) is None
     assert bench.guarded.is_open
-    assert logged == [left_out("gone"), BACK]
+    assert logged == [unavailable("gone"), BACK]
 
 
 # a caller that leaves
@@ -492,7 +502,7 @@ def test_claims_wait_for_the_start_and_it_fails(logged: list[str]) -> None:
     opening.errback(OSError("refused"))
     assert done(call) == GRANTED
     assert sync(bench.guarded.claim("key", "known", 6.0, True)) == GRANTED
-    assert logged == [left_out("refused")]
+    assert logged == [unavailable("refused")]
 
 
 @pytest.mark.parametrize("method", ["put", "drop", "release"])

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import pytest
@@ -34,7 +34,10 @@ LOCK = f"fingergw:lock:{KEY}"
 OTHER = "fingergw:other"
 MAX_VALUE_BYTES = 1000
 LONG = 60.0
-GRANTED, HELD, FAILED, BACKING_OFF = Claim("granted"), Claim("held"), Claim("failed"), Claim("backing off")
+GRANTED: Final[Claim] = "granted"
+HELD: Final[Claim] = "held"
+FAILED: Final[Claim] = "failed"
+BACKING_OFF: Final[Claim] = "backing off"
 
 
 def sha1(value: bytes) -> str:
@@ -212,7 +215,7 @@ class ClaimTests(RedisCase):
         _, stores = await self.several(8)
         for number in range(20):
             results = await gatherResults([started(claim(store, f"{KEY}{number}")) for store in stores])
-            assert sorted(result.state for result in results) == ["granted"] + ["held"] * 7
+            assert sorted(results) == ["granted"] + ["held"] * 7
 
     async def test_put_frees(self) -> None:
         """A put gives the claim up, and those that wait find the value."""
@@ -231,7 +234,7 @@ class ClaimTests(RedisCase):
             assert await claim(one, known=sha1(b"x")) == GRANTED
             await giving_up
             for store in (one, other, one):
-                assert await claim(store, known=sha1(b"x")) == Claim("not shared")
+                assert await claim(store, known=sha1(b"x")) == "not shared"
             await other.put(KEY, b"x", LONG, missing=False)
             assert server.command("EXISTS", LOCK) == 0
 
@@ -247,16 +250,16 @@ class ClaimTests(RedisCase):
     async def test_clocks_that_part(self) -> None:
         """However far Redis's clock and one's own come apart, a claim is one: it is Redis's that is read again."""
         _, store = await self.alone()
-        ahead = store._ahead_ms
+        ahead = store.ahead_ms
         for number, parted in enumerate((-86_400_000, -1000, 1000, 86_400_000)):
-            store._ahead_ms = ahead + parted
+            store.ahead_ms = ahead + parted
             assert await claim(store, f"{KEY}{number}") == GRANTED
-            assert abs(store._ahead_ms - ahead) < 500
+            assert abs(store.ahead_ms - ahead) < 500
 
     async def test_a_put_that_comes_late(self) -> None:
         """A value that Redis comes to long after it was sent is as old as it is, and is not kept for longer."""
         server, store = await self.alone()
-        store._ahead_ms -= 4000  # as if all had been sent so long ago
+        store.ahead_ms -= 4000  # as if all had been sent so long ago
         await store.put(KEY, b"old", 10.0, missing=False)
         await store.put(OTHER, b"too old", 3.0, missing=False)
         late = await claim(store)
@@ -525,7 +528,7 @@ class TroubleTests(RedisCase):
                     await call
         await store.open()
         assert await claim(store) == GRANTED
-        connection = store._connection
+        connection = store.connection
         assert connection is not None
         await store.close()
         assert connection.lost.called
@@ -629,7 +632,7 @@ class TroubleTests(RedisCase):
         """When Redis dies while nothing is asked, the next call fails at once."""
         server, store = await self.alone()
         server.kill()
-        connection = store._connection
+        connection = store.connection
         assert connection is not None
         await until(lambda: connection.lost.called)
         with pytest.raises(txredisapi.ConnectionError):
@@ -650,8 +653,8 @@ class TroubleTests(RedisCase):
         """While a script of somebody else's holds Redis, calls fail; after it, they do not."""
         server = self.server("--lua-time-limit", "1")
         store, other = await self.opened(server), await self.opened(server)
-        assert other._connection is not None
-        running = other._connection.eval("while true do end")
+        assert other.connection is not None
+        running = other.connection.eval("while true do end")
         await until(lambda: self.busy(server), "the script")
         with pytest.raises(txredisapi.ResponseError, match="BUSY"):
             await claim(store)
@@ -735,7 +738,7 @@ class CancelTests(RedisCase):
         server.freeze()
         for _ in range(2):
             opening = started(store.open())
-            await until(lambda: store._connection is not None and store._connection.connected, "a connection")
+            await until(lambda: store.connection is not None and store.connection.connected, "a connection")
             opening.cancel()
             with pytest.raises(CancelledError):
                 await opening
@@ -918,7 +921,7 @@ class ImpostorTests(StoreCase):
         for line in (b"\r\n", b"+done\r\n", b"-ERR\r\n", b":1\r\n", b"*1\r\n", b"$-1\r\n", b"$1\r\nx\r\n"):
             store = self.store(self.serve(OPENING))
             await store.open()
-            connection: Any = store._connection
+            connection: Any = store.connection
             looked_at: list[str] = []
             received = type(connection).lineReceived
 
@@ -959,7 +962,7 @@ class ImpostorTests(StoreCase):
         """Replies are read however they are cut, and several at once."""
         store = self.store(self.serve(OPENING))
         await store.open()
-        connection = store._connection
+        connection = store.connection
         assert connection is not None
         said = b"$10\r\n1500\nab\r\nc\r\n+held\r\n$2\r\n0\n\r\n-OOM no\r\n$4\r\n10\nx\r\n"
         whole = range(len(said) + 1)

@@ -19,6 +19,7 @@ from contextlib import closing
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
@@ -26,16 +27,18 @@ from twisted.trial.unittest import TestCase
 
 from fingergw.cache import sqlite
 from fingergw.cache.sqlite import SqliteStore
+from fingergw.cache.sqlite_file import SqliteFile
 from fingergw.cache.store import Claim, Found, Store
 from tests.support import DEADLINE_SECONDS, ROOT, reactor, until
 
-GRANTED = Claim("granted")
+GRANTED = "granted"
 CHILD = """
 import os, sys, threading, time
 from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from fingergw.cache import sqlite
+from fingergw.cache.sqlite_file import SqliteFile
 
 async def main(reactor):
     store = sqlite.SqliteStore(Path(sys.argv[1]), 9, 9999, time.time, reactor)
@@ -47,8 +50,9 @@ async def main(reactor):
         return
     print("open")
     if sys.argv[2] == "stuck":
-        sqlite._CLOSE_SECONDS = 0.1
-        store._run(threading.Event().wait)
+        sqlite.CLOSE_SECONDS = 0.1
+        SqliteFile.claim = lambda *_: threading.Event().wait()
+        Deferred.fromCoroutine(store.claim("key", "", 6.0, False))
     await store.close()
     print("closed")
 
@@ -420,7 +424,7 @@ class FileTests(StoreCase):
         store = self.make()
         with self.assertRaises(FileExistsError) as raised:
             await store.open()
-        expected = f"[Errno {errno.EEXIST}] is not fingergw's; name another file: '{self.path}'"
+        expected = f"[Errno {errno.EEXIST}] is not a cache of fingergw; name another file: '{self.path}'"
         self.assertEqual(str(raised.exception), expected)
         self.assertEqual({path: path.read_bytes() for path in self.folder.iterdir()}, before)
         self.path.unlink()
@@ -675,7 +679,7 @@ class DamageTests(StoreCase):
         self.keys = [f"key{number}" for number in range(40)]
         await self.put(store, *self.keys, value=b"x" * 100_000)
         await store.close()
-        store._is_suspect = suspect
+        store.is_suspect = suspect
         return store
 
     async def check_begins_anew(self, store: SqliteStore) -> None:
@@ -974,7 +978,7 @@ class EndTests(StoreCase):
             return noting
 
         for name in ("open", "close", "claim", "put", "drop"):
-            self.patch(sqlite._Database, name, watched(getattr(sqlite._Database, name)))
+            self.patch(SqliteFile, name, watched(getattr(SqliteFile, name)))
         store = await self.opened()
         await self.check_works(store)
         await store.drop("works")
@@ -988,13 +992,16 @@ class EndTests(StoreCase):
         """Closing does not wait for ever, and says so; it can be opened again; all is let go once the disk is back."""
         back = threading.Event()
         self.addCleanup(back.set)
-        self.patch(sqlite, "_CLOSE_SECONDS", 0.05)
+        self.patch(sqlite, "CLOSE_SECONDS", 0.05)
         store = await self.opened()
-        stuck = store._run(back.wait)
+        with mock.patch.object(SqliteFile, "claim", side_effect=lambda *_: back.wait()):
+            stuck = Deferred.fromCoroutine(store.claim("key", "", 6.0, False))
         last = Deferred.fromCoroutine(self.put(store, "last"))
         with capturedLogs() as events:
             await store.close()
-        self.assertEqual([event["log_format"] for event in events], ["{path}: not closed in {seconds:g} s"])
+        self.assertEqual(
+            [event["log_format"] for event in events], ["{path}: not closed within {seconds:g} s; its disk may hang"]
+        )
         self.assertFalse(stuck.called)
         await self.check_not_open(store)
         await store.open()
@@ -1010,8 +1017,8 @@ class EndTests(StoreCase):
         """Who gives up opening does not wait; what opens after all is closed."""
         back = threading.Event()
         self.addCleanup(back.set)
-        work = sqlite._Database.open
-        self.patch(sqlite._Database, "open", lambda database, *args: back.wait() and work(database, *args))
+        work = SqliteFile.open
+        self.patch(SqliteFile, "open", lambda file, *args: back.wait() and work(file, *args))
         store = self.make()
         opening = Deferred.fromCoroutine(store.open())
         opening.cancel()
@@ -1027,8 +1034,8 @@ class EndTests(StoreCase):
         """However often it is tried, two threads hang with the disk and no more; when that is back, it opens."""
         back = threading.Event()
         self.addCleanup(back.set)
-        work = sqlite._Database.open
-        self.patch(sqlite._Database, "open", lambda database, *args: back.wait() and work(database, *args))
+        work = SqliteFile.open
+        self.patch(SqliteFile, "open", lambda file, *args: back.wait() and work(file, *args))
         store = self.make()
         for _ in range(2):
             opening = Deferred.fromCoroutine(store.open())
@@ -1047,15 +1054,15 @@ class EndTests(StoreCase):
         """Who gives up closing does not end the thread that hangs: it counts until it ends by itself."""
         back = threading.Event()
         self.addCleanup(back.set)
-        self.patch(sqlite, "_CLOSE_SECONDS", 0.01)
-        self.patch(sqlite._Database, "claim", lambda *_: back.wait())
+        self.patch(sqlite, "CLOSE_SECONDS", 0.01)
+        self.patch(SqliteFile, "claim", lambda *_: back.wait())
         store = await self.opened()
         claim = Deferred.fromCoroutine(store.claim("key", "", 6.0, False))
         with capturedLogs():
             await store.close()
-        self.assertEqual(store._stuck, 1)
+        self.assertEqual(store.hung, 1)
         back.set()
-        await until(lambda: not store._stuck, "the end of the thread")
+        await until(lambda: not store.hung, "the end of the thread")
         await claim
 
     def test_a_disk_that_hangs_for_ever(self) -> None:

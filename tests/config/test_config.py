@@ -28,6 +28,7 @@ from fingergw.config import tables as typed_tables
 from fingergw.config.lines import line_numbers
 from fingergw.config.problems import Problem, to_error
 from fingergw.core import admission as typed_admission
+from fingergw.core import outcome as typed_outcome
 from fingergw.core import rules as typed_rules
 from fingergw.core.errors import ConfigError
 from fingergw.core.placeholders import Template
@@ -737,6 +738,7 @@ def test_a_problem_without_a_file() -> None:
 
 # A file's values have no more than the types that TOML has.
 admission: Any = typed_admission
+outcome: Any = typed_outcome
 rules: Any = typed_rules
 tables: Any = typed_tables
 HTTP: Any = http.Http
@@ -842,7 +844,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 ca_file=Path("/etc/ca.pem"),
                 follow_redirects=False,
             ),
-            tables.BackendCache(ttl=1.0, stale=0.0, negative_ttl=3.0),
+            outcome.BackendCache(ttl=1.0, stale=0.0, negative_ttl=3.0),
             timeout=6.0,
             max_running=8,
         ),
@@ -858,7 +860,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 missing_exit_codes=(1,),
                 env={"LANG": "C.UTF-8"},
             ),
-            tables.BackendCache(vary=("client",)),
+            outcome.BackendCache(vary=("client",)),
             timeout=6.0,
             max_running=8,
         ),

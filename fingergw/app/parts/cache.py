@@ -1,4 +1,4 @@
-"""The cache from its tables: the memory, the store, and the backends whose answers are kept there."""
+"""The cache as the configuration has it: its memory, its store, and the backends whose answers it keeps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
-
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.app.parts.fingerprint import digest, keep_or_make
 from fingergw.app.parts.machine import Machine
 from fingergw.cache.cached_backend import CachedBackend
-from fingergw.cache.entry import Terms
-from fingergw.cache.flight import Runtime
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import RawStore
@@ -34,9 +29,9 @@ from fingergw.net.site import Site
 from fingergw.net.trust import over_tls, read_authorities, system_trust
 from fingergw.telemetry.event_log import log_failed
 
-# Answers are cut to max_answer_bytes, so that what takes more than that is garbage, or not worth sharing.
+# Answers are cut to max_answer_bytes: a value that takes more than this is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20
-# How long asking a backend without a timeout takes, at the most.
+# The longest time that a backend without a timeout takes.
 _AT_ONCE_SECONDS = 5.0
 _MARGIN_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
@@ -65,17 +60,12 @@ def cached_backend(
         inputs=checked.inputs,
         prefix=f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, site.used)}:",
         version=version,
-        terms=Terms(settings.ttl, settings.stale, settings.negative_ttl),
+        settings=settings,
         lock_seconds=(checked.table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
         memory=memory,
         store=store,
-        runtime=Runtime(
-            seconds=time.monotonic,
-            spawn=Deferred.fromCoroutine,
-            waiter=Deferred,
-            sleep=partial(deferLater, site.reactor),
-            cancelled=(CancelledError,),
-        ),
+        clock=site.reactor,
+        seconds=time.monotonic,
         report=partial(_report, checked.name),
         counts=counts,
     )

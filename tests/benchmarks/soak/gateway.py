@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 import fingergw
 from fingergw.app.gateway import Gateway
-from fingergw.cache.flight import Flight
+from fingergw.cache.cached_backend import Refresh
 from fingergw.net.workers import pool
 from fingergw.telemetry.meters import Times
 
@@ -92,7 +92,7 @@ def held(gateway: Gateway) -> dict[str, Any]:
     assert places, "the backends' places are of another class now"
     counters["busy places"] = sum(each.limit - each.tokens for each in places)
     counters["queries in queues"] = sum(len(each.waiting) for each in places)
-    counters["questions of caches"] = sum(isinstance(each, Flight) for each in alive)
+    counters["questions of caches"] = sum(isinstance(each, Refresh) for each in alive)
     workers = sum(type(each).__module__ == pool.__name__ and isinstance(each, Protocol) for each in alive)
     return {"counters": counters, "outcomes": outcomes, "workers": workers}
 

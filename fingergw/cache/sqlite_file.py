@@ -1,0 +1,214 @@
+"""The file of the SQLite store: its format, its rights, damage, and its bounds. It blocks, and is for one thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha1
+from pathlib import Path
+
+from attrs import define, field
+
+from fingergw.cache.store import Claim, Found
+from fingergw.net.file_rights import followed, refuse_exposed, refuse_foreign
+
+_APPLICATION_ID = 0x46677743
+_SCHEMA_VERSION = 1
+_BUSY_SECONDS = 0.2
+# A row from further in the future is ignored: the clock was wrong, and its age cannot be known.
+_SET_BACK_SECONDS = 60.0
+# Ids increase, even if a row is replaced: their order is that of writing, however the clock is set.
+_SCHEMA = (
+    """CREATE TABLE answers (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL,
+    digest BLOB NOT NULL, stored_at REAL NOT NULL, expires_at REAL NOT NULL)""",
+    "CREATE INDEX expiry ON answers (expires_at)",
+)
+_READ_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name = 'answers' AND sql <> '' ORDER BY rowid"
+_FIND = """SELECT value, digest, stored_at FROM answers WHERE key = ? AND expires_at > ?
+    AND stored_at <= ? AND (typeof(value), typeof(stored_at), typeof(expires_at)) = ('blob', 'real', 'real')"""
+_TOTALS = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM answers"
+
+
+@define(eq=False)
+class SqliteFile:
+    """The file. It is to be closed even if opening it has failed.
+
+    :param max_bytes: of all keys and values together.
+    :param is_replaceable: whether anybody could replace the file, as all may write to its folder.
+    """
+
+    path: Path
+    max_entries: int
+    max_bytes: int
+    is_replaceable: bool = field(init=False, default=False)
+    _connection: sqlite3.Connection | None = field(init=False, default=None)
+    _status: os.stat_result | None = field(init=False, default=None)
+    _entries: int = field(init=False, default=0)
+    _bytes: int = field(init=False, default=0)
+    _counted: int | None = field(init=False, default=None)  # the data_version for which the totals are right
+
+    def open(self, now: float, is_suspect: bool) -> bool:
+        """Open the file, and create or repair it if necessary.
+
+        :param is_suspect: whether to check all of it for damage, which takes a second for some hundred megabytes.
+        :return: whether it was damaged: it has been moved to ``<path>.corrupt``, and a new one was created.
+        :raises OSError: it cannot be opened; a PermissionError if others may have written to it, or can read it.
+        :raises sqlite3.Error: likewise.
+        """
+        self.path = followed(self.path)  # SQLite's other files are beside the file itself
+        self.is_replaceable = bool(self.path.parent.stat().st_mode & stat.S_IWOTH)
+        try:
+            self._open(now, is_suspect)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not is_damage(error):
+                raise
+        else:
+            return False
+        self.close()
+        for companion in self._companions:  # SQLite would apply them to the new file
+            companion.unlink(missing_ok=True)
+        self.path.replace(f"{self.path}.corrupt")
+        self._open(now, False)
+        return True
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def claim(self, key: bytes, known: str, now: float) -> Found | Claim:
+        """Find a value; see :class:`fingergw.cache.store.Store`. A claim is always granted: the file is not shared."""
+        row = self._connected().execute(_FIND, (key, now, now + _SET_BACK_SECONDS)).fetchone()
+        if row is not None:
+            value, digest, stored_at = row
+            found = sha1(value, usedforsecurity=False)
+            if found.digest() == digest and found.hexdigest() != known:  # SQLite does not notice damage within a value
+                return Found(value, max(0.0, now - stored_at))
+        return "granted"
+
+    def put(self, key: bytes, value: bytes, now: float, expires_at: float) -> None:
+        """Replace a value, and make room for it. One that is larger than the bounds is not kept."""
+        size = len(key) + len(value)
+        row = (key, value, sha1(value, usedforsecurity=False).digest(), now, expires_at)
+        with self._writing() as connection:
+            self._delete("key = ?", key)
+            if size <= self.max_bytes:  # or it would evict all the others, and then itself
+                connection.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?)", row)
+                self._entries += 1
+                self._bytes += size
+                self._trim(now)
+
+    def drop(self, key: bytes) -> None:
+        """Remove a value."""
+        with self._writing():
+            self._delete("key = ?", key)
+
+    def _open(self, now: float, is_suspect: bool) -> None:
+        status = self._checked()
+        self._refuse_companions()
+        uri = f"{self.path.as_uri()}?mode=rw"
+        connection = self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        connection.text_factory = bytes  # damaged text may not be UTF-8
+        if is_suspect and connection.execute("PRAGMA integrity_check(1)").fetchone() != (b"ok",):
+            raise self._damaged()
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("PRAGMA user_version").fetchone() != (_SCHEMA_VERSION,):
+                connection.execute("DROP TABLE IF EXISTS answers")
+                for sql in _SCHEMA:
+                    connection.execute(sql)
+            if connection.execute(_READ_SCHEMA).fetchall() != [(sql.encode(),) for sql in _SCHEMA]:
+                raise self._damaged()
+            # Always written, and before there is a WAL, so that the file itself never lacks the id.
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        self._status = status
+        self._refuse_companions()  # somebody may have created one before SQLite did
+        with self._writing():
+            self._trim(now)
+
+    def _checked(self) -> os.stat_result:
+        """Create the file if there is none, and refuse it if it is not fingergw's own.
+
+        SQLite would create one that others can read, and recover another program's. Closing the file here drops
+        SQLite's locks on it, so it must not be open elsewhere in this process.
+        """
+        fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
+        try:
+            header, status = os.read(fd, 100), os.fstat(fd)
+            if header and (header[:16], header[68:72]) != (b"SQLite format 3\0", _APPLICATION_ID.to_bytes(4, "big")):
+                raise FileExistsError(errno.EEXIST, "is not a cache of fingergw; name another file", str(self.path))
+            if not header and status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH:
+                os.fchmod(fd, 0o600)  # there has been nothing to read yet
+                status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        refuse_exposed(self.path, status)
+        return status
+
+    @property
+    def _companions(self) -> list[Path]:
+        return [Path(f"{self.path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+    def _refuse_companions(self) -> None:
+        for companion in self._companions:
+            with suppress(FileNotFoundError):
+                refuse_foreign(companion, companion.lstat())
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError(f"{self.path} is not open")
+        return self._connection
+
+    def _damaged(self) -> sqlite3.DatabaseError:
+        return sqlite3.DatabaseError(f"{self.path} is damaged")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Write in one transaction. The totals are right within it, even if another process has written."""
+        try:
+            with self._connected() as connection:
+                if self._status is not None and not os.path.samestat(self._status, self.path.stat()):
+                    raise FileNotFoundError(errno.ENOENT, "was replaced by another file", str(self.path))
+                connection.execute("BEGIN IMMEDIATE")
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != self._counted:
+                    self._entries, self._bytes = connection.execute(_TOTALS).fetchone()
+                    self._counted = version
+                yield connection
+        except BaseException:
+            self._counted = None
+            raise
+
+    def _trim(self, now: float) -> None:
+        """Remove expired rows, then those written longest ago until the rest is within bounds."""
+        self._delete("expires_at <= ?", now)
+        while self._entries > self.max_entries or self._bytes > self.max_bytes:
+            if not self._delete("id = (SELECT min(id) FROM answers)"):
+                raise self._damaged()  # or this would never end
+
+    def _delete(self, condition: str, *values: object) -> bool:
+        """Remove rows within a transaction; if there are none, nothing is written."""
+        connection = self._connected()
+        entries, size = connection.execute(f"{_TOTALS} WHERE {condition}", values).fetchone()
+        if entries:
+            connection.execute(f"DELETE FROM answers WHERE {condition}", values)  # noqa: S608  # all are in this class
+            self._entries -= entries
+            self._bytes -= size
+        return bool(entries)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Return whether an error is a damaged file's. SQLite's message may quote damaged text that is not UTF-8."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return (
+        isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
+        and not isinstance(error, sqlite3.ProgrammingError)
+        and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    )
