@@ -163,8 +163,7 @@ def _log_refused(error: FingergwError) -> None:
     if isinstance(error, ConfigError):
         for problem in error.problems:
             _log.error("{problem}", problem=problem)
-        count = len(error.problems)
-        why = f"{count} mistake{'s' if count != 1 else ''}"
+        why = error.count
     _log.error("{why}; the configuration stays as it was{advice}", why=why, advice=advice)
 
 

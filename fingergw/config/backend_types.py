@@ -1,4 +1,4 @@
-"""The types of backends that are installed: our own, and those of other people's packages."""
+"""The types of backends that are installed: fingergw's own, and those of other packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeVar
 
-from attrs import frozen
+from attrs import field, fields, frozen
 
 from fingergw.config.class_rules import refuse_unfit
 from fingergw.core.errors import FingergwError
@@ -21,8 +21,8 @@ T = TypeVar("T")
 _OURS = "fingergw.backends."
 GROUP: Final = "fingergw.backends"
 """The group of entry points by which a package names its types."""
-_TIMEOUT = "Seconds that an answer may take, waiting for a place included; what takes longer is a failure."
-_MAX_RUNNING = "How many answers are got at once; more wait, within the timeout."
+_TIMEOUT = "Seconds that an answer may take, waiting for a place included; after that it is a failure."
+_MAX_RUNNING = "The most answers that are asked for at the same time; other queries wait, within the timeout."
 _CACHE = "How long answers of this backend are kept. Default: not at all"
 
 
@@ -31,7 +31,18 @@ class BrokenTypeError(Exception):
 
 
 class ForeignError(Exception):
-    """Somebody else's code has raised something; the message says what."""
+    """The code of another package has raised something; the message says what."""
+
+
+@settings
+class CacheWithoutVary(BackendCache):
+    """How long the backend's answers are kept.
+
+    It is for the types whose answers depend on no more of a query than they need.
+    """
+
+    # not a key: these types are told all that they see
+    vary = field(init=False, default=fields(BackendCache).vary.default)  # type: ignore[arg-type]  # an attrs class
 
 
 @frozen
@@ -49,33 +60,30 @@ class BackendType:
 
     @property
     def waits(self) -> Waits | None:
-        """What its keys for waiting are by default; None if it waits for nobody."""
+        """The defaults of its keys for waiting; None if it waits for nobody."""
         waits: Waits | None = getattr(self.settings, "waits", None)
         return waits
 
     @property
     def sees(self) -> frozenset[str]:
-        """What of a query it is told beside the name and the groups."""
+        """The parts of a query that it is told, besides the name and the groups."""
         return frozenset(getattr(self.settings, "sees", ()))
-
-    @property
-    def may_vary(self) -> bool:
-        """Whether a cache's ``vary`` may have it told less."""
-        return bool(getattr(self.settings, "may_vary", False))
 
 
 @cache
 def _installed() -> dict[str, list[EntryPoint]]:
-    """Return what is installed, by the names of the types.
+    """Return the entry points that are installed, by the names of the types.
 
-    :raises FingergwError: our own are not there, as fingergw is not installed, or was before it had this group.
+    :raises FingergwError: fingergw's own are missing: it is not installed, or was before it had them.
     """
     found: dict[str, dict[str, EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        # The same class may be named twice: an upgrade that was broken off leaves the old package's names behind.
+        # The same class may be named twice: an interrupted upgrade leaves the old package's metadata behind.
         found.setdefault(point.name, {}).setdefault(point.value, point)
     if not any(value.startswith(_OURS) for points in found.values() for value in points):
-        raise FingergwError("its own types of backends are not installed: install it anew where its code is now")
+        raise FingergwError(
+            "fingergw's own types of backends are not registered; install fingergw again from where its code is"
+        )
     return {name: list(points.values()) for name, points in found.items()}
 
 
@@ -85,10 +93,10 @@ def names() -> tuple[str, ...]:
 
 
 def backend_type(name: str) -> BackendType:
-    """Return a type, which is imported if nobody has asked for it yet.
+    """Return a type; its package is imported when it is first asked for.
 
     :param name: one of :func:`names`.
-    :raises BrokenTypeError: its package is not as it should be.
+    :raises BrokenTypeError: its package cannot be used.
     """
     found = _found(name)
     if isinstance(found, str):
@@ -97,9 +105,9 @@ def backend_type(name: str) -> BackendType:
 
 
 def run_foreign(code: Callable[[], T]) -> T:
-    """Run what is somebody else's. What it prints goes to standard error: it is no part of what a command prints.
+    """Run the code of another package. What it prints goes to standard error, as it is not a command's output.
 
-    :raises ForeignError: it raised something, be it SystemExit.
+    :raises ForeignError: it raised anything, even SystemExit.
     """
     try:
         with redirect_stdout(sys.stderr):
@@ -113,7 +121,7 @@ def run_foreign(code: Callable[[], T]) -> T:
 
 
 def named(error: BaseException) -> str:
-    """Return what was raised by its name, and its text if it has one that can be had."""
+    """Return an exception's name, with its text if it has one."""
     kind, told = type(error).__name__, ""
     with suppress(Exception):
         told = str(error)
@@ -122,15 +130,15 @@ def named(error: BaseException) -> str:
 
 @cache
 def _found(name: str) -> BackendType | str:
-    """Return a type, or why there is none: a package that cannot be imported is not tried again and again."""
+    """Return a type, or why it cannot be used: a package that cannot be imported is tried only once."""
     points = _installed()[name]
     packages = [(point.dist and point.dist.name) or point.value for point in points]
     if len(points) > 1:
-        return f'type "{name}" is in several packages: {", ".join(packages)}; remove all but one'
+        return f'type "{name}" is in several packages: {", ".join(packages)}; uninstall all but one'
     (point,), (package,) = points, packages
     try:
         cls = run_foreign(point.load)
-        why = "" if is_table(cls) else f"{point.value} is no class that is made by fingergw.api.settings"
+        why = "" if is_table(cls) else f"{point.value} is not a class with the decorator fingergw.api.settings"
         if not why and not callable(getattr(cls, "open", None)):
             why = f"{point.value} has no method open"
     except ForeignError as error:
@@ -140,14 +148,15 @@ def _found(name: str) -> BackendType | str:
             return BackendType(name, cls, run_foreign(partial(_table, cls)))
         except ForeignError as error:
             why = f"the keys of {point.value} cannot be used: {error}"
-    return f'type "{name}" of the package {package}: {why}; mend or remove the package'
+    return f'type "{name}" of the package {package}: {why}; upgrade or uninstall the package'
 
 
 def _table(cls: Any) -> Any:
-    """Return the class of all that a type's table takes: its own keys, and those that the core adds."""
+    """Return the class of a type's whole table: its own keys, and those that the core adds."""
     waits: Waits | None = getattr(cls, "waits", None)
     refuse_unfit(cls)
-    added: dict[str, tuple[Any, Any]] = {"cache": (BackendCache | None, setting(_CACHE, default=None))}
+    kept = BackendCache if getattr(cls, "may_vary", False) else CacheWithoutVary
+    added: dict[str, tuple[Any, Any]] = {"cache": (kept | None, setting(_CACHE, default=None))}
     if waits is not None:
         added["timeout"] = (Seconds, setting(_TIMEOUT, default=waits.timeout))
         added["max_running"] = (Count, setting(_MAX_RUNNING, default=waits.max_running))

@@ -1,4 +1,4 @@
-"""What must hold in a class of settings: somebody else's package may say what the core cannot do."""
+"""The rules for a class of settings, which may be another package's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from fingergw.config.values import END_SECONDS
-from fingergw.core import setting_types
-from fingergw.core.addresses import Network
-from fingergw.core.placeholders import Template
+from fingergw.config.values import END_SECONDS, KINDS, PATHS
 from fingergw.core.setting_types import Argv, AuthoritiesFile, Jinja, ProgramPath, SecretFile, WatchedFile
 from fingergw.core.settings import Key, Waits, bare, is_table, keys_of, supertype
 
-_PLAIN = (str, bool, int, float, Template)
 _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinja)
 _TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
     {"check", "open", "sees", "only_placeholders", "may_vary", "waits", "one_of"}
@@ -24,10 +20,10 @@ _SEEN = frozenset({"client", "listener", "verbose"})
 
 
 def refuse_unfit(cls: Any) -> None:
-    """Refuse a class that says what the core cannot do, or would overlook.
+    """Refuse a class whose attributes the core would misunderstand or overlook.
 
-    :raises ValueError: it does.
-    :raises TypeError: likewise.
+    :raises ValueError: an attribute has a wrong name or value.
+    :raises TypeError: an attribute has a wrong type.
     """
     keys, waits = keys_of(cls), getattr(cls, "waits", None)
     names = {key.name for key in keys}
@@ -36,8 +32,8 @@ def refuse_unfit(cls: Any) -> None:
             raise ValueError(f"{each.name}: expected a name that begins with a letter")
         if each.name in _TAKEN:
             raise ValueError(
-                f"{each.name}: the core has something else of that name; give the key another name, or leave out "
-                "the annotation if it is no key"
+                f"{each.name}: the core uses this name itself; rename the key, or remove the annotation if it is "
+                "not a key"
             )
         if each.init and each.name not in names:
             raise TypeError(f"{each.name}: expected a setting(), or a field(init=False)")
@@ -51,17 +47,17 @@ def refuse_unfit(cls: Any) -> None:
     for word, known in (("sees", _SEEN), ("one_of", names)):
         said = getattr(cls, word, ())
         if not isinstance(said, tuple) or not known.issuperset(said):
-            raise ValueError(f"{word}: expected a tuple of some of: {', '.join(sorted(known)) or '(there is none)'}")
+            raise ValueError(f"{word}: expected a tuple of any of: {', '.join(sorted(known)) or '(none)'}")
     for key in keys:
         _refuse_key(key, key.name)
         if bare(key.type) is WatchedFile and key.holds is not None:
             _refuse_unknown(key.holds, f"{key.name} holds", is_inner=True)
         if key.own_default is not attrs.NOTHING and not _is_of(key.own_default, key.type):
-            raise TypeError(f"{key.name}: its default {reprlib.repr(key.own_default)} is not of its type")
+            raise TypeError(f"{key.name}: the default {reprlib.repr(key.own_default)} is not of the key's type")
 
 
 def _is_of(value: object, kind: Any) -> bool:
-    """Tell whether a value is of a key's type, bounds aside."""
+    """Tell whether a value is of a key's type, whatever the bounds."""
     kind = supertype(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
@@ -80,36 +76,35 @@ def _is_of(value: object, kind: Any) -> bool:
 
 
 def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
-    """Refuse a key of a type that the configuration knows nothing of, or with what it cannot do for that type.
+    """Refuse a key of an unknown type, or with bounds that its type cannot have.
 
-    :param name: where it stands.
-    :param is_inner: whether it is of a table in a list or a table.
+    :param name: its key path.
+    :param is_inner: whether it is a key of a table within a list or a table.
     :raises TypeError: the type is unknown.
-    :raises ValueError: what it says is not for that type.
+    :raises ValueError: its bounds are not for that type.
     """
     _refuse_unknown(key.type, name, is_inner=is_inner)
-    kind = bare(key.type)
+    kind = supertype(bare(key.type))
     if key.nonempty and get_origin(kind) is not tuple:
-        raise ValueError(f"{name}: only a list can be nonempty")
-    kind = supertype(kind)
+        raise ValueError(f"{name}: nonempty is for lists only")
     if (key.least is not None or key.most is not None) and kind not in (int, float):
-        raise ValueError(f"{name}: only a number has least and most")
-    if key.secret and kind in (bool, int, float):  # what stands in its place could not be loaded again
-        raise ValueError(f"{name}: only a text can be secret")
+        raise ValueError(f"{name}: least and most are for numbers only")
+    if key.secret and kind in (bool, int, float):  # what replaces it could not be loaded
+        raise ValueError(f"{name}: secret is for texts only")
 
 
 def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
-    """Refuse the type of a key if the configuration knows nothing of it.
+    """Refuse a type that a key cannot have.
 
-    :param is_inner: whether it is of what is in a list or a table.
-    :raises TypeError: it does not.
+    :param is_inner: whether it is the type of something within a list or a table.
+    :raises TypeError: it is one.
     """
     kind = bare(kind)
     origin = get_origin(kind)
     arguments = [each for each in get_args(kind) if each is not NoneType]
     if is_inner and kind in _AT_THE_TOP:
         raise TypeError(f"{key}: only a key of the backend itself can have that type")
-    if kind == Network or kind in _PLAIN or getattr(kind, "__module__", "") == setting_types.__name__:
+    if kind in KINDS or kind in PATHS or kind is Argv:
         return
     if is_table(kind):
         for inner in keys_of(kind):
@@ -121,5 +116,5 @@ def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
     elif origin in (Union, UnionType) and len(arguments) == 2 and str in arguments and any(map(is_table, arguments)):
         _refuse_unknown(next(filter(is_table, arguments)), key, is_inner=True)
     elif not (origin is Literal and all(isinstance(choice, str) for choice in arguments)):
-        advice = "; a list is tuple[str, ...], and a table dict[str, str]" if origin in (list, tuple, dict) else ""
+        advice = "; write a list as tuple[str, ...], a table as dict[str, str]" if origin in (list, tuple, dict) else ""
         raise TypeError(f"{key}: no key can have the type {kind!r}{advice}")

@@ -1,4 +1,4 @@
-"""A configuration as TOML again: as short as it can be, or whole and without secrets."""
+"""Write a configuration as TOML: as short as possible, or whole and without secrets."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ import tomli_w
 from cattrs import Converter
 
 from fingergw.config import model
-from fingergw.config.backend_types import BackendType, backend_type
-from fingergw.config.structure import PATHS
-from fingergw.core.addresses import Network
+from fingergw.config.backend_types import backend_type
+from fingergw.config.values import KINDS
 from fingergw.core.placeholders import Template
 from fingergw.core.rules import Limits
-from fingergw.core.setting_types import Argv, HeaderName, Umask, Url, Variable
+from fingergw.core.setting_types import HeaderName, Url, Variable
 from fingergw.core.settings import bare, changed, is_table, keys_of
 
 LEFT_OUT: Final = "(left out)"
-"""What stands in the place of a secret."""
+"""What replaces a secret."""
 _HARMLESS: Final[dict[Any, re.Pattern[str]]] = {
     HeaderName: re.compile("accept.*|user-agent|content-.*", re.IGNORECASE),
     Variable: re.compile("LANG|LC_.*|PATH|HOME|TZ|TERM"),
 }
-"""What is no secret, of a table whose keys are of a type."""
+"""The keys of a table whose values are no secrets, by the type of its keys."""
 
 
 def dumps(config: model.Config) -> str:
     """Return a configuration as TOML that :func:`load` reads as the same.
 
-    Files come out absolute. Endpoint strings, programs and the access log stay as they were written, so a relative path
-    in one of these is then relative to where the text is written.
+    Paths of files become absolute. Endpoints, programs and the access log stay as they were written, so that a relative
+    path in one of these is then relative to the folder of the new file.
     """
-    converter = Converter(omit_if_default=True)
+    converter = _converter(omits_defaults=True)
     raw = _tables(config, converter)
     for listener, settings in zip(config.listeners, raw["listeners"], strict=True):
         own = {key.name: getattr(listener.limits, key.name) for key in keys_of(Limits)}
@@ -49,18 +48,21 @@ def dumps(config: model.Config) -> str:
 
 
 def dumps_effective(config: model.Config) -> str:
-    """Return a configuration as TOML with the value that each key has in effect, by default too; without secrets.
+    """Return a configuration as TOML with the value of every key, defaults too, but without secrets.
 
-    What is not set, and has no default, is left out. :func:`load` reads it, as the same but for the secrets. Files come
-    out absolute, the access log and an SQLite cache too; endpoint strings and programs stay as they were written.
+    A key that is not set and has no default is left out. :func:`load` reads the text as the same configuration, but for
+    the secrets. Paths of files become absolute, the access log's and an SQLite cache's too; endpoints and programs stay
+    as they were written.
     """
-    raw = _tables(config, Converter())
+    raw = _tables(config, _converter())
     names = Counter(route.name for route in config.routes)
     for route, settings in zip(config.routes, raw["routes"], strict=True):
-        if names[route.name] > 1 and route.name == route.default_name:  # which several may have by default alone
+        if names[route.name] > 1 and route.name == route.default_name:  # given names would have to differ
             del settings["name"]
     for name, backend in config.backends.items():
-        _redact(raw["backends"][name], backend_type(backend.type))
+        table = raw["backends"][name]
+        for key in keys_of(backend_type(backend.type).settings):
+            table[key.name] = _without_secrets(table[key.name], key.type, secret=key.secret)
     base = config.source.base if config.source else Path.cwd()
     raw["cache"]["store"] = _store(raw["cache"]["store"], base)
     if raw["log"]["access"] not in ("-", "off"):
@@ -69,20 +71,19 @@ def dumps_effective(config: model.Config) -> str:
 
 
 def dump_value(value: object, kind: Any) -> Any:
-    """Return what a file has at a key.
+    """Return what a file has for a value.
 
-    :param kind: the key's type.
+    :param kind: the type of its key.
     """
-    return _tidy(_whole().unstructure(value, kind))
+    return _tidy(_converter().unstructure(value, kind))
 
 
 def dump_backend(backend: model.Backend) -> dict[str, Any]:
-    """Return a backend's whole table as TOML can say it, in the order of its keys; what may be a secret too."""
-    return _backend(backend, _whole())
+    """Return a backend's whole table, secrets too, as TOML has it, in the order of its keys."""
+    return _backend(backend, _converter())
 
 
 def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
-    _taught(converter)
     raw: dict[str, Any] = converter.unstructure(changed(config, source=None, backends={}))
     if config.backends or not converter.omit_if_default:
         raw["backends"] = {name: _backend(backend, converter) for name, backend in config.backends.items()}
@@ -90,18 +91,12 @@ def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
 
 
 @cache  # it takes a moment to make, and there can be many backends
-def _whole() -> Converter:
-    """Return what writes every key."""
-    return _taught(Converter())
-
-
-def _taught(converter: Converter) -> Converter:
-    for kind in (*Network.__args__, Path, *PATHS):
-        converter.register_unstructure_hook(kind, str)
-    for kind in (Template, Url):
-        converter.register_unstructure_hook(kind, lambda template: template.text)
-    converter.register_unstructure_hook(Argv, lambda argv: [argument.text for argument in argv])
-    converter.register_unstructure_hook(Umask, lambda umask: f"{umask:03o}")
+def _converter(*, omits_defaults: bool = False) -> Converter:
+    converter = Converter(omit_if_default=omits_defaults)
+    converter.register_unstructure_hook(Path, str)
+    for kind, form in KINDS.items():
+        if form.write is not None:
+            converter.register_unstructure_hook(kind, form.write)
     return converter
 
 
@@ -113,19 +108,11 @@ def _backend(backend: model.Backend, converter: Converter) -> dict[str, Any]:
     return {"type": backend.type, **converter.unstructure(known.table(**own, **waiting, cache=backend.cache))}
 
 
-def _redact(table: dict[str, Any], known: BackendType) -> None:
-    """Leave out of a backend's table what may be a secret, and what it does not take."""
-    if table["cache"] and not known.may_vary:
-        del table["cache"]["vary"]
-    for key in keys_of(known.settings):
-        table[key.name] = _without_secrets(table[key.name], key.type, secret=key.secret)
-
-
 def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
-    """Return what stands at a key, or within it, without what may be a secret.
+    """Return the value of a key without what may be a secret.
 
-    :param kind: its type.
-    :param secret: whether the key says that it is one.
+    :param kind: the key's type.
+    :param secret: whether the key, or one that it is in, is marked as a secret.
     """
     kind = bare(kind)
     arguments = get_args(kind)
@@ -148,7 +135,7 @@ def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
 
 
 def _tidy(value: Any) -> Any:
-    """Return a value without what is None, and with 5 in the place of 5.0."""
+    """Return a value without keys that are None, and with 5 for 5.0."""
     if isinstance(value, dict):
         return {key: _tidy(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
@@ -157,22 +144,15 @@ def _tidy(value: Any) -> Any:
 
 
 def _url(url: str) -> str:
-    """Return a URL without what its query and fragment say by themselves: their placeholders stay, and the names."""
+    """Return a URL whose query and fragment have no more than placeholders and the names of parameters."""
     whole, hash_sign, fragment = url.partition("#")
     page, mark, query = whole.partition("?")
-    return page + mark + "".join(map(_piece, re.split("([&;])", query))) + hash_sign + _placeholders(fragment)
-
-
-def _piece(piece: str) -> str:
-    """Return a part of a query, ``name=value`` or a value alone, or what stands between two."""
-    if piece in ("&", ";"):
-        return piece
-    name, equals, value = piece.partition("=") if "=" in piece else ("", "", piece)
-    return name + equals + _placeholders(value)
+    query = re.sub("([^&;=]*=|)([^&;]*)", lambda part: part[1] + _placeholders(part[2]), query)
+    return page + mark + query + hash_sign + _placeholders(fragment)
 
 
 def _placeholders(text: str) -> str:
-    """Return the placeholders of a text, and once what says that something was between them."""
+    """Return the placeholders of a text, with a mark where there was more between them."""
     kept = ""
     for literal, name in Template(text).parts:
         if literal and not kept.endswith(LEFT_OUT):

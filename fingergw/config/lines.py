@@ -1,4 +1,4 @@
-"""On which line of a TOML file each key stands. tomllib does not say, so a real parser of the syntax is asked."""
+"""The line of each key in a TOML file, from a second parser, as tomllib does not tell it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from fingergw.core.settings import KeyPath
 
-_DEEPEST: Final = 50  # no mistake is found as deep as that
+_DEEPEST: Final = 50  # no key that can have a mistake is as deep
 
 
 def line_numbers(text: str) -> dict[KeyPath, int]:
     """Return the line, from 1, of every key, table and list item of a valid TOML text."""
-    # Only a file with a mistake needs this, so a good one does not pay for the import.
+    # Only files with mistakes need these, and the imports take time.
     import tree_sitter_toml
     from tree_sitter import Language, Node, Parser
 
@@ -28,7 +28,7 @@ def line_numbers(text: str) -> dict[KeyPath, int]:
             yield from tomllib.loads((key.text or b"").decode() + "=0")
 
     def below(base: KeyPath, key: Node) -> KeyPath:
-        """Return a key's path; inside an array of tables that is the path in its last item so far."""
+        """Return a key's path; within an array of tables, the path in the last item so far."""
         for name in names(key):
             if base in last_item:
                 base += (last_item[base],)

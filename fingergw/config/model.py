@@ -1,4 +1,4 @@
-"""The whole configuration, and where it was read from."""
+"""The whole configuration, and the file that it was read from."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 class Backend:
     """Where answers come from.
 
-    :param type: its type's name.
-    :param settings: what the type's own keys say, as its class.
+    :param type: the name of its type.
+    :param settings: the values of the type's own keys, as an instance of its class.
     :param cache: how long answers are kept; None for not at all.
     :param timeout: seconds that an answer may take; None for a type that waits for nobody.
-    :param max_running: how many answers are got at once; likewise.
+    :param max_running: how many answers it works on at the same time; likewise.
     """
 
     type: str
@@ -45,13 +45,13 @@ class Backend:
 
 @frozen
 class Source:
-    """Where a configuration was read from, so that a mistake found later can still be shown with its line.
+    """The file of a configuration, so that a mistake that is found later can still be reported with its line.
 
-    :param path: the file as the operator named it.
+    :param path: the path as the operator gave it.
     :param base: the folder that relative paths are relative to.
-    :param text: what stands in it.
-    :param listeners: the place in the file of each of the configuration's listeners. A configuration that
-        was read although parts of it have mistakes is without these parts.
+    :param text: the text of the file.
+    :param listeners: for each listener its position in the file. They differ from its position in the configuration
+        where that is without a listener that has mistakes.
     :param routes: likewise.
     """
 
@@ -67,16 +67,16 @@ class Config:
     """The configuration of fingergw, a finger (RFC 1288) gateway. Durations are in seconds, sizes in bytes, and
     relative paths are relative to this file.
 
-    :param source: where it came from; None for one that was made in Python.
+    :param source: the file that it was read from; None if it was made in Python.
     """  # noqa: D205  # the first paragraph is what an editor shows of the file
 
-    listeners: tuple[Listener, ...] = setting("Where to listen; at least one.", nonempty=True)
+    listeners: tuple[Listener, ...] = setting("Where to listen; at least one is required.", nonempty=True)
     routes: tuple[Route, ...] = setting(
         "Which queries go where. They are tried in this order, and the first that matches wins.", default=()
     )
-    backends: dict[str, Backend] = setting("Where answers come from, by the name that routes have for it.", default={})
+    backends: dict[str, Backend] = setting("Where answers come from, by the names that routes use.", default={})
     cache: Cache = setting(default=Cache())
-    limits: Limits = setting("What clients may cost, on each listener by itself.", default=Limits())
+    limits: Limits = setting("What clients may use, on each listener by itself.", default=Limits())
     forwarding: Forwarding = setting(default=Forwarding())
     answers: Answers = setting(default=Answers())
     process: Process = setting(default=Process())
@@ -85,14 +85,14 @@ class Config:
     source: Source | None = field(default=None, eq=False, repr=False)
 
     def numbered_listeners(self) -> Iterable[tuple[int, Listener]]:
-        """Return the listeners with their places in the file."""
+        """Return the listeners with their positions in the file."""
         return _numbered(self.source.listeners if self.source else None, self.listeners)
 
     def numbered_routes(self) -> Iterable[tuple[int, Route]]:
-        """Return the routes with their places in the file."""
+        """Return the routes with their positions in the file."""
         return _numbered(self.source.routes if self.source else None, self.routes)
 
 
 def _numbered(places: tuple[int, ...] | None, items: tuple[T, ...]) -> Iterable[tuple[int, T]]:
-    """Return items with their places; after a change in Python those in the file tell nothing."""
+    """Return items with their positions; those in the file are of no use after a change in Python."""
     return zip(places, items, strict=True) if places and len(places) == len(items) else enumerate(items)

@@ -1,32 +1,31 @@
-"""What must hold between the keys of a file: each rule looks for what breaks it, also beside other mistakes."""
+"""The rules between the keys of a file. Each is checked although other parts of the file have mistakes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from fingergw.config import backend_types, model
-from fingergw.config.backend_types import BackendType, BrokenTypeError, ForeignError, backend_type, run_foreign
+from fingergw.config import model
+from fingergw.config.backend_types import ForeignError, run_foreign
 from fingergw.config.problems import Problem, unknown
 from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
 from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
 
-_MAX_MISTAKES: Final = 1000  # that are told of one table: a check may go on for ever
+_MAX_MISTAKES: Final = 1000  # that a type's own check may report for a table
 
 
-def broken_rules(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
+def broken_rules(config: model.Config, raw: dict[str, Any], broken: Collection[KeyPath]) -> Iterator[Problem]:
     """Return the mistakes that no key has by itself.
 
-    :param config: what could be made of the file; it is without the parts that have mistakes.
-    :param raw: all that stands in it.
+    :param config: the configuration, without the keys and tables that have mistakes.
+    :param raw: all that the file has.
+    :param broken: the tables with mistakes.
     """
     yield from _dangling(raw)
-    yield from _unfit_vary(raw)
-    yield from _own_checks(config)
+    yield from _own_checks(config, broken)
     yield from _placeholders(config, raw)
     yield from _proxies(raw)
     yield from _decoys(raw)
@@ -40,38 +39,20 @@ def _tables(raw: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]
             yield index, value
 
 
-def _backends(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    values = raw.get("backends")
-    for name, value in (values if isinstance(values, dict) else {}).items():
-        if isinstance(value, dict):
-            yield name, value
-
-
-def _type_of(backend: dict[str, Any]) -> BackendType | None:
-    """Return the type of a backend's table; None if it says none that can be used."""
-    name = backend.get("type")
-    try:
-        return backend_type(name) if isinstance(name, str) and name in backend_types.names() else None
-    except BrokenTypeError:
-        return None
-
-
 def duplicates(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for names given twice, also where the rest of the table has mistakes."""
+    """Find names that are given twice."""
     for key, fallback in (("listeners", "endpoint"), ("routes", "")):
-        names = {index: table.get("name", table.get(fallback)) for index, table in _tables(raw, key)}
-        counts = Counter(name for name in names.values() if isinstance(name, str))
-        seen: set[str] = set()
-        for index, name in names.items():
-            if isinstance(name, str) and counts[name] > 1:
-                if name in seen:
-                    where = "name" if "name" in raw[key][index] else fallback
-                    yield Problem((key, index, where), f'expected a name of its own; "{name}" is taken already')
-                seen.add(name)
+        first: dict[str, int] = {}
+        for index, table in _tables(raw, key):
+            where = "name" if "name" in table else fallback
+            name = table.get(where)
+            if isinstance(name, str) and first.setdefault(name, index) != index:
+                why = f'{key}[{first[name]}] has the name "{name}" already; give this one a name of its own'
+                yield Problem((key, index, where), why)
 
 
 def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for names that name nothing, also where the rest of the file has mistakes."""
+    """Find names that name nothing."""
     listeners = [table.get("name", table.get("endpoint")) for _, table in _tables(raw, "listeners")]
     backends = raw.get("backends")
     known = {
@@ -86,35 +67,31 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
     for path, table in tables:
         for key, names in known.items():
             given = table.get(key)
-            if given == []:
-                yield Problem((*path, key), "expected at least one")
             for place, name in enumerate(given if isinstance(given, list) else []):
                 if isinstance(name, str) and name not in names:
                     yield Problem((*path, key, place), unknown(name, names, key.removesuffix("s")))
 
 
-def _unfit_vary(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for a cache that would have a type told less than it needs."""
-    for name, backend in _backends(raw):
-        known, cache = _type_of(backend), backend.get("cache")
-        if known is not None and not known.may_vary and isinstance(cache, dict) and "vary" in cache:
-            why = f'a backend of type "{known.name}" does not take it; remove it'
-            yield Problem(("backends", name, "cache", "vary"), why)
-
-
-def _own_checks(config: model.Config) -> Iterator[Problem]:
-    """Ask each backend's type what is wrong with its table: pairs of a key, or a path, or "" for all, and why."""
+def _own_checks(config: model.Config, broken: Collection[KeyPath]) -> Iterator[Problem]:
+    """Have each backend's type check its table, unless a key in it has a mistake already."""
     for name, backend in config.backends.items():
         path = ("backends", name)
+        if path in broken:
+            continue
         try:
             found = run_foreign(partial(_own_check, backend.settings))
         except ForeignError as error:
-            yield Problem(path, f'type "{backend.type}" cannot check it, which is a mistake in its package: {error}')
+            why = f'type "{backend.type}" cannot check this table, which is a fault in its package: {error}'
+            yield Problem(path, why)
         else:
             yield from (Problem((*path, *where), why) for where, why in found)
 
 
 def _own_check(settings: Any) -> list[tuple[KeyPath, str]]:
+    """Return the mistakes that a type finds in its table, each with its path in it.
+
+    ``check`` yields pairs of a message and a key before it: a name, a path, or "" for the whole table.
+    """
     found: list[tuple[KeyPath, str]] = []
     for each in islice(getattr(settings, "check", tuple)(), _MAX_MISTAKES + 1):
         if len(found) == _MAX_MISTAKES:
@@ -125,14 +102,14 @@ def _own_check(settings: Any) -> list[tuple[KeyPath, str]]:
             case (tuple(path), str(why)) if all(isinstance(part, str | int) for part in path):
                 found.append((path, why))
             case _:
-                raise TypeError(f"check yields {each!r}, and not a key and a message")
+                raise TypeError(f"check yields {each!r}, not a key and a message")
     return found
 
 
 def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for placeholders that a route to their backend does not set, unless a mistake in one leaves that open."""
+    """Find placeholders that a route to their backend does not set, unless a mistake in a route leaves that open."""
     whole = {index for index, _ in config.numbered_routes()}
-    broken = {
+    undecided = {
         name
         for index, route in _tables(raw, "routes")
         if index not in whole and isinstance(given := route.get("backends"), str | list)
@@ -149,57 +126,64 @@ def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem
         programs = {(key.name, 0) for key in keys_of(cls) if bare(key.type) is Argv}
         for path, template in templates_in(backend.settings):
             if template.names and path in programs:
-                yield Problem(("backends", name, *path), "expected the program's name, without placeholders")
-            if name in broken:
+                why = "expected a program without placeholders; only its arguments may have some"
+                yield Problem(("backends", name, *path), why)
+            if name in undecided:
                 continue
             for placeholder in sorted(template.names - set_by_all - {"user"}):
                 yield Problem(
                     ("backends", name, *path),
-                    f'"{{{placeholder}}}" is no named group in the regex of every route to this backend; '
-                    "name it there, use {user}, or write {{ and }} for braces",
+                    f"not every route to this backend sets {{{placeholder}}}; name a group (?P<{placeholder}>...) in "
+                    f"the regex of each, use {{user}}, or write {{{{{placeholder}}}}} for literal braces",
                 )
 
 
 def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for listeners that would believe anybody, or wait for a PROXY header that they do not take."""
+    """Find listeners that trust nobody to send a PROXY header, trust somebody in vain, or cannot read one."""
     for index, listener in _tables(raw, "listeners"):
-        kinds = str(listener.get("endpoint")).lower().split(":")
+        path = ("listeners", index)
+        endpoint = listener.get("endpoint")
+        if not isinstance(endpoint, str):
+            continue
+        kinds = endpoint.lower().split(":")
         if kinds[0] != "haproxy":
             if listener.get("trusted_proxies"):
-                why = "only a haproxy: endpoint takes these; remove them"
-                yield Problem(("listeners", index, "trusted_proxies"), why)
+                why = (
+                    "only a haproxy: endpoint has trusted proxies; remove this key, or put haproxy: before the endpoint"
+                )
+                yield Problem((*path, "trusted_proxies"), why)
             continue
         if kinds[1:2] == ["unix"]:
-            why = "a proxy is told by its address, which a unix socket has not; use haproxy:tcp:"
-            yield Problem(("listeners", index, "endpoint"), why)
+            why = "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:"
+            yield Problem((*path, "endpoint"), why)
         elif kinds[1:2] in (["ssl"], ["tls"]):
-            why = "a proxy sends its header before TLS begins; let TLS end at the proxy, and use haproxy:tcp:"
-            yield Problem(("listeners", index, "endpoint"), why)
+            why = "the PROXY header comes before TLS begins; let TLS end at the proxy, and use haproxy:tcp:"
+            yield Problem((*path, "endpoint"), why)
         if not listener.get("trusted_proxies"):
-            why = "expected trusted_proxies, the networks of those who may send a PROXY header"
-            yield Problem(("listeners", index), why)
+            why = 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies'
+            yield Problem(path, why)
 
 
 def _decoys(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for decoys whose purpose is lost, and for what only a decoy takes."""
+    """Find decoys that log nothing, and a delay where there is no decoy."""
     log = raw.get("log")
     is_logged = not (isinstance(log, dict) and log.get("access") == "off")
     for index, listener in _tables(raw, "listeners"):
         if listener.get("decoy") is True and not is_logged:
-            why = "a decoy is there for the access log, which is off; set log.access"
+            why = "a decoy needs the access log, which is off; set log.access to a file"
             yield Problem(("listeners", index, "decoy"), why)
         if listener.get("delay") and listener.get("decoy") is not True:
-            yield Problem(("listeners", index, "delay"), "only a decoy takes its time; remove it, or set decoy = true")
+            yield Problem(("listeners", index, "delay"), "only a decoy has a delay; remove it, or set decoy = true")
 
 
 def _admin(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Look for an admin endpoint that clients are served at, or that nobody but a proxy could ask."""
+    """Find an admin endpoint that is a listener's, or that expects a PROXY header."""
     admin = raw.get("admin")
     endpoint = admin.get("endpoint") if isinstance(admin, dict) else None
     if not isinstance(endpoint, str):
         return
     if endpoint.startswith("haproxy:"):
-        yield Problem(("admin", "endpoint"), "expected one that is asked without a PROXY header; remove haproxy:")
+        yield Problem(("admin", "endpoint"), "the admin pages take no PROXY header; remove haproxy:")
     for place, listener in _tables(raw, "listeners"):
-        if listener.get("endpoint") == endpoint and endpoint.split(":")[1:2] != ["0"]:  # any free port, each time
-            yield Problem(("admin", "endpoint"), f"expected an endpoint of its own; listeners[{place}] has this one")
+        if listener.get("endpoint") == endpoint and endpoint.split(":")[1:2] != ["0"]:  # port 0 is any free port
+            yield Problem(("admin", "endpoint"), f"listeners[{place}] has this endpoint already; choose another")

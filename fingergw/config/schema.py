@@ -1,8 +1,8 @@
-"""The configuration file's JSON Schema, made of the model: what editors complete and check it by.
+"""The JSON Schema of the configuration file, by which editors complete and check it.
 
-Draft 7, which is what they understand: taplo, and Even Better TOML with it, knows no later one. For their sake, too,
-the type of a backend is told apart by ``if``, so that a mistake is shown where it is, and named once more in ``anyOf``,
-which refuses nothing, and is where they look for what can be completed.
+It is draft 7, the latest that taplo, and so Even Better TOML, understands. For their sake, too, a backend's type is
+selected by ``if``, so that a mistake is shown where it is, and repeated in ``anyOf``, which refuses nothing: they look
+there for what can be completed.
 """
 
 from __future__ import annotations
@@ -15,51 +15,18 @@ from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
-from fingergw.config import values
 from fingergw.config.backend_types import BackendType, BrokenTypeError, backend_type, names
 from fingergw.config.dumping import dump_value
 from fingergw.config.model import Backend, Config
-from fingergw.config.structure import PATHS
 from fingergw.config.tables import Listener
-from fingergw.core.addresses import Network
-from fingergw.core.placeholders import Template
-from fingergw.core.setting_types import (
-    Argv,
-    Glob,
-    HeaderName,
-    HeaderValue,
-    HostName,
-    Jinja,
-    Name,
-    Period,
-    ProgramPath,
-    Regex,
-    Seconds,
-    Store,
-    Umask,
-    Url,
-    UserName,
-    Variable,
-)
-from fingergw.core.settings import Key, bare, is_table, keys_of, sentence_of
+from fingergw.config.values import KINDS, PATHS
+from fingergw.core.settings import Key, bare, is_table, keys_of, sentence_of, supertype
 
 Schema: TypeAlias = dict[str, Any]
 
 TITLE: Final = "fingergw's configuration"
-"""By this a schema is known as one of ours, of whatever version."""
+"""The title by which a schema is recognised as fingergw's, whatever its version."""
 _TEXT: Final[Schema] = {"type": "string"}
-_SECONDS: Final[Schema] = {"type": "number", "exclusiveMaximum": int(values.END_SECONDS)}
-_STRINGS: Final[dict[Any, str]] = {  # never stricter than what is loaded
-    Network: r"^[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?$",
-    Umask: f"^{values.UMASK}$",
-    Url: r"^[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?$",
-    HeaderName: f"^{values.HEADER_NAME}$",
-    HeaderValue: r"^[^\x00-\x1f\x7f]*$",
-    Variable: "^[^=]+$",
-    HostName: rf"^({values.HOST_NAME}|[0-9A-Fa-f:.]+)$",
-    Store: "^(memory|sqlite:[^:].*|rediss?://.+)$",
-    UserName: r"^[^@\x00-\x1f\x7f]+$",
-}
 
 
 def schema_text() -> str:
@@ -68,7 +35,7 @@ def schema_text() -> str:
 
 
 def schema() -> Schema:
-    """Return the schema of the whole file; a type of backend that cannot be used is left out."""
+    """Return the schema of the whole file, without the types of backends that cannot be used."""
     types = []
     for name in names():
         with suppress(BrokenTypeError):
@@ -112,8 +79,6 @@ def _backend(known: BackendType) -> Schema:
     made = _table(known.table)
     told = {"description": made["description"], "const": known.name}
     made["properties"] = {"type": told, **made["properties"]}
-    if not known.may_vary:
-        del made["properties"]["cache"]["properties"]["vary"]
     return made
 
 
@@ -132,15 +97,18 @@ def _any_backend(types: Sequence[str]) -> Schema:
 
 
 def _value(kind: Any) -> Schema:
-    """Return the schema of what a key of some type takes."""
+    """Return the schema for the values of a type."""
+    if kind in KINDS:
+        return dict(KINDS[kind].schema)
+    if kind in PATHS:
+        return dict(_TEXT)
+    kind = supertype(kind)
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind == Network or kind in _STRINGS:
-        return {"type": "string", "pattern": _STRINGS[kind]}
     if origin in (Union, UnionType):
         kinds = [each for each in arguments if each is not NoneType]
-        if str in kinds and len(kinds) == 2:  # a text, or a table
+        if str in kinds and len(kinds) == 2:  # a string or a table
             made = {**_table(next(filter(is_table, kinds))), "type": ["string", "object"]}
-            one_of = made.pop("oneOf", None)  # which any text would break
+            one_of = made.pop("oneOf", None)  # no string would pass it
             return {**made, **({"if": {"type": "object"}, "then": {"oneOf": one_of}} if one_of else {})}
         (kind,) = kinds
         return _value(kind)
@@ -155,16 +123,11 @@ def _value(kind: Any) -> Schema:
             **({"propertyNames": names} if names != _TEXT else {}),
             "additionalProperties": {} if items is Backend else _value(items),
         }
-    if is_table(kind):
-        return _table(kind)
-    if kind in values.WHOLE_NUMBERS:
-        low, high = values.WHOLE_NUMBERS[kind]
-        return {"type": "integer", "minimum": low, "maximum": high}
-    return dict(_OTHERS[kind])
+    return _table(kind)
 
 
 def _default(key: Key) -> Schema:
-    """Return what the schema says of a key's default, where there is one that a file could have."""
+    """Return the schema's word on a key's default, if a file could have that."""
     default = key.own_default
     if default is attrs.NOTHING or default is None or default == "" or is_table(type(default)):
         return {}
@@ -172,28 +135,12 @@ def _default(key: Key) -> Schema:
 
 
 def _one_of(cls: Any) -> Schema:
-    """Return that exactly one of some keys must be given; one that is false counts as not given."""
+    """Return the rule that exactly one of some keys must be given; one that is false counts as not given."""
     flags = {key.name for key in keys_of(cls) if bare(key.type) is bool}
     given = {name: {"not": {"properties": {name: {"const": False}}}} for name in flags}
     return {"oneOf": [{"required": [name], **given.get(name, {})} for name in cls.one_of]}
 
 
-_OTHERS: Final[Mapping[Any, Schema]] = {
-    str: _TEXT,
-    bool: {"type": "boolean"},
-    Seconds: {**_SECONDS, "exclusiveMinimum": 0},
-    Period: {**_SECONDS, "minimum": 0},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    Template: _TEXT,
-    Argv: {"type": "array", "items": _TEXT, "minItems": 1},
-    Jinja: _TEXT,
-    Name: _TEXT,
-    ProgramPath: _TEXT,
-    **dict.fromkeys(PATHS, _TEXT),
-    Glob: {**_TEXT, "maxLength": values.MAX_GLOB},
-    Regex: {**_TEXT, "minLength": 1, "maxLength": values.MAX_REGEX},
-}
 _LISTENER: Final[Schema] = {
     "if": {"properties": {"endpoint": {"pattern": "^haproxy:"}}},
     "then": {"required": ["trusted_proxies"], "properties": {"trusted_proxies": {"minItems": 1}}},
@@ -205,7 +152,5 @@ _LISTENER: Final[Schema] = {
         }
     },
 }
-_RULES: Final[Mapping[type, Schema]] = {
-    Listener: _LISTENER,
-}
-"""What must hold between the keys of a table."""
+_RULES: Final[Mapping[type, Schema]] = {Listener: _LISTENER}
+"""The rules between the keys of a table."""

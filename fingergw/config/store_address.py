@@ -1,4 +1,4 @@
-"""What ``[cache] store`` says."""
+"""The address of a cache's store: ``[cache] store``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
-_EXPECTED = 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: over TLS)'
+from fingergw.core.errors import ExpectedError
 
 
 @frozen
 class RedisAddress:
-    """``redis://USER@HOST:PORT/DATABASE``: a Redis server, and where in it."""
+    """``redis://USER@HOST:PORT/DATABASE``: a database of a Redis server."""
 
     host: str
     port: int = 6379
@@ -22,10 +22,11 @@ class RedisAddress:
 
 
 def parse_store(text: str) -> RedisAddress | Path | None:
-    """Take a store's address apart.
+    """Parse a store's address.
 
-    :return: an SQLite database's path; None for the process's own memory.
-    :raises ValueError: it is none; the message says what is expected.
+    :return: for SQLite the database's path; for the process's own memory None.
+    :raises ValueError: it is not an address.
+    :raises ExpectedError: it contains a password.
     """
     kind, _, rest = text.partition(":")
     if text == "memory":
@@ -33,22 +34,20 @@ def parse_store(text: str) -> RedisAddress | Path | None:
     if kind == "sqlite" and rest and not rest.startswith(("//", ":")) and not rest.endswith("/"):
         return Path(rest)
     if kind not in ("redis", "rediss") or not rest.startswith("//"):
-        raise ValueError(_EXPECTED)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError(_EXPECTED) from None
+        raise ValueError("not an address of a store")
+    parts = urlsplit(text)
     if parts.password is not None:
-        raise ValueError("expected no password in it: put it into a file, and name that in password_file")
+        raise ExpectedError(
+            "expected an address without a password; put that into a file, and name it in password_file"
+        )
     database = parts.path.removeprefix("/") or "0"
     if (
         not parts.hostname
-        or port == 0
+        or parts.port == 0
         or parts.query
         or parts.fragment
         or not (database.isdecimal() and len(database) < 6)
     ):
-        raise ValueError(_EXPECTED)
+        raise ValueError("not an address of a Redis database")
     user = unquote(parts.username) if parts.username else None
-    return RedisAddress(parts.hostname, port or 6379, int(database), user, kind == "rediss")
+    return RedisAddress(parts.hostname, parts.port or 6379, int(database), user, kind == "rediss")

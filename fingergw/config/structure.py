@@ -1,4 +1,4 @@
-"""Raw TOML values into the classes of tables, strictly, with every mistake reported."""
+"""Convert raw TOML values to the classes of tables, strictly, and report every mistake."""
 
 from __future__ import annotations
 
@@ -9,51 +9,69 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
+from cattrs import BaseValidationError, ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
-from fingergw.config import values
 from fingergw.config.backend_types import BrokenTypeError, backend_type, named, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
-from fingergw.config.values import ExpectedError
-from fingergw.core.placeholders import Template
-from fingergw.core.setting_types import FILES, Argv, FilePath
+from fingergw.config.values import KINDS, PATHS, plain, refuse_outside, text
+from fingergw.core.errors import ExpectedError, FingergwError
 from fingergw.core.settings import Key, KeyPath, is_table, keys_of
 
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
-PATHS = (FilePath, *FILES)
-_ONE = "expected at least one"
 
 
 def make_converter(base: Path) -> Converter:
-    """Return a converter that takes each type as TOML writes it and nothing else.
+    """Return a converter that takes each type as TOML writes it, and nothing else.
 
     :param base: the folder that relative paths are relative to.
     """
     converter = Converter(forbid_extra_keys=True)
-    for kind in (bool, int):
-        converter.register_structure_hook(kind, lambda value, to: values.plain(to, value))
-    for new_type, hook in values.HOOKS.items():
-        converter.register_structure_hook(new_type, hook)
+    for kind, form in KINDS.items():
+        converter.register_structure_hook(kind, partial(_read, form.read))
     for path in PATHS:
-        converter.register_structure_hook(path, lambda value, _: base / values.text(value, _))
-    converter.register_structure_hook(Argv, partial(_argv, converter))
+        converter.register_structure_hook(path, lambda value, _: base / text(value))
     converter.register_structure_hook(Backend, partial(_backend, converter))
-    converter.register_structure_hook_factory(_is(Literal), _literal)
-    for predicate, raw, factory in (
-        (_is(tuple), list, homogenous_tuple_structure_factory),
-        (_is(dict), dict, mapping_structure_factory),
-        (is_table, dict, _table),
+    for predicate, factory in (
+        (_is(Literal), _literal),
+        (_is(tuple), partial(_container, list, homogenous_tuple_structure_factory)),
+        (_is(dict), partial(_container, dict, mapping_structure_factory)),
+        (is_table, partial(_container, dict, _table)),
+        (_is_text_or_table, _text_or_table),
     ):
-        converter.register_structure_hook_factory(predicate, partial(_checked, raw, factory))
-    converter.register_structure_hook_factory(_is_text_or_table, _text_or_table)
+        converter.register_structure_hook_factory(predicate, factory)
     return converter
+
+
+def _read(read: Callable[[object], object], value: object, _: object) -> object:
+    return read(value)
 
 
 def _is(origin: Any) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is origin
+
+
+def _container(
+    raw: type, factory: Callable[[Any, Converter], StructureHook], kind: Any, converter: Converter
+) -> StructureHook:
+    """Take a list or a table only: cattrs would split a string into its letters."""
+    structure = factory(kind, converter)
+    return lambda value, to: structure(plain(raw, value), to)
+
+
+def _literal(kind: Any, _: Converter) -> StructureHook:
+    choices = get_args(kind)
+    *most, last = (f'"{choice}"' for choice in choices)
+    expected = f"expected {', '.join(most)} or {last}" if most else f"expected {last}"
+
+    def structure(value: object, _: object) -> object:
+        if type(value) is not str or value not in choices:
+            raise ExpectedError(expected)
+        return value
+
+    return structure
 
 
 def _is_text_or_table(kind: Any) -> bool:
@@ -61,8 +79,8 @@ def _is_text_or_table(kind: Any) -> bool:
 
 
 def _text_or_table(kind: Any, converter: Converter) -> StructureHook:
-    table = next(each for each in get_args(kind) if is_table(each))
-    expected = f"expected a text, or a table such as {{ {', '.join(key.name for key in keys_of(table))} }}"
+    table = next(filter(is_table, get_args(kind)))
+    expected = f"expected a string, or a table with any of the keys {', '.join(key.name for key in keys_of(table))}"
 
     def structure(value: object, _: object) -> object:
         if isinstance(value, dict):
@@ -75,12 +93,12 @@ def _text_or_table(kind: Any, converter: Converter) -> StructureHook:
 
 
 def _backend(converter: Converter, value: object, _: object) -> Backend:
-    table = dict(values.plain(dict, value))
+    table = dict(plain(dict, value))
     kind = table.pop("type", None)
     if kind is None:
-        raise ExpectedError(f"expected a type, one of: {', '.join(names())}")
+        raise ExpectedError(f'missing key "type"; expected one of: {", ".join(names())}')
     if not isinstance(kind, str):
-        raise ExpectedError(f"expected one of: {', '.join(names())}", "type")
+        raise ExpectedError(f"expected a string, one of: {', '.join(names())}", "type")
     if kind not in names():
         raise ExpectedError(unknown(kind, names(), "backend type"), "type")
     try:
@@ -93,63 +111,37 @@ def _backend(converter: Converter, value: object, _: object) -> Backend:
     return Backend(kind, own, made.cache, **waiting)
 
 
-def _argv(converter: Converter, value: object, _: object) -> tuple[Template, ...]:
-    if value == []:
-        raise ExpectedError(_ONE)
-    argv: tuple[Template, ...] = converter.structure(value, tuple[Template, ...])
-    return argv
-
-
-def _literal(kind: Any) -> StructureHook:
-    choices = get_args(kind)
-
-    def structure(value: object, _: object) -> object:
-        if type(value) is not str or value not in choices:
-            raise ExpectedError("expected " + " or ".join(f'"{choice}"' for choice in choices))
-        return value
-
-    return structure
-
-
-def _checked(
-    raw: type, factory: Callable[[Any, Converter], StructureHook], kind: Any, converter: Converter
-) -> StructureHook:
-    """Take a list or a table only: cattrs would make a list of a string's letters."""
-    structure = factory(kind, converter)
-    return lambda value, to: structure(values.plain(raw, value), to)
-
-
 def _table(cls: Any, converter: Converter) -> StructureHook:
     bounded: Any = {key.name: override(struct_hook=hook) for key in keys_of(cls) if (hook := _bounded(key, converter))}
     structure = make_dict_structure_fn(cls, converter, **bounded)
     one_of: tuple[str, ...] = getattr(cls, "one_of", ())
 
-    def structured(value: dict[str, object], to: Any) -> Any:
+    def structure_one_of(value: dict[str, object], to: Any) -> Any:
         given = [key for key in one_of if value.get(key, False) is not False]
         if len(given) == 1:
             return structure(value, to)
-        why = f"expected exactly one of {', '.join(one_of)}; found {', '.join(given) or 'none of them'}"
-        mistakes: list[Exception] = [ValueError(why)]
+        why = f"expected exactly one of the keys {', '.join(one_of)}; found {' and '.join(given) or 'none'}"
+        mistakes: list[Exception] = [ExpectedError(why)]
         try:
             structure(value, to)
-        except ClassValidationError as error:  # they are told beside it
+        except ClassValidationError as error:
             mistakes += error.exceptions
         raise ClassValidationError(f"While structuring {cls.__name__}", mistakes, cls)
 
-    return structured if one_of else structure
+    return structure_one_of if one_of else structure
 
 
 def _bounded(key: Key, converter: Converter) -> StructureHook | None:
-    """Return what takes a key's value where that has bounds; None for one that has none but its type's."""
+    """Return a hook for a key's value that observes the key's own bounds; None if it has none."""
     if not key.nonempty and key.least is None and key.most is None:
         return None
 
     def structure(value: object, _: object) -> object:
         if key.nonempty and value == []:
-            raise ExpectedError(_ONE)
+            raise ExpectedError("expected a list of at least one item")
         made = converter.structure(value, key.type)
         if isinstance(made, int | float):
-            values.refuse_outside(made, key.least, key.most)
+            refuse_outside(made, key.least, key.most)
         return made
 
     return structure
@@ -158,12 +150,13 @@ def _bounded(key: Key, converter: Converter) -> StructureHook | None:
 def structure(converter: Converter, value: object, kind: Any, path: KeyPath) -> tuple[Any, list[Problem]]:
     """Structure one raw value.
 
-    :param path: where it stands.
-    :return: what was made of it, None if there are problems; and these.
+    :param path: where it is in the file.
+    :return: the result, None if there are problems; and the problems.
+    :raises FingergwError: no type of backend is installed.
     """
     try:
         return converter.structure(value, kind), []
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, FingergwError):
         raise
     except BaseException as error:  # somebody else's class may raise SystemExit
         return None, list(_problems(error, path))
@@ -174,24 +167,19 @@ def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
         known = [key.name for key in keys_of(error.cl)]
         for name in sorted(error.extra_fields):
             yield Problem((*path, name), unknown(name, known, "key"))
-    elif isinstance(error, ClassValidationError):
-        in_attributes, others = error.group_exceptions()
-        for inner, attribute in in_attributes:
-            if isinstance(inner, KeyError):
-                yield Problem(path, f'expected a key "{attribute.name}"')
+    elif isinstance(error, BaseValidationError):
+        placed, others = error.group_exceptions()  # type: ignore[attr-defined]  # both of its subclasses have it
+        for inner, note in placed:
+            part = note.name if isinstance(error, ClassValidationError) else note.index
+            if isinstance(error, ClassValidationError) and isinstance(inner, KeyError):
+                yield Problem(path, f'missing key "{part}"')
             else:
-                yield from _problems(inner, (*path, attribute.name))
-        for inner in others:
-            yield from _problems(inner, path)
-    elif isinstance(error, IterableValidationError):
-        in_items, others = error.group_exceptions()
-        for inner, item in in_items:
-            yield from _problems(inner, (*path, item.index))
+                yield from _problems(inner, (*path, part))
         for inner in others:
             yield from _problems(inner, path)
     elif isinstance(error, ExpectedError):
         yield Problem((*path, *error.path), str(error))
-    else:  # of what a class makes of its values, which may be anybody's
+    else:  # raised by somebody else's class
         told = ""
         if isinstance(error, Exception):
             with suppress(Exception):

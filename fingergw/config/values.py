@@ -1,273 +1,278 @@
-"""What a key takes, value by value: TOML's own types, and what is in a string, strictly."""
+"""How a file writes each type of value: what is read, strictly, its JSON Schema, and how it is written back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_network
 from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from attrs import frozen
+
 from fingergw.config.store_address import parse_store
+from fingergw.core import setting_types as types
 from fingergw.core.addresses import Network, parse_address
-from fingergw.core.errors import BadQuery
+from fingergw.core.errors import BadQuery, ExpectedError
 from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, parse
-from fingergw.core.setting_types import (
-    Bytes,
-    Count,
-    ExitCode,
-    Glob,
-    HeaderName,
-    HeaderValue,
-    HostName,
-    Jinja,
-    Name,
-    Period,
-    Port,
-    ProgramPath,
-    Regex,
-    Seconds,
-    Status,
-    Store,
-    Umask,
-    Url,
-    UserName,
-    Variable,
-)
 
 T = TypeVar("T")
 
+PATHS: Final = (types.FilePath, *types.FILES)
+"""The types of paths, which are made absolute when they are read."""
 _LARGE = 10**9
-_KINDS: dict[type, str] = {
-    str: "a string",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "a table",
-}
-END_SECONDS: Final = 1e9
+END_SECONDS: Final = 10**9
 """All durations are below this."""
-WHOLE_NUMBERS: Final[dict[Any, tuple[int, int]]] = {
-    Bytes: (1, 10**15),  # setrlimit takes no number without end
-    Count: (1, _LARGE),
-    Port: (1, 65535),
-    ExitCode: (1, 255),
-    Status: (100, 599),
+_TOML: dict[type, tuple[str, str]] = {  # as it is expected, and as it is found
+    str: ("a string", "a string"),
+    bool: ("true or false", "a boolean"),
+    int: ("a whole number", "a whole number"),
+    float: ("a number", "a decimal number"),
+    list: ("a list", "a list"),
+    dict: ("a table", "a table"),
 }
-"""The least and the greatest of each kind of whole number."""
-HEADER_NAME: Final = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"
-"""RFC 9110 §5.6.2."""
-HOST_NAME: Final = r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?"
-"""A host's name, where it is no address."""
-MAX_GLOB: Final = 1000
-MAX_REGEX: Final = 3000
-"""Characters in a pattern of either kind."""
-UMASK: Final = "[0-7]{1,4}"
+_ADVICE: dict[tuple[type, type], str] = {
+    (list, str): "; put it in brackets",
+    (int, str): "; remove the quotes",
+    (float, str): "; remove the quotes",
+    (bool, str): "; remove the quotes",
+    (str, int): "; put it in quotes",
+    (str, float): "; put it in quotes",
+}
+_HEADER_NAME = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"  # RFC 9110 §5.6.2
+_HOST_NAME = r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?"  # where it is no address
 
 
-class ExpectedError(ValueError):
-    """A value is not what the key takes.
+@frozen
+class Kind:
+    """How a file writes the values of a type.
 
-    :param path: where in the value.
+    :param read: returns the value for what TOML has; raises ExpectedError if it is none.
+    :param schema: the JSON Schema for it, which refuses nothing that is read.
+    :param write: returns what TOML has for a value.
     """
 
-    def __init__(self, message: str, *path: str | int) -> None:
-        super().__init__(message)
-        self.path = path
+    read: Callable[[object], object]
+    schema: Mapping[str, Any]
+    write: Callable[[Any], object] | None = None
 
 
 def plain(kind: type[T], value: object) -> T:
-    """Return the value if it is of this kind and no other: cattrs would make a number of "79".
+    """Return a value that is of this kind and no other: cattrs would turn "79" into a number.
 
-    :raises ExpectedError: it is of another.
+    :raises ExpectedError: it is of another kind.
     """
     if type(value) is not kind:
-        raise ExpectedError(f"expected {_KINDS[kind]}, not {_KINDS.get(type(value), 'a date or time')}")
+        found = _TOML.get(type(value), ("", "a date or time"))[1]
+        raise ExpectedError(f"expected {_TOML[kind][0]}, not {found}{_ADVICE.get((kind, type(value)), '')}")
     return value
 
 
-def text(value: object, _: object) -> str:
+def text(value: object) -> str:
     """Return a string of any kind."""
     string = plain(str, value)
     if "\0" in string:  # no file, program or user can have it in its name
-        raise ExpectedError("expected a string without NUL")
+        raise ExpectedError("expected a string without the character NUL")
     return string
 
 
-def number(value: object, _: object) -> float:
+def number(value: object) -> float:
     """Return a number of any kind."""
     try:
         return float(value) if type(value) is int else plain(float, value)
-    except OverflowError:  # it has no end
+    except OverflowError:
         return inf
 
 
-def _within(low: int, high: int) -> Callable[[object, object], int]:
-    def structure(value: object, _: object) -> int:
-        whole = plain(int, value)
-        refuse_outside(whole, low, high)
-        return whole
-
-    return structure
-
-
 def refuse_outside(number: float, least: float | None, most: float | None) -> None:
-    """Refuse a number that is below the least or above the greatest that it may be; None for no bound.
+    """Refuse a number outside of its bounds; None for no bound.
 
-    :raises ExpectedError: it is, or is no number.
+    :raises ExpectedError: it is too small, too large or NaN.
     """
     if (-inf if least is None else least) <= number <= (inf if most is None else most):
         return
     if most is None or (least is not None and number < least and most >= _LARGE):
-        raise ExpectedError(f"expected {least} or more")
-    raise ExpectedError(f"expected {most} or less" if least is None else f"expected {least} to {most}")
+        raise ExpectedError(f"expected a number of at least {least}")
+    bounds = f"of at most {most}" if least is None else f"from {least} to {most}"
+    raise ExpectedError(f"expected a number {bounds}")
 
 
-def _seconds(value: object, _: object) -> float:
-    duration = number(value, _)
-    if not 0 < duration < END_SECONDS:
-        raise ExpectedError("expected a number of seconds above 0")
-    return duration
+def _whole(least: int, most: int) -> Kind:
+    def read(value: object) -> int:
+        whole = plain(int, value)
+        refuse_outside(whole, least, most)
+        return whole
+
+    return Kind(read, {"type": "integer", "minimum": least, "maximum": most})
 
 
-def _period(value: object, _: object) -> float:
-    duration = number(value, _)
-    if not 0 <= duration < END_SECONDS:
-        raise ExpectedError("expected a number of seconds, 0 or more")
-    return duration
+def _seconds(lower_bound: str, expected: str) -> Kind:
+    """Return a kind of duration.
+
+    :param lower_bound: JSON Schema's word for a lower bound of 0: ``minimum`` or ``exclusiveMinimum``.
+    """
+
+    def read(value: object) -> float:
+        duration = number(value)
+        if not 0 <= duration < END_SECONDS or (duration == 0 and lower_bound == "exclusiveMinimum"):
+            raise ExpectedError(f"expected a finite number of seconds, {expected} and below {END_SECONDS}")
+        return duration
+
+    return Kind(read, {"type": "number", "exclusiveMaximum": END_SECONDS, lower_bound: 0})
 
 
-def _network(value: object, _: object) -> Network:
-    string = plain(str, value)
+def _string(
+    pattern: str, expected: str, make: Callable[[str], object] = str, write: Callable[[Any], object] | None = None
+) -> Kind:
+    """Return a kind of string that has a form.
+
+    :param pattern: what the whole of it matches.
+    :param expected: the form in words.
+    :param make: returns the value; raises ValueError if the string has not the form, although it matches.
+    """
+
+    def read(value: object) -> object:
+        string = text(value)
+        if re.fullmatch(pattern, string, re.DOTALL):
+            try:
+                return make(string)
+            except ExpectedError:  # which says more
+                raise
+            except ValueError:
+                pass
+        raise ExpectedError(f"expected {expected}")
+
+    return Kind(read, {"type": "string", "pattern": f"^{pattern}$"}, write)
+
+
+def _network(string: str) -> Network:
     try:
         network = ip_network(string)
-    except ValueError as error:
-        raise ExpectedError(f'expected a network such as "10.0.0.0/8" or "2001:db8::/32": {error}') from None
+    except ValueError:
+        whole, address = ip_network(string, strict=False), string.partition("/")[0]
+        raise ExpectedError(
+            f'"{string}" is an address within a network; write "{whole}" for the network, or "{address}" for the '
+            "address alone"
+        ) from None
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is not None and network.prefixlen >= 96:  # a client with such an address counts as IPv4
         return ip_network((mapped, network.prefixlen - 96))
     return network
 
 
-def _umask(value: object, _: object) -> int:
-    string = plain(str, value)
-    if not re.fullmatch(UMASK, string):
-        raise ExpectedError('expected a string of octal digits such as "027"')
-    return int(string, 8)
-
-
-def _short(value: object, most: int) -> str:
-    """Return a string that is compiled, which takes time and memory by its length."""
-    string = plain(str, value)
-    if len(string) > most:
-        raise ExpectedError(f"expected no more than {most} characters, and found {len(string)}")
+def _printable(string: str) -> str:
+    if not string.isprintable():
+        raise ValueError
     return string
 
 
-def _regex(value: object, _: object) -> str:
-    pattern = _short(value, MAX_REGEX)
-    try:
-        names = group_names(pattern)
-    except ValueError as error:
-        raise ExpectedError(f"expected RE2 syntax: {error}") from None
-    if "user" in names:
-        raise ExpectedError('expected another name for the group "user": {user} is the whole name')
-    return pattern
-
-
-def _variable(value: object, _: object) -> str:
-    name = plain(str, value)
-    if not name or "=" in name or not name.isprintable():
-        raise ExpectedError("expected the name of an environment variable")
-    return name
-
-
-def _template(value: object, _: object) -> Template:
-    return Template(text(value, _))
-
-
-def _url(value: object, _: object) -> Template:
-    template = _template(value, _)
-    string = template.text
-    try:
-        parts = urlsplit(string)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
+def _url(string: str) -> Template:
+    template, parts = Template(string), urlsplit(string)
     if (
-        parts.scheme not in ("http", "https")
-        or not re.fullmatch(r"[a-z0-9.:-]+", parts.hostname or "")  # Twisted connects to no other, _ included
-        or port == 0
+        not re.fullmatch(r"[a-z0-9.:-]+", parts.hostname or "")  # Twisted connects to no other, _ included
+        or parts.port == 0
         or set("{}@ ") & set(parts.netloc)
-        or not (string.isascii() and string.isprintable())
-        or string.startswith(" ")  # which urlsplit overlooks
     ):
-        raise ExpectedError(
-            'expected a URL such as "https://example.org/{user}", in ASCII, with placeholders after the host only'
-        )
+        raise ValueError
     return template
 
 
-def _store(value: object, _: object) -> str:
-    string = text(value, _)
+def _store(string: str) -> str:
     parse_store(string)
     return string
 
 
-def _host_name(value: object, _: object) -> str:
-    name = plain(str, value)
-    if not re.fullmatch(HOST_NAME, name) and ("%" in name or parse_address(name) is None):
-        raise ExpectedError('expected a host\'s name or address, such as "old.example.org", and no port')
-    return name
-
-
-def _header_name(value: object, _: object) -> str:
-    name = plain(str, value)
-    if not re.fullmatch(HEADER_NAME, name):
-        raise ExpectedError('expected a header\'s name such as "Accept"')
-    return name
-
-
-def _header_value(value: object, _: object) -> str:
-    string = plain(str, value)
-    if not string.isprintable():
-        raise ExpectedError("expected a header's value, without line ends and other controls")
+def _host_name(string: str) -> str:
+    if not re.fullmatch(_HOST_NAME, string) and ("%" in string or parse_address(string) is None):
+        raise ValueError
     return string
 
 
-def _user_name(value: object, _: object) -> str:
-    name = plain(str, value)
+def _user_name(string: str) -> str:
     with suppress(BadQuery):
-        if name and parse(name.encode(), case_sensitive=True) == Query(name):
-            return name
-    raise ExpectedError("expected a name that can be asked for; the empty query is index = true")
+        if parse(string.encode(), case_sensitive=True) == Query(string):
+            return string
+    raise ValueError
 
 
-HOOKS: Final[dict[Any, Callable[[object, object], object]]] = {
-    str: text,
-    float: number,
-    **{kind: _within(*bounds) for kind, bounds in WHOLE_NUMBERS.items()},
-    Seconds: _seconds,
-    Period: _period,
-    Umask: _umask,
-    Glob: lambda value, _: _short(text(value, _), MAX_GLOB),
-    Regex: _regex,
-    Variable: _variable,
-    Template: _template,
-    Url: _url,
-    Jinja: text,
-    ProgramPath: text,
-    Name: text,
-    HeaderName: _header_name,
-    HeaderValue: _header_value,
-    HostName: _host_name,
-    Store: _store,
-    UserName: _user_name,
-    Network: _network,
+def _regex(pattern: str) -> str:
+    if "user" in group_names(pattern):
+        raise ExpectedError('expected another name for the group "user", as {user} is the whole name')
+    return pattern
+
+
+def _pattern(most: int, make: Callable[[str], str] = str) -> Kind:
+    """Return a kind of pattern; its length is bounded, as compiling it takes time and memory by that."""
+
+    def read(value: object) -> str:
+        string = text(value)
+        if not 1 <= len(string) <= most:
+            raise ExpectedError(f"expected a pattern of 1 to {most} characters, not {len(string)}")
+        return make(string)
+
+    return Kind(read, {"type": "string", "minLength": 1, "maxLength": most})
+
+
+_TEXT = Kind(text, {"type": "string"})
+KINDS: Final[dict[Any, Kind]] = {
+    str: _TEXT,
+    bool: Kind(partial(plain, bool), {"type": "boolean"}),
+    int: Kind(partial(plain, int), {"type": "integer"}),
+    float: Kind(number, {"type": "number"}),
+    types.Bytes: _whole(1, 10**15),  # setrlimit takes no unbounded number
+    types.Count: _whole(1, _LARGE),
+    types.Port: _whole(1, 65535),
+    types.ExitCode: _whole(1, 255),
+    types.Status: _whole(100, 599),
+    types.Seconds: _seconds("exclusiveMinimum", "above 0"),
+    types.Period: _seconds("minimum", "0 or more"),
+    types.Umask: _string(
+        "[0-7]{1,4}",
+        'a string of up to four octal digits, such as "027"',
+        lambda string: int(string, 8),
+        lambda umask: f"{umask:03o}",
+    ),
+    types.Glob: _pattern(1000),
+    types.Regex: _pattern(3000, _regex),
+    types.UserName: _string(
+        r"[^@\x00-\x1f\x7f]+",
+        "a name that clients can ask for: without @, /W, control characters and spaces around it; for the empty query, "
+        "write index = true",
+        _user_name,
+    ),
+    types.Name: _TEXT,
+    types.HostName: _string(
+        rf"({_HOST_NAME}|[0-9A-Fa-f:.]+)",
+        'a host name or IP address without a port, such as "old.example.org"',
+        _host_name,
+    ),
+    types.HeaderName: _string(_HEADER_NAME, 'a header name such as "Accept"'),
+    types.HeaderValue: _string(
+        r"[^\x00-\x1f\x7f]*", "a header value without line ends and control characters", _printable
+    ),
+    types.Variable: _string("[^=]+", 'a variable name without "=" and control characters', _printable),
+    types.Store: _string(
+        "(memory|sqlite:[^:].*|rediss?://.+)",
+        '"memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
+        _store,
+    ),
+    types.Url: _string(
+        r"[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?",
+        'an http or https URL in ASCII such as "https://example.org/{user}", with no user name, underscore or '
+        "placeholder in its host",
+        _url,
+        lambda template: template.text,
+    ),
+    types.Jinja: _TEXT,
+    types.ProgramPath: _TEXT,
+    Template: Kind(lambda value: Template(text(value)), {"type": "string"}, lambda template: template.text),
+    Network: _string(
+        r"[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?", 'a network such as "10.0.0.0/8" or "2001:db8::/32"', _network, str
+    ),
 }
-"""What takes a raw value, by the type that the model gives it."""
+"""How a file writes each type that a key can have, but for lists, tables and paths."""

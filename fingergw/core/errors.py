@@ -21,10 +21,26 @@ class ConfigError(FingergwError):
         self.problems = tuple(problems)
 
     @property
+    def count(self) -> str:
+        """How many mistakes there are, in words."""
+        number = len(self.problems)
+        return "1 mistake" if number == 1 else f"{number} mistakes"
+
+    @property
     def report(self) -> str:
-        """How many mistakes there are, and then each in a line of its own."""
-        count = len(self.problems)
-        return f"{count} mistake{'' if count == 1 else 's'}:\n{self}"
+        """How many mistakes there are, and each in a line of its own."""
+        return f"{self.count}:\n{self}"
+
+
+class ExpectedError(ValueError):
+    """Write what is expected; the message says what that is.
+
+    :param path: where in the value it belongs.
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class ListenError(FingergwError):
@@ -36,7 +52,7 @@ class PrivilegeError(FingergwError):
 
 
 class BadQuery(FingergwError):
-    """The client sent no finger query (RFC 1288 §2.3); the message goes to the log, never to the client."""
+    """The line is not a finger query (RFC 1288 §2.3); the message goes to the log, never to the client."""
 
 
 class BadProxyHeader(FingergwError):

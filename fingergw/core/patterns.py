@@ -1,4 +1,4 @@
-"""What matches names: shell-style patterns, and regexes in linear time."""
+"""Matchers of names: shell-style patterns, and regexes in linear time."""
 
 from __future__ import annotations
 
@@ -10,23 +10,37 @@ from typing import TypeAlias
 
 import re2
 
+from fingergw.core.errors import ExpectedError
 from fingergw.core.query import fold_case
 
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
-_MAX_REGEX_BYTES = 2 << 20  # what is more takes a second to compile
+_MAX_REGEX_BYTES = 2 << 20  # a larger one takes a second to compile
+_REASONS = {
+    "no argument for repetition operator": "there is nothing to repeat",
+    "bad repetition operator": "a repetition cannot be repeated",
+    "invalid repetition size": "it repeats more than 1000 times",
+    "invalid escape sequence": "RE2 has no such escape and no back-references",
+    "invalid perl operator": "RE2 has no such group and no look-around",
+    "invalid named capture group": "the name of a group has letters, digits and _ only",
+    "duplicate capture group name": "another group has this name",
+    "invalid character class range": "there is no such range or class of characters",
+    "trailing \\": r"it ends with a backslash; write \\ for a backslash itself",
+    "pattern too large - compile failed": "it is too large; shorten it, or repeat less in it",
+}
+"""What to say instead of RE2's own reasons, where these do not help."""
 
 
 def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
-    """Return what matches a whole name against a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
-    # fnmatch's translation has atomic groups (Python 3.11), so it cannot backtrack into exponential time
+    """Return a matcher of whole names for a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
+    # fnmatch translates to atomic groups, so that matching cannot take exponential time
     match = re.compile(fnmatch.translate(pattern if case_sensitive else fold_case(pattern))).match
     return lambda name: {} if match(name) else None
 
 
 def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
-    """Return what matches a whole name against an RE2 pattern, with its named groups.
+    """Return a matcher of whole names for an RE2 pattern, which returns its named groups.
 
-    :raises ValueError: it is not RE2 syntax; the message says where.
+    :raises ExpectedError: it is not RE2 syntax; the message says where.
     """
     compiled = _compile(pattern, case_sensitive)
 
@@ -40,12 +54,12 @@ def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
 def group_names(pattern: str) -> frozenset[str]:
     """Return the names of an RE2 pattern's groups.
 
-    :raises ValueError: it is not RE2 syntax.
+    :raises ExpectedError: it is not RE2 syntax; the message says where.
     """
     return frozenset(_compile(pattern, False).groupindex)
 
 
-@lru_cache(maxsize=1024)  # each is asked for several times: to be checked, for its groups, for each listener
+@lru_cache(maxsize=1024)  # each is compiled for the check, for its groups, and for each listener
 def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     options = re2.Options()
     options.max_mem = _MAX_REGEX_BYTES
@@ -54,5 +68,7 @@ def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        reason = error.args[0]
-        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+        told = error.args[0]
+        reason, _, place = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).partition(": ")
+        where = f' at "{place}"' if place else ""
+        raise ExpectedError(f"not RE2 syntax: {_REASONS.get(reason, reason)}{where}") from None

@@ -1,4 +1,4 @@
-"""Texts of the configuration with ``{user}`` and a regex's groups in them."""
+"""Texts with placeholders: ``{user}``, and the named groups of a route's regex."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from string import Formatter
 
 from attrs import field, frozen
 
+from fingergw.core.errors import ExpectedError
+
+_HOW = "write a placeholder as {user}, and a literal brace as {{ or }}"
+
 
 @frozen
 class Template:
-    """A text with placeholders, taken apart once; ``{{`` and ``}}`` stand for braces.
+    """A text with placeholders, parsed once; ``{{`` and ``}}`` are literal braces.
 
-    :param text: as it is written.
-    :param parts: each piece of literal text, and the name of the placeholder after it, if any.
-    :param names: the placeholders in it.
-    :raises ValueError: a brace is left open, or what is between two is not a name.
+    :param text: the text as it is written.
+    :param parts: each piece of literal text, with the name of the placeholder after it, or None at the end.
+    :param names: the names of all placeholders.
+    :raises ExpectedError: a brace has no partner, or what is between two braces is not a name.
     """
 
     text: str
@@ -26,14 +30,12 @@ class Template:
     def _find_parts(self) -> tuple[tuple[str, str | None], ...]:
         try:
             pieces = list(Formatter().parse(self.text))
-        except ValueError as error:
-            raise ValueError(f"{error}; write {{{{ or }}}} for a brace that is meant as such") from None
+        except ValueError:
+            raise ExpectedError(f"a brace has no partner; {_HOW}") from None
         for _, name, spec, conversion in pieces:
             if name is not None and (not name.isidentifier() or spec or conversion):
                 shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-                raise ValueError(
-                    f'"{{{shown}}}" is no placeholder; write {{{{ or }}}} for a brace that is meant as such'
-                )
+                raise ExpectedError(f'"{{{shown}}}" is not a placeholder; {_HOW}')
         return tuple((literal, name) for literal, name, _, _ in pieces)
 
     @names.default
@@ -42,9 +44,9 @@ class Template:
 
     @property
     def begins_open(self) -> bool:
-        """Whether a placeholder's value comes first in it."""
+        """Whether it begins with a placeholder."""
         return bool(self.parts) and not self.parts[0][0]
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """Return the text with each placeholder's value in its place."""
+        """Return the text with each placeholder replaced by its value."""
         return "".join(literal + (values[name] if name is not None else "") for literal, name in self.parts)

@@ -1,6 +1,6 @@
-"""The types that a key can have, beside ``str``, ``bool``, ``int``, ``float``, and lists and tables of these.
+"""The types that a key can have, besides ``str``, ``bool``, ``int``, ``float``, and lists and tables of these.
 
-What the configuration makes of a value, what it refuses, and what it does with a file or a program, goes by the type.
+The type decides which values are accepted, and how a file or a program that the key names is checked and used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Count = NewType("Count", int)
 Port = NewType("Port", int)
 """A TCP port, 1 to 65535."""
 ExitCode = NewType("ExitCode", int)
-"""What a process exits with when it failed, 1 to 255."""
+"""The exit code of a process that failed, 1 to 255."""
 Status = NewType("Status", int)
 """An HTTP status, 100 to 599."""
 Umask = NewType("Umask", int)
@@ -32,11 +32,11 @@ Glob = NewType("Glob", str)
 Regex = NewType("Regex", str)
 """A pattern in RE2 syntax."""
 UserName = NewType("UserName", str)
-"""A name as a query can have it."""
+"""A user name that a query can have."""
 Name = NewType("Name", str)
-"""The key of a table that has something for each name; no two may be the same where case does not count."""
+"""A key in a table of user names; unless names are case-sensitive, no two may differ only in case."""
 HostName = NewType("HostName", str)
-"""A host's name or address, as a query can have it."""
+"""A host name or address that a query can have."""
 HeaderName = NewType("HeaderName", str)
 """A header's name (RFC 9110 §5.1)."""
 HeaderValue = NewType("HeaderValue", str)
@@ -44,24 +44,24 @@ HeaderValue = NewType("HeaderValue", str)
 Variable = NewType("Variable", str)
 """The name of an environment variable."""
 Store = NewType("Store", str)
-"""Where cached answers are kept."""
+"""The address of the store of cached answers."""
 
 Url = NewType("Url", Template)
 """An http or https URL with placeholders after the host."""
 Jinja = NewType("Jinja", str)
-"""A Jinja2 template, that is tried out before it is used; a ``max_bytes`` beside it is of what it makes."""
+"""A Jinja2 template, which is compiled once as a check; a ``max_bytes`` in the same table bounds its result."""
 
 FilePath = NewType("FilePath", Path)
 """A path; in the configuration it may be relative to the configuration file."""
 SecretFile = NewType("SecretFile", Path)
-"""A file with one secret, which others can neither read nor write; its text is read again when it changes."""
+"""A file with one secret, which other users can neither read nor write; it is read again when it changes."""
 WatchedFile = NewType("WatchedFile", Path)
-"""A file that is read again when it changes: a text, or TOML that holds what its key says."""
+"""A file that is read again when it changes: a text, or a TOML table of the type that its key ``holds``."""
 AuthoritiesFile = NewType("AuthoritiesFile", Path)
 """A PEM file of authorities to trust for TLS, read again when it changes."""
 FILES: Final[tuple[Any, ...]] = (SecretFile, WatchedFile, AuthoritiesFile)
 """The types of files that are read, and read again when they change."""
 ProgramPath = NewType("ProgramPath", str)
-"""A program: its path, or what to look for on the PATH."""
+"""A program: its path, or a name to look up on the PATH."""
 Argv = NewType("Argv", tuple[Template, ...])
-"""A program and its arguments, if any; the program has no placeholders."""
+"""A program and its arguments; only the arguments may have placeholders."""

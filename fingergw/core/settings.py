@@ -1,4 +1,4 @@
-"""Tables of the configuration as classes: a key's type, default, bounds and sentence stand at its field."""
+"""Tables of the configuration as classes: each field has its key's type, default, bounds and sentence."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from fingergw.core.setting_types import Argv, Jinja, Url
 
 T = TypeVar("T")
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""The keys and list places that lead to something in the configuration."""
+"""The keys and list positions that lead to something in the configuration."""
 _SETTING: Final = "fingergw"
 _tables: Final[set[type]] = set()
 
 
 @frozen
 class Waits:
-    """Say of a type of backend that it waits for somebody: its table has these keys then, with these defaults.
+    """The defaults of the keys that a type of backend gets because it waits for others.
 
     :param timeout: seconds that an answer may take, waiting for a place included.
-    :param max_running: how many answers are got at once; more wait.
+    :param max_running: how many answers it works on at the same time; other queries wait.
     """
 
     timeout: float
@@ -37,14 +37,14 @@ class Waits:
 class Key:
     """A key of a table.
 
-    :param type: of its value: one of :mod:`fingergw.core.setting_types`, or made of these.
-    :param default: ``attrs.NOTHING`` where it must be given.
-    :param text: its sentence, for schema and reference.
-    :param least: the least number that it takes.
-    :param most: the greatest.
-    :param nonempty: whether a list must have an item.
-    :param secret: whether it is shown nowhere.
-    :param holds: what is in the file that it names: for a secret a word for it, for TOML the type of the table.
+    :param type: the type of its value: one of :mod:`fingergw.core.setting_types`, or a list or table of these.
+    :param default: ``attrs.NOTHING`` if it must be given.
+    :param text: its sentence, for the schema and the reference.
+    :param least: the lower bound of a number.
+    :param most: the upper bound of a number.
+    :param nonempty: whether a list must have an item, as an Argv must.
+    :param secret: whether its value is hidden wherever the configuration is shown.
+    :param holds: what its file contains: for a SecretFile what to call the secret, for a TOML file the table's type.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Key:
 
     @property
     def own_default(self) -> Any:
-        """What it is by default, whatever the others are; ``attrs.NOTHING`` where that is nothing."""
-        if isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]  # a class, whatever its type says
+        """Its default, if that does not depend on other keys; else ``attrs.NOTHING``."""
+        if isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]  # it is a class
             return NOTHING if self.default.takes_self else self.default.factory()
         return self.default
 
@@ -75,10 +75,12 @@ def setting(
     secret: bool = False,
     holds: Any = None,
 ) -> Any:
-    """Return a key of a table: what stands at the field of a class that is made by :func:`settings`.
+    """Return the field for a key, in a class with the decorator :func:`settings`.
+
+    The parameters are those of :class:`Key`.
 
     :param text: its sentence; by default that of the table that is its value.
-    :param default: without one the key must be given. A table is copied for each.
+    :param default: without one the key must be given. A dict is copied for each instance.
     """
     if isinstance(default, dict):
         default = attrs.Factory(default.copy)
@@ -88,9 +90,10 @@ def setting(
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting, attrs.field))
 def settings(cls: type[T]) -> type[T]:
-    """Make a class a table of the configuration: frozen, with keyword arguments alone.
+    """Make a class a table of the configuration: frozen, with keyword-only arguments.
 
-    Its docstring is what the table is for. ``one_of`` may name keys of which exactly one must be given.
+    The first paragraph of its docstring says what the table is for. ``one_of`` may name keys of which exactly one must
+    be given.
     """
     made = attrs.frozen(cls, kw_only=True)
     _tables.add(made)
@@ -98,7 +101,7 @@ def settings(cls: type[T]) -> type[T]:
 
 
 def is_table(cls: object) -> bool:
-    """Tell whether a class was made by :func:`settings`."""
+    """Tell whether a class has the decorator :func:`settings`."""
     return isinstance(cls, type) and cls in _tables
 
 
@@ -106,38 +109,40 @@ def is_table(cls: object) -> bool:
 def keys_of(cls: Any) -> tuple[Key, ...]:
     """Return the keys of a table, in the order of the class.
 
-    :raises NameError: the name of a type is not known where the class is.
+    :raises NameError: a type has a name that its module does not know.
     """
     types = get_type_hints(cls)
     keys = []
     for each in attrs.fields(cls):
         if _SETTING in each.metadata:
             said, kind = each.metadata[_SETTING], types[each.name]
-            said = {**said, "text": said["text"] or (sentence_of(bare(kind)) if is_table(bare(kind)) else "")}
+            own = bare(kind)
+            text = said["text"] or (sentence_of(own) if is_table(own) else "")
+            said = {**said, "text": text, "nonempty": said["nonempty"] or own is Argv}
             keys.append(Key(name=each.name, type=kind, default=each.default, **said))
     return tuple(keys)
 
 
 def sentence_of(cls: Any) -> str:
-    """Return what a table is for: the first paragraph of its docstring, in one line."""
+    """Return the sentence of a table: the first paragraph of its docstring, in one line."""
     return " ".join(cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
 
 
 def changed(table: T, **values: Any) -> T:
-    """Return a table with other values at some keys."""
-    return attrs.evolve(table, **values)  # type: ignore[misc]  # it is one, which mypy cannot know
+    """Return a copy of a table with other values for some keys."""
+    return attrs.evolve(table, **values)  # type: ignore[misc]  # T is an attrs class
 
 
 @cache
 def bare(kind: Any) -> Any:
-    """Return a key's type without the None that it may be instead."""
+    """Return the type of a key without ``| None``."""
     kinds = [each for each in get_args(kind) if each is not NoneType]
     return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind
 
 
 @cache
 def supertype(kind: Any) -> Any:
-    """Return the type that a value of another has at run time: of ``Seconds`` that is ``float``."""
+    """Return the type that a value has at run time: for ``Seconds`` that is ``float``."""
     while hasattr(kind, "__supertype__"):
         kind = kind.__supertype__
     return kind
@@ -145,14 +150,14 @@ def supertype(kind: Any) -> Any:
 
 @cache
 def takes_placeholders(kind: Any) -> bool:
-    """Tell whether a type, or one that it is made of, is a text with placeholders."""
+    """Tell whether a type has placeholders, or contains a type that has some."""
     if is_table(kind):
         return any(takes_placeholders(key.type) for key in keys_of(kind))
     return kind in (Template, Url, Argv, Jinja) or any(map(takes_placeholders, get_args(kind)))
 
 
 def templates_in(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Template]]:
-    """Return the texts with placeholders in a table, and where in it each stands."""
+    """Return the texts with placeholders in a table, each with its path."""
     if isinstance(value, Template):
         yield path, value
     elif isinstance(value, tuple):
@@ -163,5 +168,5 @@ def templates_in(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, T
             yield from templates_in(inner, (*path, name))
     elif is_table(type(value)):
         for key in keys_of(type(value)):  # type: ignore[arg-type]  # a class has a hash
-            if takes_placeholders(key.type):  # or a map of many names would be gone through
+            if takes_placeholders(key.type):  # else every entry of a large map would be visited
                 yield from templates_in(getattr(value, key.name), (*path, key.name))

@@ -261,7 +261,7 @@ def test_files_and_secrets(rendered: Rendered) -> None:
     ],
 )
 def test_a_mistake_says_what_it_is(rendered: Rendered, host: str, says: str) -> None:
-    """A host with a mistake in its variables fails with what to mend, and has nothing written."""
+    """A host with a mistake in its variables fails with all of them listed, and has nothing written."""
     assert says in rendered.said(host)
     assert not rendered.folder.joinpath(host).exists()
 

@@ -374,7 +374,7 @@ group = "no-such-group-here"
         """A missing file is a mistake in the configuration, too."""
         ended = run(["check", "--config", str(tmp_path / "none")])
         path = tmp_path / "none"
-        advice = f"to have one to start from, run: fingergw init {path}"
+        advice = f"to create one to start from, run: fingergw init {path}"
         why = f"fingergw: 1 mistake:\n{path}: cannot be read: No such file or directory; {advice}\n"
         assert (ended.returncode, ended.stderr) == (78, why)
 

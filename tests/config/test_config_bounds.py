@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from fingergw import config
 from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Entries
-from fingergw.config.bounds import is_suspect, out_of_bounds
+from fingergw.config.toml_text import is_suspect, out_of_bounds
 from fingergw.core.errors import ConfigError
 from tests.support import GatewayCase, run
 from tests.support.checked import LISTENER, MAP, told
 from tests.support.data_files import STATIC, AtOnce
 from tests.support.reloading import ReloadCase
 
-DIGITS = "expected a number with fewer digits"
-NAMES = "expected a key of fewer names"
-DEEP = "expected lists and tables in each other less deeply"
+DIGITS = "expected a number of at most 1000 digits"
+NAMES = "expected a key of at most 10 names joined by dots"
+DEEP = "expected lists and tables nested at most 100 deep"
+SECONDS = "expected a finite number of seconds, above 0 and below 1000000000"
 MILLION = 1_000_000
 BROKEN = {
     "digits": ("a = " + "1" * 5000, DIGITS),
@@ -99,9 +100,9 @@ def test_endless_numbers(tmp_path: Path) -> None:
         f"{LISTENER}[limits]\nquery_timeout = 0x{'f' * 900}\nmax_waiting = 0x{'f' * 900}\nanswer_timeout = inf\n"
     )
     assert [each.partition(": ")[2] for each in told(path)] == [
-        "limits.query_timeout: expected a number of seconds above 0",
-        "limits.max_waiting: expected 1 to 1000000000",
-        "limits.answer_timeout: expected a number of seconds above 0",
+        f"limits.query_timeout: {SECONDS}",
+        "limits.max_waiting: expected a number from 1 to 1000000000",
+        f"limits.answer_timeout: {SECONDS}",
     ]
 
 
@@ -109,7 +110,7 @@ def test_not_utf8(tmp_path: Path) -> None:
     """The line of what is not UTF-8 is told, far into a file too."""
     path = tmp_path / "fingergw.toml"
     path.write_bytes(b"#\n" * 50_000 + b"a = '\xff'\n")
-    assert told(path) == ["50001: not UTF-8, which TOML must be; save it as UTF-8"]
+    assert told(path) == ["50001: not UTF-8, which TOML requires; save the file as UTF-8"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -117,7 +118,7 @@ def test_line_ends(end: str, tmp_path: Path) -> None:
     """Every kind of line end is one."""
     path = tmp_path / "fingergw.toml"
     path.write_bytes((LISTENER + "[limits]\nmax_waiting = 0\n").replace("\n", end).encode())
-    assert told(path) == ["4: limits.max_waiting: expected 1 or more"]
+    assert told(path) == ["4: limits.max_waiting: expected a number of at least 1"]
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:

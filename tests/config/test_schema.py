@@ -28,8 +28,9 @@ from fingergw.cli import main
 from fingergw.config import model, read, tables
 from fingergw.config.schema import schema, schema_text
 from fingergw.core.settings import is_table, keys_of, sentence_of
-from tests.config.test_config import CONTRACT, LISTENER, VALUES, rows, with_a_value_replaced, write
 from tests.support import COMMAND, ROOT
+from tests.support.contract import CONTRACT, LISTENER, VALUES, with_a_value_replaced, write
+from tests.support.mistakes import rows
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -56,6 +57,7 @@ UNSEEN = {
     "placeholder-program",
     "placeholder-unset",
     "regex",
+    "regex-look-ahead",
     "store-redis-database",
     "store-redis-password",
     "store-redis-port",

@@ -14,27 +14,28 @@ from jsonschema import Draft7Validator
 
 from tests.support import run
 from tests.support.checked import LISTENER
+from tests.support.mistakes import MEANINGS as MISTAKES
 from tests.support.packages import write_package
 
 # Each stands behind a listener. A message stands as a comment, begun by "#!", on the line that it has.
 BOUNDS = """
 [backends.a]
 type = "directory"
-level = 10  #! backends.a.level: expected 9 or less
-depth = 0  #! backends.a.depth: expected 1 to 9
-share = -0.5  #! backends.a.share: expected 0 or more
-pause = 61  #! backends.a.pause: expected 60 or less
+level = 10  #! backends.a.level: expected a number of at most 9
+depth = 0  #! backends.a.depth: expected a number from 1 to 9
+share = -0.5  #! backends.a.share: expected a number of at least 0
+pause = 61  #! backends.a.pause: expected a number of at most 60
 [backends.b]
 type = "directory"
 level = -1000000000000
-depth = 10  #! backends.b.depth: expected 1 to 9
-share = nan  #! backends.b.share: expected 0 or more
-pause = 0  #! backends.b.pause: expected a number of seconds above 0
+depth = 10  #! backends.b.depth: expected a number from 1 to 9
+share = nan  #! backends.b.share: expected a number of at least 0
+pause = 0  #! backends.b.pause: expected a finite number of seconds, above 0 and below 1000000000
 [backends.c]
 type = "directory"
-level = 9.0  #! backends.c.level: expected a whole number, not a number
-depth = "2"  #! backends.c.depth: expected a whole number, not a string
-share = true  #! backends.c.share: expected a number, not true or false
+level = 9.0  #! backends.c.level: expected a whole number, not a decimal number
+depth = "2"  #! backends.c.depth: expected a whole number, not a string; remove the quotes
+share = true  #! backends.c.share: expected a number, not a boolean
 [backends.d]
 type = "directory"
 level = 9
@@ -51,7 +52,7 @@ NONEMPTY = """
 [backends.a]
 type = "directory"
 tree = ""
-fields = []  #! backends.a.fields: expected at least one
+fields = []  #! backends.a.fields: expected a list of at least one item
 keys = []
 others = []
 [backends.b]
@@ -61,7 +62,7 @@ fields = [""]
 [backends.c]
 type = "directory"
 tree = ""
-fields = ""  #! backends.c.fields: expected a list, not a string
+fields = ""  #! backends.c.fields: expected a list, not a string; put it in brackets
 """
 NESTED = """
 [backends.a]
@@ -78,7 +79,7 @@ by_name.b = { host = "x" }
 by_name.c = "x"
 [backends.b.first]
 host = "x"
-weight = 0  #! backends.b.first.weight: expected 1 or more
+weight = 0  #! backends.b.first.weight: expected a number of at least 1
 wait = 1  #! backends.b.first.wait: unknown key "wait"; did you mean "weight"?
 [[backends.b.others]]
 host = "x"
@@ -96,29 +97,29 @@ tree = "x"
 by_name.a = { host = "x", greeting = "{" }  #! backends.d.by_name.a.greeting: $BRACE
 """
 ONE_OF = """
-[backends.a]  #! backends.a: expected exactly one of level, tree; found none of them
+[backends.a]  #! backends.a: expected exactly one of the keys level, tree; found none
 type = "directory"
-[backends.b]  #! backends.b: expected exactly one of level, tree; found level, tree
+[backends.b]  #! backends.b: expected exactly one of the keys level, tree; found level and tree
 type = "directory"
 level = 0
 tree = ""
-depth = 10  #! backends.b.depth: expected 1 to 9
+depth = 10  #! backends.b.depth: expected a number from 1 to 9
 [backends.c]
 type = "directory"
 level = 0
-[backends.c.first]  #! backends.c.first: $ONE none of them
+[backends.c.first]  #! backends.c.first: $ONE none
 is_local = false
 [[backends.c.others]]
 is_local = true
-[[backends.c.others]]  #! backends.c.others[1]: $ONE host, is_local
+[[backends.c.others]]  #! backends.c.others[1]: $ONE host and is_local
 is_local = true
 host = "x"
-weight = "x"  #! backends.c.others[1].weight: expected a whole number, not a string
+weight = "x"  #! backends.c.others[1].weight: expected a whole number, not a string; remove the quotes
 [[backends.c.others]]
 is_local = false
 host = "x"
 [backends.c.by_name]
-a = {}  #! backends.c.by_name.a: $ONE none of them
+a = {}  #! backends.c.by_name.a: $ONE none
 [backends.d]
 type = "directory"
 tree = ""
@@ -137,17 +138,14 @@ others = [
 ]
 [backends.b]
 type = "directory"
-level = 10  #! backends.b.level: expected 9 or less
+level = 10  #! backends.b.level: expected a number of at most 9
 depth = 6
 share = 2
 """
 MEANINGS = {
-    "$ONE": "expected exactly one of host, url, is_local; found",
-    "$SERVER": "expected a text, or a table such as { host, url, is_local, weight, password, greeting }",
-    "$URL": 'expected a URL such as "https://example.org/{user}", in ASCII, with placeholders after the host only',
-    "$UNSET": '"{team}" is no named group in the regex of every route to this backend; name it there, use {user}, '
-    "or write {{ and }} for braces",
-    "$BRACE": "Single '{' encountered in format string; write {{ or }} for a brace that is meant as such",
+    "$ONE": "expected exactly one of the keys host, url, is_local; found",
+    "$SERVER": "expected a string, or a table with any of the keys host, url, is_local, weight, password, greeting",
+    **{word: MISTAKES[word] for word in ("$BRACE", "$UNSET", "$URL")},
 }
 SECRETS = """
 [backends.d]
@@ -196,7 +194,7 @@ def expected(text: str) -> list[str]:
 def mistakes(ended: subprocess.CompletedProcess[str], file: Path) -> list[str]:
     """Return what a command has reported, without the file's name."""
     count, *lines = ended.stderr.splitlines()
-    assert (ended.returncode, count) == (78, f"fingergw: {len(lines)} mistakes:")
+    assert (ended.returncode, count) == (78, f"fingergw: {len(lines)} mistake{'s' * (len(lines) > 1)}:")
     return [line.removeprefix(f"{file}:") for line in lines]
 
 

@@ -35,7 +35,7 @@ def test_fill(text: str, names: set[str], filled: str) -> None:
 )
 def test_mistakes(text: str) -> None:
     """Anything but a plain name between braces is refused, with advice."""
-    with pytest.raises(ValueError, match="for a brace that is meant as such"):
+    with pytest.raises(ValueError, match=r"write a placeholder as \{user\}, and a literal brace as"):
         Template(text)
 
 

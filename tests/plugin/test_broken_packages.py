@@ -64,10 +64,13 @@ MODULES = {
     "syntax error": ("def", "cannot be imported: SyntaxError: "),
     "exit at import": ("import sys; sys.exit(3)", "cannot be imported: SystemExit: 3"),
     "no such name": ("", "cannot be imported: AttributeError: module 'fingergw_broken' has no attribute 'Broken'"),
-    "a function": ("def Broken(): pass", "fingergw_broken:Broken is no class that is made by fingergw.api.settings"),
-    "a dict": ("Broken = {}", "is no class that is made by fingergw.api.settings"),
-    "plain attrs": ("import attrs\n@attrs.frozen\nclass Broken:\n  x: int = 0", "is no class that is made by"),
-    "plain child": (with_keys("") + "\nclass Broken(Broken): pass", "is no class that is made by"),
+    "a function": (
+        "def Broken(): pass",
+        "fingergw_broken:Broken is not a class with the decorator fingergw.api.settings",
+    ),
+    "a dict": ("Broken = {}", "is not a class with the decorator fingergw.api.settings"),
+    "plain attrs": ("import attrs\n@attrs.frozen\nclass Broken:\n  x: int = 0", "is not a class with the decorator"),
+    "plain child": (with_keys("") + "\nclass Broken(Broken): pass", "is not a class with the decorator"),
     "no open": (HEAD + "@settings\nclass Broken: pass", "has no method open"),
     "type checking": (
         with_keys('key: Missing = setting("x")') + "\nif TYPE_CHECKING: from fingergw.api import Missing",
@@ -80,7 +83,7 @@ MODULES = {
     "nested file": (with_keys("") + NESTED, "inner.secret: only a key of the backend itself can have that type"),
 }
 NO_KEY = "no key can have the type"
-OWN = "the core has something else of that name"
+OWN = "the core uses this name itself"
 KEYS = {
     'timeout: float = setting("x", default=5.0)': f"timeout: {OWN}",
     'max_running: int = setting("x", default=5)': f"max_running: {OWN}",
@@ -99,39 +102,39 @@ KEYS = {
     'key: dict[int, str] = setting("x")': f"key: {NO_KEY} dict[int, str]",
     'key: dict[str, SecretFile] = setting("x")': "key: only a key of the backend itself can have that type",
     'key: WatchedFile = setting("x", holds=bytes)': f"key holds: {NO_KEY} <class 'bytes'>",
-    'key: str = setting("x", nonempty=True)': "key: only a list can be nonempty",
-    'key: tuple[int, ...] = setting("x", least=1)': "key: only a number has least and most",
-    'key: str | None = setting("x", default=None, most=9)': "key: only a number has least and most",
-    'key: int = setting("x", secret=True)': "key: only a text can be secret",
+    'key: str = setting("x", nonempty=True)': "key: nonempty is for lists only",
+    'key: tuple[int, ...] = setting("x", least=1)': "key: least and most are for numbers only",
+    'key: str | None = setting("x", default=None, most=9)': "key: least and most are for numbers only",
+    'key: int = setting("x", secret=True)': "key: secret is for texts only",
     "key: int = 3": "key: expected a setting(), or a field(init=False)",
     'sees: tuple[str, ...] = ("client",)': f"sees: {OWN}",
-    'sees = ("clients",)': "sees: expected a tuple of some of: client, listener, verbose",
+    'sees = ("clients",)': "sees: expected a tuple of any of: client, listener, verbose",
     'sees = "client"': "sees: expected a tuple",
-    'one_of = ("nothing",)': "one_of: expected a tuple of some of: ",
+    'one_of = ("nothing",)': "one_of: expected a tuple of any of: ",
     "waits = 5": "waits: expected Waits(timeout=..., max_running=...), both above 0",
     "waits = Waits(timeout=5, max_running=0)": "waits: expected Waits(",
     'waits = Waits(timeout="5", max_running=1)': "TypeError: '<' not supported",
     "waits = Waits(timeout=float('inf'), max_running=1)": "waits: expected Waits(",
     "waits = Waits(timeout=5, max_running=2.5)": "waits: expected Waits(",
     '_key: str = setting("x", default="")': "_key: expected a name that begins with a letter",
-    'key: Template = setting("x", default="{user}")': "key: its default '{user}' is not of its type",
-    'key: int | None = setting("x", default="3")': "key: its default '3' is not of its type",
-    'key: tuple[str, ...] = setting("x", default=["a"])': "key: its default ['a'] is not of its type",
-    'key: tuple[str, ...] = setting("x", default=(1,))': "key: its default (1,) is not of its type",
-    'key: dict[str, int] = setting("x", default={"a": "b"})': "key: its default {'a': 'b'} is not of its type",
-    'key: Literal["a", "b"] = setting("x", default="c")': "key: its default 'c' is not of its type",
-    'key: SecretFile | None = setting("x", default="file")': "key: its default 'file' is not of its type",
+    'key: Template = setting("x", default="{user}")': "key: the default '{user}' is not of the key's type",
+    'key: int | None = setting("x", default="3")': "key: the default '3' is not of the key's type",
+    'key: tuple[str, ...] = setting("x", default=["a"])': "key: the default ['a'] is not of the key's type",
+    'key: tuple[str, ...] = setting("x", default=(1,))': "key: the default (1,) is not of the key's type",
+    'key: dict[str, int] = setting("x", default={"a": "b"})': "key: the default {'a': 'b'} is not of the key's type",
+    'key: Literal["a", "b"] = setting("x", default="c")': "key: the default 'c' is not of the key's type",
+    'key: SecretFile | None = setting("x", default="file")': "key: the default 'file' is not of the key's type",
     'key: str = setting("x", default=Factory(lambda: 1 / 0))': "ZeroDivisionError: division by zero",
 }
 CHECKS = {
     "raise RuntimeError('oh no')": "RuntimeError: oh no",
     "raise SystemExit": "SystemExit",
-    "yield 'url'": "TypeError: check yields 'url', and not a key and a message",
-    "yield 'ab'": "TypeError: check yields 'ab', and not",
-    "yield 3, 'x'": "TypeError: check yields (3, 'x'), and not",
-    "yield 'url', None": "TypeError: check yields ('url', None), and not",
-    "yield ('url', None), 'x'": "TypeError: check yields (('url', None), 'x'), and not",
-    "yield 'url', 'is not told'; yield": "TypeError: check yields None, and not",
+    "yield 'url'": "TypeError: check yields 'url', not a key and a message",
+    "yield 'ab'": "TypeError: check yields 'ab', not",
+    "yield 3, 'x'": "TypeError: check yields (3, 'x'), not",
+    "yield 'url', None": "TypeError: check yields ('url', None), not",
+    "yield ('url', None), 'x'": "TypeError: check yields (('url', None), 'x'), not",
+    "yield 'url', 'is not told'; yield": "TypeError: check yields None, not",
     "return None": "TypeError: 'NoneType' object is not iterable",
     "while True: yield 'url', 'again'": "ValueError: check yields more than 1000 mistakes",
     "raise type('Bad', (Exception,), {'__str__': lambda self: 1 / 0})": "Bad",
@@ -182,7 +185,7 @@ def test_module(folder: Path, text: str, expected: str) -> None:
     told = mistake(checked(folder, text), "7")
     assert 'backends.b.type: type "broken" of the package fingergw_broken: ' in told
     assert expected in told
-    assert told.endswith("; mend or remove the package")
+    assert told.endswith("; upgrade or uninstall the package")
 
 
 @pytest.mark.parametrize(("text", "expected"), KEYS.items(), ids=KEYS)
@@ -197,7 +200,7 @@ def test_keys(folder: Path, text: str, expected: str) -> None:
 def test_check(folder: Path, text: str, expected: str) -> None:
     """A check that raises, or says what is no mistake, is one mistake that names the type."""
     told = mistake(checked(folder, with_keys(f"def check(self):\n    {text}")), "6")
-    assert f'backends.b: type "broken" cannot check it, which is a mistake in its package: {expected}' in told
+    assert f'backends.b: type "broken" cannot check this table, which is a fault in its package: {expected}' in told
 
 
 @pytest.mark.parametrize(("text", "expected"), MADE.items(), ids=MADE)
@@ -235,7 +238,9 @@ def test_not_installed(folder: Path) -> None:
     (folder / "fingergw.py").unlink()
     command[1] = f"PYTHONPATH={folder}:{ROOT}"
     done = run(["check", "--config", "fingergw.toml"], cwd=folder, command=command)
-    why = "fingergw: its own types of backends are not installed: install it anew where its code is now\n"
+    why = (
+        "fingergw: fingergw's own types of backends are not registered; install fingergw again from where its code is\n"
+    )
     assert (done.returncode, done.stderr) == (1, why)
 
 

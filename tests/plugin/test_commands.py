@@ -101,19 +101,19 @@ def test_check(command: Command) -> None:
     done = command("check", "--config", "fingergw.toml", text=text)
     assert done.returncode == 78
     expected = [
-        ("line =", "backends.book.line", '"{team}" is no named group in the regex of every route to this backend; '),
+        ("line =", "backends.book.line", "not every route to this backend sets {team}; "),
         ("depth = 2", "backends.deep.depth", "expected 1, as there is no book_file to look deeper in"),
         ("dept =", "backends.unknown.dept", 'unknown key "dept"; did you mean "depth"?'),
-        ("depth = 0", "backends.low.depth", "expected 1 to 9"),
-        ("depth = 10", "backends.high.depth", "expected 1 to 9"),
-        ("[backends.none]", "backends.none", 'expected a key "line"'),
+        ("depth = 0", "backends.low.depth", "expected a number from 1 to 9"),
+        ("depth = 10", "backends.high.depth", "expected a number from 1 to 9"),
+        ("[backends.none]", "backends.none", 'missing key "line"'),
         ("exposed.key", "backends.exposed.key_file", "others can read it; run: chmod o= "),
         ("gone.key", "backends.gone.key_file", "gone.key: No such file or directory"),
         ("broken.toml", "backends.map.book_file", "broken.toml:1: moshez: expected a string, not a whole number"),
-        ("[backends.mottoes]", "backends.mottoes", "expected exactly one of text, file; found none of them"),
-        ("[backends.both]", "backends.both", "expected exactly one of text, file; found text, file"),
+        ("[backends.mottoes]", "backends.mottoes", "expected exactly one of the keys text, file; found none"),
+        ("[backends.both]", "backends.both", "expected exactly one of the keys text, file; found text and file"),
         ("max_running", "backends.running.max_running", 'unknown key "max_running"; expected one of: '),
-        ("timeout", "backends.waiting.timeout", "expected a number of seconds above 0"),
+        ("timeout", "backends.waiting.timeout", "expected a finite number of seconds, above 0 and below 1000000000"),
         ("phonebok", "backends.other.type", 'unknown backend type "phonebok"; did you mean "phonebook"?'),
         ("busy", "answers.busy", "expected a string, not a whole number"),
     ]

@@ -127,7 +127,7 @@ def test_first_needed_by_a_reload(jailed: Jailed, tmp_path: Path, python: Path) 
         jailed.configure(BOOK + "depth = 10" + MOTTO)
         running.send_signal(signal.SIGHUP)
         wait_until(lambda: "stays as it was" in jailed.log, "the refusal")
-        assert "backends.book.depth: expected 1 to 9" in jailed.log
+        assert "backends.book.depth: expected a number from 1 to 9" in jailed.log
         jailed.configure(BOOK + MOTTO)
         running.send_signal(signal.SIGHUP)
         wait_until(lambda: "number = 1234\r\n" in jailed.ask("moshez"), "the phone book")
@@ -142,7 +142,7 @@ def test_unused_broken_package(jailed: Jailed, tmp_path: Path) -> None:
         wait_until(lambda: 'type "broken" of the package fingergw_broken: ' in jailed.log, "the warning")
         line = next(line for line in jailed.log.splitlines() if "fingergw_broken" in line)
         assert "#warn]" in line
-        assert "cannot be imported: SystemExit: 3; mend or remove the package" in line
+        assert "cannot be imported: SystemExit: 3; upgrade or uninstall the package" in line
         assert "Traceback" not in jailed.log
         jailed.configure(BOOK.replace("phonebook", "broken") + MOTTO.replace("motto.txt", "x"))
         running.send_signal(signal.SIGHUP)

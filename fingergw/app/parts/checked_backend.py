@@ -53,7 +53,7 @@ class CheckedBackend:
         names: frozenset[str] | None = None  # the name and all groups
         if getattr(settings, "only_placeholders", False):
             names = self.template_names.union(*(template.names for _, template in templates_in(settings)))
-        sees = known.sees if cache is None or not known.may_vary else known.sees.intersection(cache.vary)
+        sees = known.sees if cache is None else known.sees.intersection(cache.vary)
         return Inputs(names, **{word: word in sees for word in ("verbose", "client", "listener")})
 
 

@@ -45,7 +45,7 @@ options:
 def check(
     program: Sequence[str], wheels: str, configuration: str, files: Mapping[str, str], secrets: Mapping[str, str]
 ) -> str:
-    """Return what is to be mended; empty if nothing is.
+    """Return the mistakes; empty if there are none.
 
     :raises OSError: the program cannot be run, or there is no room.
     """

@@ -1,0 +1,637 @@
+"""Configurations with mistakes, each with the messages that are expected."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.contract import LISTENER
+
+# Each begins with "--- " and its name. A mistake's message stands as a comment, begun by "#!", on the line it is
+# expected to be reported with; the order of messages is the order of lines. A listener is put before each, or after
+# it where it begins with a key.
+MISTAKES = r"""
+--- unknown-table
+[limit]  #! limit: unknown table "limit"; did you mean "limits"?
+--- unknown-key
+[limits]
+max_conections = 5  #! limits.max_conections: unknown key "max_conections"; did you mean "max_connections"?
+--- unknown-key-nothing-near
+[limits]
+zebra = 5  #! limits.zebra: unknown key "zebra"; $LIMITS
+--- unknown-key-in-item
+[[listeners]]
+endpoint = "tcp:1"
+
+alow = []  #! listeners[1].alow: unknown key "alow"; did you mean "allow"?
+--- unknown-key-of-backend
+[backends.x]
+type = "menu"
+ttl = 5  #! backends.x.ttl: unknown key "ttl"; expected one of: cache
+--- unknown-key-of-person
+[backends.x]
+type = "static"
+[backends.x.entries]
+nail = { nam = "N" }  #! backends.x.entries.nail.nam: unknown key "nam"; did you mean "name"?
+--- unknown-key-hostile
+[limits]
+"a\u001b\"b" = 1  #! limits."a\x1b\"b": unknown key "a\x1b\"b"; $LIMITS
+--- missing-key
+[[listeners]]  #! listeners[1]: missing key "endpoint"
+name = "x"
+--- missing-argv
+[backends.x]  #! backends.x: missing key "argv"
+type = "command"
+--- table-for-list
+[routes]  #! routes: expected a list of tables; begin each with [[routes]]
+user = "x"
+--- list-for-table
+[[limits]]  #! limits: expected a table, not a list
+max_connections = 5
+--- number-for-table
+limits = 5  #! limits: expected a table, not a whole number
+--- number-for-item
+routes = [1]  #! routes[0]: expected a table, not a whole number
+--- number-for-backends
+backends = 5  #! backends: expected a table, not a whole number
+--- number-for-backend
+backends = { x = 5 }  #! backends.x: expected a table, not a whole number
+--- string-for-number
+[limits]
+max_connections = "5"  #! limits.max_connections: expected a whole number, $UNQUOTED
+--- string-for-duration
+[limits]
+query_timeout = "5"  #! limits.query_timeout: expected a number, $UNQUOTED
+--- number-for-string
+[answers]
+busy = 5  #! answers.busy: $QUOTES
+--- bare-string-for-list
+[[listeners]]
+endpoint = "tcp:1"
+allow = "10.0.0.0/8"  #! listeners[1].allow: $BRACKETS
+--- bool-for-int
+[limits]
+max_connections = true  #! limits.max_connections: expected a whole number, not a boolean
+--- float-for-int
+[limits]
+max_connections = 5.0  #! limits.max_connections: $DECIMAL
+--- int-for-bool
+[answers]
+case_sensitive = 1  #! answers.case_sensitive: expected true or false, not a whole number
+--- list-for-name
+[[listeners]]
+endpoint = "tcp:1"
+name = ["x"]  #! listeners[1].name: expected a string, not a list
+--- date-for-string
+[answers]
+busy = 2026-11-22  #! answers.busy: expected a string, not a date or time
+--- item-of-list
+[backends.x]
+type = "command"
+argv = [
+  "a",  # program
+  5,  #! backends.x.argv[1]: $QUOTES
+  "{user",  #! backends.x.argv[2]: $BRACE
+]
+--- value-of-table
+[backends.x]
+type = "command"
+argv = ["a"]
+env = { A = "1", B = 2 }  #! backends.x.env.B: $QUOTES
+--- entry
+[backends.x]
+type = "static"
+entries = { a = 5 }  #! backends.x.entries.a: $PERSON
+--- nul
+[backends.x]
+type = "command"
+argv = ["a\u0000"]  #! backends.x.argv[0]: expected a string without the character NUL
+--- size
+[limits]
+max_query_bytes = 0  #! limits.max_query_bytes: $AT_LEAST 1
+--- duration-0
+[limits]
+query_timeout = 0  #! limits.query_timeout: $SECONDS
+--- duration-inf
+[limits]
+query_timeout = inf  #! limits.query_timeout: $SECONDS
+--- duration-nan
+[limits]
+query_timeout = nan  #! limits.query_timeout: $SECONDS
+--- exit-code
+[backends.x]
+type = "command"
+argv = ["a"]
+missing_exit_codes = [
+  1,
+  0,  #! backends.x.missing_exit_codes[1]: expected a number from 1 to 255
+  256,  #! backends.x.missing_exit_codes[2]: expected a number from 1 to 255
+]
+--- status
+[backends.x]
+type = "http"
+url = "http://h/"
+missing_statuses = [99]  #! backends.x.missing_statuses[0]: expected a number from 100 to 599
+--- choice
+[log]
+format = "xml"  #! log.format: expected "text" or "json"
+--- choice-type
+[log]
+level = 5  #! log.level: $LEVELS
+--- umask
+[process]
+umask = "028"  #! process.umask: expected a string of up to four octal digits, such as "027"
+--- umask-number
+[process]
+umask = 22  #! process.umask: $QUOTES
+--- network
+[[listeners]]
+endpoint = "tcp:1"
+allow = [
+  "10.0.0.1/8",  #! listeners[1].allow[0]: $ADDRESS
+  "::/0",
+  "x",  #! listeners[1].allow[2]: $NETWORK
+]
+--- nothing to match
+[[routes]]
+users = []  #! routes[0].users: $EMPTY
+backends = ["b"]
+[[routes]]
+pattern = ""  #! routes[1].pattern: expected a pattern of 1 to 1000 characters, not 0
+backends = ["b"]
+[[routes]]
+regex = "(?P<user>a)"  #! routes[2].regex: expected another name for the group "user", as {user} is the whole name
+backends = ["b"]
+[[routes]]
+regex = ""  #! routes[3].regex: expected a pattern of 1 to 3000 characters, not 0
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- variable
+[backends.b]
+type = "command"
+argv = ["true"]
+env = { "A=B" = "c" }  #! backends.b.env."A=B": expected a variable name without "=" and control characters
+--- regex
+[[routes]]
+regex = "(a"  #! routes[0].regex: not RE2 syntax: missing ) at "(a"
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- regex-look-ahead
+[[routes]]
+regex = "a(?=b)"  #! routes[0].regex: not RE2 syntax: RE2 has no such group and no look-around at "(?="
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- user-empty
+[[routes]]
+user = ""  #! routes[0].user: $NAME
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- users
+[[routes]]
+users = ["a", "b@c", " d"]  #! routes[0].users[1]: $NAME #! routes[0].users[2]: $NAME
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- fallthrough
+[[routes]]
+user = "x"
+backends = ["b"]
+fallthrough = ["mising"]  #! routes[0].fallthrough[0]: expected "missing" or "failed"
+[backends.b]
+type = "menu"
+--- argv-empty
+[backends.x]
+type = "command"
+argv = []  #! backends.x.argv: $EMPTY
+--- header-name
+[backends.x]
+type = "http"
+url = "http://h/"
+[backends.x.headers]
+"a b" = "c"  #! backends.x.headers."a b": expected a header name such as "Accept"
+d = "e\nf"  #! backends.x.headers.d: $HEADER
+--- type-missing
+[backends.x]  #! backends.x: missing key "type"; expected one of: $TYPES
+text = "a"
+--- type-unknown
+[backends.x]
+text = "a"
+type = "statik"  #! backends.x.type: unknown backend type "statik"; did you mean "static"?
+--- type-no-string
+[backends.x]
+type = ["static"]  #! backends.x.type: expected a string, one of: $TYPES
+--- dangling-backend
+[[routes]]
+user = "x"
+backends = ["b", "bb"]  #! routes[0].backends[1]: unknown backend "bb"; did you mean "b"?
+[backends.b]
+type = "menu"
+--- dangling-backend-none
+[[routes]]
+user = "x"
+backends = ["b"]  #! routes[0].backends[0]: unknown backend "b"; there is none in this file
+--- dangling-listener
+[[routes]]
+user = "x"
+listeners = ["tcp:107"]  #! routes[0].listeners[0]: unknown listener "tcp:107"; did you mean "tcp:1079"?
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- no-backends
+[[routes]]
+user = "x"
+listeners = []  #! routes[0].listeners: $EMPTY
+backends = []  #! routes[0].backends: $EMPTY
+--- duplicate-listener
+[[listeners]]
+endpoint = "tcp:1"
+name = "tcp:1079"  #! listeners[1].name: listeners[0] has the name "tcp:1079" $ALREADY
+--- duplicate-endpoint
+[[listeners]]
+endpoint = "tcp:1079"  #! listeners[1].endpoint: listeners[0] has the name "tcp:1079" $ALREADY
+--- duplicate-route
+[[routes]]
+name = "x"
+index = true
+backends = ["b"]
+[[routes]]
+user = "y"
+backends = ["b"]
+name = "x"  #! routes[1].name: routes[0] has the name "x" $ALREADY
+[backends.b]
+type = "menu"
+--- no-matcher
+[[routes]]  #! routes[0]: $ONE none
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- no-matcher-index-false
+[[routes]]  #! routes[0]: $ONE none
+index = false
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- two-matchers
+[[routes]]  #! routes[0]: $ONE user and index
+backends = ["b"]
+user = "x"
+index = true
+[backends.b]
+type = "menu"
+--- two-matchers-and-more
+[[routes]]  #! routes[0]: $ONE user and pattern
+backends = ["b"]
+user = 5  #! routes[0].user: $QUOTES
+pattern = "x"
+[backends.b]
+type = "menu"
+--- static-empty
+[backends.x]  #! backends.x: expected exactly one of the keys entries, file, text; found none
+type = "static"
+--- static-both
+[backends.x]  #! backends.x: expected exactly one of the keys entries, file, text; found file and text
+type = "static"
+text = "a"
+file = "b"
+--- brace
+[backends.x]
+type = "command"
+argv = ["a", "{user"]  #! backends.x.argv[1]: $BRACE
+--- placeholder-form
+[backends.x]
+type = "http"
+url = "http://h/{user!r}"  #! backends.x.url: "{user!r}" $PLACEHOLDER
+--- placeholder-unset
+[backends.x]
+type = "command"
+argv = ["a", "{user}{team}"]  #! backends.x.argv[1]: $UNSET
+--- placeholder-not-by-all
+[[routes]]
+regex = "(?P<team>a)"
+backends = ["x"]
+[[routes]]
+user = "b"
+backends = ["x"]
+[backends.x]
+type = "http"
+url = "http://h/{team}"  #! backends.x.url: $UNSET
+--- placeholder-of-a-broken-route
+[[routes]]
+regex = "(?P<team>a)"
+backends = ["x"]
+zebra = 1  #! routes[0].zebra: unknown key "zebra"; $ROUTES
+[backends.x]
+type = "http"
+url = "http://h/{team}"
+--- placeholder-of-a-broken-list
+[[routes]]
+regex = "(?P<team>a)"
+backends = "x"  #! routes[0].backends: $BRACKETS
+[backends.x]
+type = "http"
+url = "http://h/{team}"
+--- placeholder-program
+[backends.x]
+type = "command"
+argv = ["{user}"]  #! backends.x.argv[0]: $PROGRAM
+--- decoy-nobody-logs
+[[listeners]]
+endpoint = "tcp:1"
+decoy = true  #! listeners[1].decoy: a decoy needs the access log, which is off; set log.access to a file
+[log]
+access = "off"
+--- delay-of-no-decoy
+[[listeners]]
+endpoint = "tcp:1"
+delay = 5  #! listeners[1].delay: only a decoy has a delay; remove it, or set decoy = true
+--- delay-below-0
+[[listeners]]
+endpoint = "tcp:1"
+decoy = true
+delay = -1  #! listeners[1].delay: $PERIOD
+--- trusted-proxies-of-no-proxied-listener
+[[listeners]]
+endpoint = "tcp:1"
+trusted_proxies = ["10.0.0.0/8"]  #! listeners[1].trusted_proxies: $NO_HAPROXY
+--- haproxy-that-trusts-nobody
+[[listeners]]  #! listeners[1]: $TRUSTED
+endpoint = "haproxy:tcp:1"
+--- haproxy-over-a-unix-socket
+[[listeners]]
+endpoint = "haproxy:unix:x"  #! listeners[1].endpoint: $UNIX
+trusted_proxies = ["10.0.0.0/8"]
+--- haproxy-over-tls
+[[listeners]]
+endpoint = "haproxy:ssl:1"  #! listeners[1].endpoint: $PLAIN
+trusted_proxies = ["10.0.0.0/8"]
+--- per-client
+[limits]
+max_connections_per_client = 0  #! limits.max_connections_per_client: $AT_LEAST 1
+max_waiting = 0  #! limits.max_waiting: $AT_LEAST 1
+--- rate
+[[listeners]]
+endpoint = "tcp:1"
+[listeners.limits.rate]
+queries = 0  #! listeners[1].limits.rate.queries: $AT_LEAST 1
+per = 0  #! listeners[1].limits.rate.per: $SECONDS
+burst = 1.5  #! listeners[1].limits.rate.burst: $DECIMAL
+--- rate-in-part
+[limits]
+rate = { queries = 60, per = 60 }  #! limits.rate: missing key "burst"
+--- finger
+[backends.x]
+type = "finger"
+host = "a b"  #! backends.x.host: $HOST
+port = 65536  #! backends.x.port: expected a number from 1 to 65535
+[backends.y]
+type = "finger"
+host = "old.example.org:79"  #! backends.y.host: $HOST
+[backends.z]
+type = "finger"
+host = "..."  #! backends.z.host: $HOST
+[backends.six]
+type = "finger"
+host = "2001:db8::1"
+max_running = 0  #! backends.six.max_running: $AT_LEAST 1
+--- command-limits
+[backends.x]
+type = "command"
+argv = ["a"]
+max_cpu_seconds = 0.5  #! backends.x.max_cpu_seconds: $DECIMAL
+max_memory_bytes = 0  #! backends.x.max_memory_bytes: $AT_LEAST 1
+max_file_bytes = -1  #! backends.x.max_file_bytes: $AT_LEAST 1
+max_processes = 0  #! backends.x.max_processes: $AT_LEAST 1
+[backends.y]
+type = "command"
+argv = ["a"]
+max_cpu_seconds = 1000000001  #! backends.y.max_cpu_seconds: expected a number from 1 to 1000000000
+max_memory_bytes = 1000000000000001  #! backends.y.max_memory_bytes: expected a number from 1 to 1000000000000000
+--- cache
+[backends.x]
+type = "menu"
+[backends.x.cache]
+ttl = "5"  #! backends.x.cache.ttl: expected a number, $UNQUOTED
+stale = -1  #! backends.x.cache.stale: $PERIOD
+negative_ttl = inf  #! backends.x.cache.negative_ttl: $PERIOD
+max_bytes = 5  #! backends.x.cache.max_bytes: unknown key "max_bytes"; expected one of: negative_ttl, stale, ttl
+--- cache-vary
+[backends.x]
+type = "command"
+argv = ["uptime"]
+[backends.x.cache]
+vary = ["user"]  #! backends.x.cache.vary[0]: expected "client", "listener" or "verbose"
+--- cache-vary-of-another
+[backends.x]
+type = "menu"
+[backends.x.cache]
+vary = []  #! backends.x.cache.vary: unknown key "vary"; expected one of: negative_ttl, stale, ttl
+--- store
+[cache]
+store = "redis:h"  #! cache.store: $STORE
+--- store-unknown
+[cache]
+store = "memcached://h"  #! cache.store: $STORE
+--- store-sqlite-without-a-path
+[cache]
+store = "sqlite:"  #! cache.store: $STORE
+--- store-sqlite-as-a-url
+[cache]
+store = "sqlite:///cache.db"  #! cache.store: $STORE
+--- store-sqlite-in-memory
+[cache]
+store = "sqlite::memory:"  #! cache.store: $STORE
+--- store-redis-without-a-host
+[cache]
+store = "redis://:6379/0"  #! cache.store: $STORE
+--- store-redis-database
+[cache]
+store = "redis://h/first"  #! cache.store: $STORE
+--- store-redis-port
+[cache]
+store = "redis://h:0"  #! cache.store: $STORE
+--- store-redis-ports
+[cache]
+store = "redis://h:99999"  #! cache.store: $STORE
+--- store-redis-query
+[cache]
+store = "redis://h/0?x"  #! cache.store: $STORE
+--- store-redis-password
+[cache]
+store = "redis://:x@h"  #! cache.store: $PASSWORD
+--- store-bounds
+[cache]
+max_entries = 0  #! cache.max_entries: $AT_LEAST 1
+--- forwarding
+[forwarding]
+max_hops = 0  #! forwarding.max_hops: $AT_LEAST 1
+listeners = ["nowhere"]  #! forwarding.listeners[0]: unknown listener "nowhere"; expected one of: tcp:1079
+allow = { "h" = 79 }  #! forwarding.allow.h: $QUOTES
+--- forwarding-host
+[forwarding.allow]
+"a@b" = "tcp:h:79"  #! forwarding.allow."a@b": $HOST
+--- admin-at-a-listener
+[admin]
+endpoint = "tcp:1079"  #! admin.endpoint: listeners[0] has this endpoint already; choose another
+--- admin-through-a-proxy
+[admin]
+endpoint = "haproxy:tcp:1"  #! admin.endpoint: the admin pages take no PROXY header; remove haproxy:
+--- admin-hosts
+[admin]
+hosts = [
+    "gateway-1.example.org",
+    "a b",  #! admin.hosts[1]: $HOST
+    "h:9179",  #! admin.hosts[2]: $HOST
+    9,  #! admin.hosts[3]: $QUOTES
+    "",  #! admin.hosts[4]: $HOST
+    "http://h/",  #! admin.hosts[5]: $HOST
+]
+--- admin-host-alone
+[admin]
+hosts = "gateway-1.example.org"  #! admin.hosts: $BRACKETS
+--- many-at-once
+[limits]
+max_connections = "5"  #! limits.max_connections: expected a whole number, $UNQUOTED
+query_timeout = -1  #! limits.query_timeout: $SECONDS
+
+[[routes]]  #! routes[0]: $ONE user and pattern
+user = "x"
+pattern = "y"
+backends = ["b", "nowhere"]  #! routes[0].backends[1]: unknown backend "nowhere"; expected one of: b, c
+listeners = "public"  #! routes[0].listeners: $BRACKETS
+
+[answer]  #! answer: unknown table "answer"; did you mean "answers"?
+busy = "x"
+
+[backends.b]  #! backends.b: missing key "argv"
+type = "command"
+timeout = false  #! backends.b.timeout: expected a number, not a boolean
+max_runing = 1  #! backends.b.max_runing: unknown key "max_runing"; did you mean "max_running"?
+
+[[routes]]
+regex = "("  #! routes[1].regex: not RE2 syntax: missing ) at "("
+backends = ["c"]
+name = "same"
+
+[[listeners]]  #! listeners[1]: missing key "endpoint"
+allow = ["10.0.0.1/8"]  #! listeners[1].allow[0]: $ADDRESS
+trusted_proxies = ["10.0.0.0/8"]
+
+[backends.c]
+type = "htpp"  #! backends.c.type: unknown backend type "htpp"; did you mean "http"?
+
+[[routes]]
+name = "same"  #! routes[2].name: routes[1] has the name "same" $ALREADY
+index = true
+backends = []  #! routes[2].backends: $EMPTY
+
+[log]
+format = "xml"  #! log.format: expected "text" or "json"
+
+[admin]
+endpoint = 9  #! admin.endpoint: $QUOTES
+--- url
+[backends.u0]
+type = "http"
+url = "ftp://h/"  #! backends.u0.url: $URL
+[backends.u1]
+type = "http"
+url = "h/"  #! backends.u1.url: $URL
+[backends.u2]
+type = "http"
+url = "/h"  #! backends.u2.url: $URL
+[backends.u3]
+type = "http"
+url = "http:///x"  #! backends.u3.url: $URL
+[backends.u4]
+type = "http"
+url = "http://{user}.h/"  #! backends.u4.url: $URL
+[backends.u5]
+type = "http"
+url = "http://h:99999/"  #! backends.u5.url: $URL
+[backends.u6]
+type = "http"
+url = "http://h:x/"  #! backends.u6.url: $URL
+[backends.u7]
+type = "http"
+url = "http://a@h/"  #! backends.u7.url: $URL
+[backends.u8]
+type = "http"
+url = "http://[::1/"  #! backends.u8.url: $URL
+[backends.u9]
+type = "http"
+url = "http://h/ü"  #! backends.u9.url: $URL
+[backends.u10]
+type = "http"
+url = "http://h/\n"  #! backends.u10.url: $URL
+[backends.u11]
+type = "http"
+url = "http:// h/"  #! backends.u11.url: $URL
+[backends.u12]
+type = "http"
+url = "http://my_host/"  #! backends.u12.url: $URL
+[backends.u13]
+type = "http"
+url = " http://h/"  #! backends.u13.url: $URL
+"""
+
+MEANINGS = {
+    "$ADDRESS": '"10.0.0.1/8" is an address within a network; write "10.0.0.0/8" for the network, or "10.0.0.1" for '
+    "the address alone",
+    "$ALREADY": "already; give this one a name of its own",
+    "$AT_LEAST": "expected a number of at least",
+    "$BRACE": "a brace has no partner; write a placeholder as {user}, and a literal brace as {{ or }}",
+    "$BRACKETS": "expected a list, not a string; put it in brackets",
+    "$DECIMAL": "expected a whole number, not a decimal number",
+    "$EMPTY": "expected a list of at least one item",
+    "$HEADER": "expected a header value without line ends and control characters",
+    "$HOST": 'expected a host name or IP address without a port, such as "old.example.org"',
+    "$LEVELS": 'expected "debug", "info", "warn", "error" or "critical"',
+    "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
+    "max_query_bytes, max_waiting, query_timeout, rate",
+    "$NAME": "expected a name that clients can ask for: without @, /W, control characters and spaces around it; for "
+    "the empty query, write index = true",
+    "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32"',
+    "$NO_HAPROXY": "only a haproxy: endpoint has trusted proxies; remove this key, or put haproxy: before the endpoint",
+    "$ONE": "expected exactly one of the keys user, users, pattern, regex, index; found",
+    "$PASSWORD": "expected an address without a password; put that into a file, and name it in password_file",
+    "$PERIOD": "expected a finite number of seconds, 0 or more and below 1000000000",
+    "$PERSON": "expected a string, or a table with any of the keys name, directory, shell, office, phone, "
+    "project, plan",
+    "$PLACEHOLDER": "is not a placeholder; write a placeholder as {user}, and a literal brace as {{ or }}",
+    "$PLAIN": "the PROXY header comes before TLS begins; let TLS end at the proxy, and use haproxy:tcp:",
+    "$PROGRAM": "expected a program without placeholders; only its arguments may have some",
+    "$QUOTES": "expected a string, not a whole number; put it in quotes",
+    "$ROUTES": "expected one of: backends, clients, fallthrough, index, listeners, name, pattern, regex, summary, "
+    "user, users",
+    "$SECONDS": "expected a finite number of seconds, above 0 and below 1000000000",
+    "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
+    "$TRUSTED": 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies',
+    "$TYPES": "command, finger, http, menu, static",
+    "$UNIX": "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:",
+    "$UNQUOTED": "not a string; remove the quotes",
+    "$UNSET": "not every route to this backend sets {team}; name a group (?P<team>...) in the regex of each, use "
+    "{user}, or write {{team}} for literal braces",
+    "$URL": 'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name, '
+    "underscore or placeholder in its host",
+}
+
+
+def rows() -> list[Any]:
+    """Return the texts of MISTAKES with the messages that are expected."""
+    found = []
+    for row in re.split("^--- ", MISTAKES, flags=re.MULTILINE)[1:]:
+        name, _, text = row.partition("\n")
+        text = LISTENER + text if text.startswith("[") else text + LISTENER
+        messages = []
+        for number, line in enumerate(text.splitlines(), 1):
+            for message in re.split(" *#! ", line)[1:]:
+                meaning = re.sub(r"\$[A-Z_]+", lambda match: MEANINGS[match[0]], message)
+                messages.append(f"{number}: {meaning}")
+        found.append(pytest.param(text, messages, id=name))
+    return found
