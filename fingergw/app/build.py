@@ -25,7 +25,7 @@ from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
-from fingergw.listen import endpoints
+from fingergw.listen.endpoints import on_loopback
 from fingergw.net.site import Site
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.log_file import own_descriptor
@@ -195,5 +195,5 @@ def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> AdminEndpo
         why = f'needs {error.name}, which is not installed: pip install "fingergw[metrics]"'
         machine.problems.append(Problem(where, why))
         return None
-    socket = check_socket("[admin]", endpoints.on_loopback(settings.endpoint), machine, reactor, *where)
+    socket = check_socket("[admin]", on_loopback(settings.endpoint), machine, reactor, *where)
     return socket and AdminEndpoint(socket, partial(make_site, reactor=reactor, hosts=settings.hosts))

@@ -1,4 +1,4 @@
-"""The clock that all deadlines go by."""
+"""The clock for all deadlines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def use_monotonic_clock(reactor: Any) -> None:
-    """Have a reactor's timers go by a clock that is never set, before it has any.
+    """Make a reactor's timers use a monotonic clock; call it before there are any.
 
-    Twisted's is the time of day: set back, it would stop all deadlines for as long, and set forward, expire them.
+    Twisted's clock is the time of day: setting that back would delay all deadlines, and setting it forward expire them.
     """
     reactor.seconds = time.monotonic

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import pwd
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,54 +17,37 @@ from twisted.application import app
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
-from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts import _twistd_unix as unix  # where Twisted defines what twistd re-exports
 from zope.interface import implementer
 
 from fingergw.app.pid_file import PidFile
+from fingergw.app.privileges import identity_of
 from fingergw.config import tables
-from fingergw.core.errors import FingergwError, PrivilegeError
-from fingergw.net.identity import Identity
+from fingergw.core.errors import FingergwError
 from fingergw.net.root import inside
 from fingergw.telemetry.event_log import EventLog
 from fingergw.telemetry.log_file import opened_for, own_descriptor
 
 _log = Logger()
+_MAX_MESSAGE_BYTES = 4096  # a pipe takes as much at once
 
 
 def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Log) -> unix.ServerOptions:
-    """Return twistd's own options, and with them ``event_log``, ``identity`` and ``pid_file``, None if there is none.
+    """Return twistd's own options, and ours: ``event_log``, ``identity``, and ``pid_file``, which is None without one.
 
-    :param options: those of the command line; they win.
-    :raises PrivilegeError: what is asked for takes root, or is not enough to leave it.
-    :raises FingergwError: a daemon is to log to the standard output that it does not have.
+    :param options: those of the command line.
+    :param process: ``[process]``, with what the command line says of it.
+    :raises PrivilegeError: the process cannot change its user, group or root so.
+    :raises FingergwError: a daemon is to log to standard output, which it does not have.
     """
-    uid, gid, chroot, umask = options["uid"], options["gid"], options["chroot"], options["umask"]
-    if uid is None and process.user is not None:
-        uid = uidFromString(process.user)
-    if gid is None and process.group is not None:
-        gid = gidFromString(process.group)
-    if chroot is None and process.chroot is not None:
-        chroot = str(process.chroot)
-    if umask is None:
-        umask = process.umask
-    if os.geteuid() != 0 and (uid not in (None, os.getuid()) or gid not in (None, os.getgid()) or chroot):
-        raise PrivilegeError(
-            "changing the user, the group or the root takes root: start it as root, "
-            "or remove user, group and chroot from [process]"
-        )
-    if os.geteuid() != 0:
-        uid = gid = None
-    elif uid is not None and gid is None:
-        try:
-            gid = pwd.getpwuid(uid).pw_gid
-        except KeyError:
-            raise PrivilegeError(f"user {uid} is not in passwd, so name its group too: [process] group") from None
     daemonize = bool(options["daemonize"])
     pidfile = options["pidfile"] or ("fingergw.pid" if daemonize else "")
     logfile = options["logfile"] or ("fingergw.log" if daemonize else "-")
     if daemonize and logfile == "-":
-        raise FingergwError("a daemon has no standard output to log to: name a file in --logfile")
+        raise FingergwError("a daemon has no standard output to log to; name a file in --logfile")
+    chroot = None if process.chroot is None else str(process.chroot)
+    event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
+    event_log.set_level(log.level)
     own = unix.ServerOptions()
     own.update(
         nodaemon=not daemonize,
@@ -73,17 +57,10 @@ def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Lo
         prefix=options["prefix"],
         rundir=options["rundir"],
         chroot=chroot,
-        uid=uid,
-        gid=gid,
-        umask=umask,
+        umask=process.umask if options["umask"] is None else options["umask"],
         no_save=True,
-    )
-
-    event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
-    event_log.set_level(log.level)
-    own.update(
         event_log=event_log,
-        identity=Identity.of(uid, gid),
+        identity=identity_of(process),
         pid_file=PidFile(Path(pidfile).absolute()) if pidfile else None,
     )
     return own
@@ -102,7 +79,7 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     """Run a service as twistd would, until it is told to stop.
 
     :param own: from :func:`settings`.
-    :raises FingergwError: it could not be started, or had to stop by itself.
+    :raises FingergwError: it could not be started, or stopped because of a failure.
     """
     own.subCommand, own.subOptions = "fingergw", None
     own.loadedPlugins = {"fingergw": _Maker(service)}
@@ -113,31 +90,36 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
         return event_log
 
     if own["umask"] is not None:
-        os.umask(own["umask"])  # for the log and the pid file, too
+        os.umask(own["umask"])  # before the log and the pid file are created
     own["logger"] = logger
     runner = _Runner(own)
-    # twistd would end by the same signal again; a stop that was asked for is no failure
+    # twistd would end by the same signal again; a stop on request is no failure
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
     # from the start, as logrotate may not wait until all logs are open
     signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(event_log.reopen))
     try:
         runner.run()
-    except (OSError, FingergwError) as caught:
-        error = caught
-        if isinstance(caught, OSError):
-            error = FingergwError(f"{caught.filename or 'cannot start'}: {caught.strerror}")
-        if own["logfile"] != "-" or own["syslog"]:  # and not where it is printed to
-            _log.critical("{error}", error=str(error))
-        reactor.iterate()  # what was bound is closed in a turn of the reactor
-        raise error from None
+    except (OSError, FingergwError) as error:
+        if own["logfile"] != "-" or own["syslog"]:  # otherwise it is printed there
+            _log.critical("{error}", error=_explained(error))
+        reactor.iterate()  # sockets that were bound are closed in a turn of the reactor
+        raise FingergwError(_explained(error)) if isinstance(error, OSError) else error from None
     finally:
         event_log.close()
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a late one, too, is no reason to end otherwise
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # one that comes late must not change the exit code
     if runner._exitSignal is not None:  # noqa: SLF001  # as twistd does
         app._exitWithSignal(runner._exitSignal)  # noqa: SLF001
     failure = getattr(service, "failure", None)
     if failure is not None:
         raise failure
+
+
+def _explained(error: Exception) -> str:
+    """Return an error's message; that of an OSError names the file."""
+    if not isinstance(error, OSError):
+        return str(error)
+    advice = "; make the folder (mkdir -p), or name another" if error.errno == errno.ENOENT else ""
+    return f"{error.filename or 'cannot start'}: {error.strerror}{advice}"
 
 
 def _stop(reactor: Any) -> None:
@@ -146,7 +128,7 @@ def _stop(reactor: Any) -> None:
 
 
 class _Runner(unix.UnixApplicationRunner):
-    """twistd, but for its pid file, and that it changes its user also where passwd does not know that."""
+    """twistd, with our pid file, a user that need not be in passwd, and our words for a daemon that does not start."""
 
     def setupEnvironment(
         self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: object
@@ -165,11 +147,23 @@ class _Runner(unix.UnixApplicationRunner):
     def shedPrivileges(self, euid: bool, uid: int | None, gid: int | None) -> None:
         self.config["identity"].assume()
 
+    def _formatChildException(self, exception: Exception) -> bytes:  # the daemon's message to the process that waits
+        return f"1 {_explained(exception)}".encode()[:_MAX_MESSAGE_BYTES]
+
+    def _waitForStart(self, readPipe: int) -> int:
+        message = os.read(readPipe, _MAX_MESSAGE_BYTES)
+        if message == b"0":
+            return 0
+        why = message[2:].decode(errors="replace") or "it ended while it started"
+        log = "syslog" if self.config["syslog"] else self.config["logfile"]
+        print(f"fingergw: the daemon did not start: {why}; for more see its log: {log}", file=sys.__stderr__)
+        return 1
+
 
 @implementer(IServiceMaker)
 @attrs.frozen
 class _Maker:
-    """What twistd takes for a plug-in."""
+    """The service as a plug-in of twistd."""
 
     service: IService
     tapname: str = "fingergw"

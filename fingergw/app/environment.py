@@ -9,7 +9,7 @@ from twisted.internet.interfaces import ITransport
 
 from fingergw.finger.connections import Connections
 from fingergw.finger.service import ListenerService
-from fingergw.listen.endpoints import leads_to
+from fingergw.listen.reachability import leads_to
 from fingergw.net.resolving import Resolver
 from fingergw.net.workers.pool import WorkerPool
 

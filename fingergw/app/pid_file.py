@@ -1,4 +1,4 @@
-"""The file that tells the process's number."""
+"""The pid file, which holds the process's number while it runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _MODE = 0o644
 
 @define(eq=False)
 class PidFile:
-    """A file that is made anew, and is never what somebody else has put there.
+    """A pid file that is created anew at each start; a file that somebody else has put in its place is left alone.
+
+    It is locked as long as this process, or the daemon that it becomes, has it open.
 
     :param path: its absolute path.
     """
@@ -35,18 +37,20 @@ class PidFile:
     _folder: int = field(init=False, default=-1)
 
     def create(self, *, keeps_folder: bool) -> None:
-        """Make it, empty, in the place of one whose process is gone.
+        """Create it, empty, in place of one whose process is gone.
 
-        :param keeps_folder: so that the file can be removed. In a chroot it may not be kept: it would be a way out.
+        :param keeps_folder: whether its folder stays open, so that the file can be removed. In a chroot that would be
+            a way out.
         :raises FingergwError: there is a file whose process is running, or something else; the message says what to do.
-        :raises OSError: it cannot be made.
+        :raises OSError: it cannot be created.
         """
         with ExitStack() as opened:
             folder = os.open(self.path.parent, _FOLDER_FLAGS)
             opened.callback(os.close, folder)
-            stale = self._remove_stale(folder)
-            if stale is not None:
-                opened.callback(os.close, stale)  # locked until the new one is
+            with suppress(FileNotFoundError):
+                stale = self._open(folder, os.O_RDONLY | os.O_NONBLOCK)
+                opened.callback(os.close, stale)  # it stays locked until the new file is
+                self._remove_stale(folder, stale)
             try:
                 self._fd = self._open(folder, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             except FileExistsError:
@@ -56,17 +60,15 @@ class PidFile:
                 self._folder = os.dup(folder)
 
     def write(self) -> None:
-        """Write the process's number, which it knows once it is in the background."""
+        """Write the process's number, which is known once it is in the background."""
         os.write(self._fd, b"%d" % os.getpid())
 
     def remove(self) -> None:
-        """Remove it, if that may be; empty it in any case, so that its number is never taken for another process's."""
+        """Remove it if possible, and empty it in any case, so that its number is never taken for another process's."""
         if self._fd < 0:
             return
         with suppress(OSError):
-            if self._folder >= 0 and os.path.samestat(
-                os.fstat(self._fd), os.stat(self.path.name, dir_fd=self._folder, follow_symlinks=False)
-            ):
+            if self._folder >= 0 and self._is_in_place(self._folder, os.fstat(self._fd)):
                 os.unlink(self.path.name, dir_fd=self._folder)
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
@@ -79,10 +81,12 @@ class PidFile:
         try:
             return os.open(self.path.name, flags | _FLAGS, _MODE, dir_fd=folder)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                why = "is a symbolic link, which is not followed; name the file itself in --pidfile, or remove the link"
+                raise FingergwError(f"{self.path}: {why}") from None
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def _lock(self, fd: int) -> None:
-        """Keep another start from taking a file, as long as this process, or the one that it becomes, has it open."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,51 +94,35 @@ class PidFile:
 
     def _taken(self) -> FingergwError:
         return FingergwError(
-            f"{self.path}: another gateway has it, or starts at this moment; stop that, or name another in --pidfile"
+            f"{self.path}: another gateway has it, or is starting; stop that gateway, or name another file in --pidfile"
         )
 
-    def _remove_stale(self, folder: int) -> int | None:
-        """Remove the file of a process that is gone; one that was emptied at its end is such a one, too.
+    def _is_in_place(self, folder: int, status: os.stat_result) -> bool:
+        return os.path.samestat(status, os.stat(self.path.name, dir_fd=folder, follow_symlinks=False))
 
-        :return: its descriptor, by which it is locked; None if there was none.
-        """
-        try:
-            fd = self._open(folder, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                why = "is a symbolic link, which is not followed; name the file itself in --pidfile, or remove the link"
-                raise FingergwError(f"{self.path}: {why}") from None
-            raise
-        with ExitStack() as opened:
-            opened.callback(os.close, fd)
-            self._refuse_unless_stale(folder, fd)
-            os.unlink(self.path.name, dir_fd=folder)
-            opened.pop_all()
-        return fd
-
-    def _refuse_unless_stale(self, folder: int, fd: int) -> None:
+    def _remove_stale(self, folder: int, fd: int) -> None:
+        """Lock and remove a pid file that is empty, or whose process is gone; refuse any other file."""
         status = os.fstat(fd)
         may_be_one = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
         text = os.read(fd, _MAX_BYTES) if may_be_one else b""
         match = _NUMBER.fullmatch(text)
         if not may_be_one or (text.strip() and match is None):
-            raise FingergwError(f"{self.path}: is no pid file; remove it, or name another in --pidfile")
+            raise FingergwError(f"{self.path}: is not a pid file; remove it, or name another file in --pidfile")
         if match is not None and _is_running(number := int(match[1])):
             raise FingergwError(
-                f"{self.path}: process {number} is running; stop it if it is fingergw, and remove the file if not; "
-                "or name another in --pidfile"
+                f"{self.path}: process {number} is running; if it is fingergw, stop it, else remove the file; "
+                "or name another file in --pidfile"
             )
         self._lock(fd)
-        if not os.path.samestat(status, os.stat(self.path.name, dir_fd=folder, follow_symlinks=False)):
+        if not self._is_in_place(folder, status):
             raise self._taken()
+        os.unlink(self.path.name, dir_fd=folder)
         if match is not None:
-            _log.warn("{path}: process {number} is gone; the file is made anew", path=self.path, number=number)
+            _log.warn("{path}: process {number} is gone; the file is replaced", path=self.path, number=number)
 
 
 def _is_running(number: int) -> bool:
-    """Tell whether another process has a number; in a container the one before often had this process's own."""
+    """Tell whether another process has a number; in a container the previous one often had this process's own."""
     if number == os.getpid():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is found before the process gives up its root or its user, as it may not find it after that."""
+"""Everything that must be loaded before the process gives up its root or its user, and cannot be loaded after."""
 
 from __future__ import annotations
 
@@ -33,16 +33,15 @@ MODULES: Final = (
     "tree_sitter",
     "tree_sitter_toml",
 )
-"""What is imported where it is needed, and may first be needed late; what is not installed is left out."""
+"""Modules that are imported where they are needed, which may be late; those that are not installed are left out."""
 
 
 @cache
 def preload() -> None:
-    """Find all that can be needed later, if this process has something to give up: as root.
+    """Load everything that can be needed later, if this process is root, and so has rights to give up.
 
-    That is what is imported late; the types of backends, of which a reload can bring any; codecs, of which an upstream
-    can name any; what takes the endpoint strings that Twisted looks for in folders, systemd: and tls: among them; and
-    whom the system trusts.
+    These are modules that are imported late; the types of backends, as a reload can add any; codecs, as an upstream can
+    name any; Twisted's plug-ins for endpoint strings, such as systemd: and tls:; and the system's trusted authorities.
     """
     if os.geteuid() != 0:
         return
@@ -52,7 +51,7 @@ def preload() -> None:
     for name in names():
         try:
             backend_type(name)
-        except BrokenTypeError as error:  # of no backend, or it would not have come to this
+        except BrokenTypeError as error:  # no backend uses it, or the start would have failed
             _log.warn("{error}", error=str(error))
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):
@@ -61,5 +60,5 @@ def preload() -> None:
         interface: list(getPlugins(interface))
         for interface in (IStreamServerEndpointStringParser, IStreamClientEndpointStringParserWithReactor)
     }
-    endpoints.getPlugins = parsers.__getitem__  # type: ignore[assignment, attr-defined]  # it is given no more
+    endpoints.getPlugins = parsers.__getitem__  # type: ignore[assignment, attr-defined]  # always called with one argument
     system_trust()

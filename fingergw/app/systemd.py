@@ -1,4 +1,4 @@
-"""What a service manager such as systemd is told, where it asks to be: sd_notify(3), without a library."""
+"""Messages to a service manager such as systemd, if it asks for them: sd_notify(3), without a library."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from twisted.logger import Logger
 from fingergw.core.text import printable
 
 _log = Logger()
-# It reads at once, but for when it starts half a machine; and what it was not told it would wait for, and then kill.
-_PATIENCE = struct.pack("@ll", 1, 0)  # seconds, microseconds
-_BEATS = 3  # a late one is no reason to be killed
+# It reads at once unless it is busy starting a machine. If it misses READY=1 it waits for that, and then kills us.
+_SEND_TIMEOUT = struct.pack("@ll", 1, 0)  # seconds, microseconds
+_BEATS = 3  # in the watchdog's time: the process is not killed because one is late
 _MAX_STATUS = 500  # characters; a message of more than 4096 bytes is not read at all
 
 
 @define(eq=False)
 class ServiceManager:
-    """The way to the one who started this process. Where nobody asks to be told, all of it does nothing.
+    """The connection to the service manager that started this process; without one, nothing here does anything.
 
-    It works in a chroot, and as any user, as its socket is connected from the beginning. A message that nobody takes
-    any more is no error.
+    It also works in a chroot, and as any user, as the socket is connected from the beginning. A message that cannot be
+    sent is no error.
 
-    :param watchdog_seconds: after how long without a sign of life the process is killed; None for never.
+    :param watchdog_seconds: the process is killed after so long without a sign of life; None for never.
+    :param connection: the socket to send to; None if no service manager asks for messages.
     """
 
     watchdog_seconds: float | None = None
-    _socket: socket.socket | None = None
+    connection: socket.socket | None = None
     _beat: LoopingCall | None = field(default=None, init=False)
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Self:
-        """Take what a service manager says out of the environment, so that no child has it.
+        """Connect as the environment says, and remove the service manager's variables, so that no child has them.
 
         Source: sd_notify(3) and sd_watchdog_enabled(3).
         """
@@ -51,52 +52,52 @@ class ServiceManager:
         if address.startswith("@"):  # in the abstract namespace
             address = "\0" + address[1:]
         own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
         try:
             own.connect(address)
         except OSError as error:
             own.close()
-            _log.warn("NOTIFY_SOCKET: the service manager cannot be told anything: {why}", why=error.strerror or error)
+            _log.warn("NOTIFY_SOCKET: no messages to the service manager: {why}", why=error.strerror or error)
             return cls()
         is_watched = microseconds.isdecimal() and int(microseconds) > 0 and pid in ("", str(os.getpid()))
         return cls(int(microseconds) / 1e6 if is_watched else None, own)
 
     def ready(self, status: str) -> None:
-        """Say that clients are served from now on, after a start or a reload."""
+        """Report that clients are served from now on, after a start or a reload."""
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Say that a reload begins; :meth:`ready` says that it is over, however it went."""
+        """Report that a reload begins; :meth:`ready` reports its end, whether it was applied or refused."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", _status("reloading"))
 
     def stopping(self) -> None:
-        """Say that the process is about to end."""
-        self._send("STOPPING=1", _status("answers under way are finished"))
+        """Report that the process is about to end."""
+        self._send("STOPPING=1", _status("finishing the answers under way"))
 
     def status(self, text: str) -> None:
-        """Say in a line how things stand."""
+        """Report the status, in a line."""
         self._send(_status(text))
 
     def watch(self, clock: IReactorTime) -> None:
-        """Give signs of life from the reactor, so that one that hangs is noticed; where that was asked for."""
+        """Send signs of life from the reactor, if the watchdog asks for them; a reactor that hangs sends none."""
         if self.watchdog_seconds is not None and self._beat is None:
             self._beat = LoopingCall(self._send, "WATCHDOG=1", flags=socket.MSG_DONTWAIT)
             self._beat.clock = clock
             self._beat.start(self.watchdog_seconds / _BEATS)
 
     def stop(self) -> None:
-        """Give no more signs of life. The process is to end soon after, or it is killed."""
+        """Send no more signs of life. The process must end soon after, or it is killed."""
         beat, self._beat = self._beat, None
         if beat is not None:
             beat.stop()
 
     def _send(self, *lines: str, flags: int = 0) -> None:
-        if self._socket is None:
+        if self.connection is None:
             return
         try:
-            self._socket.send("\n".join(lines).encode(), flags)
+            self.connection.send("\n".join(lines).encode(), flags)
         except OSError as error:
-            _log.debug("the service manager was not told: {why}", why=error.strerror)
+            _log.debug("no message to the service manager: {why}", why=error.strerror)
 
 
 def _status(text: str) -> str:

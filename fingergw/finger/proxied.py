@@ -22,7 +22,7 @@ class ProxiedProtocol(FingerProtocol):
             try:
                 taken = take_header(self._header)
             except BadProxyHeader as error:
-                _log.warn("{client}: closed, as the PROXY header is wrong: {why}", client=self.client, why=str(error))
+                _log.warn("{client}: connection closed: {why}", client=self.client, why=str(error))
                 self.connections.meter.rejections["bad_proxy_header"] += 1
                 self.close("bad_proxy_header")
                 return

@@ -1,9 +1,13 @@
-"""Sockets that listen, and what is active there."""
+"""Listening sockets, and what is active at each."""
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from select import POLLIN, poll
+from socket import gaierror
 from typing import Any, Generic, TypeVar
 
 from attrs import frozen
@@ -16,24 +20,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
+from fingergw.listen.endpoint_strings import split, unquote
 from fingergw.listen.endpoints import parse
+from fingergw.net.root import below
 
 L = TypeVar("L")
 
 _log = Logger()
-_MAX_QUEUED = 10_000  # connections in a socket's queue that are taken before it is closed
+_MAX_QUEUED = 10_000  # connections accepted from a socket's queue before it is closed
 
 
 @frozen(eq=False)
 class Plan(Generic[L]):
     """What is to be active at a socket.
 
-    :param name: what to call it in messages, such as ``listener "public"``.
+    :param name: its name in messages, such as ``listener "public"``.
     :param description: its endpoint string.
-    :param place: the part of that which says where it listens, and how many before it do so at the same place, as any
-        number can at port 0. As long as it is the same, so is the socket.
-    :param factory: what makes its connections, TLS and all.
-    :param listener: the listener that these are of; None for what is no listener.
+    :param place: the endpoint string of the socket alone, and how many sockets before this one have the same, as any
+        number can at port 0. A socket stays open as long as its place stays the same.
+    :param factory: makes its connections, TLS included.
+    :param listener: the listener that they belong to; None if there is none.
     """
 
     name: str
@@ -45,7 +51,7 @@ class Plan(Generic[L]):
 
 @implementer(ILoggingContext)
 class _Active(ServerFactory):
-    """Hand each new connection to the factory that is active."""
+    """Pass each new connection to the factory that is active."""
 
     noisy = False
 
@@ -53,11 +59,11 @@ class _Active(ServerFactory):
         self.plan = plan
 
     def logPrefix(self) -> str:
-        """Return what Twisted calls it where it logs that it listens."""
+        """Return the name that Twisted logs for it."""
         return self.plan.name
 
     def stopFactory(self) -> None:
-        """Let the factory end what has no answer under way."""
+        """Let the factory close its idle connections."""
         stop: Callable[[], object] | None = getattr(self.plan.factory, "stopFactory", None)
         if stop is not None:
             stop()
@@ -67,7 +73,7 @@ class _Active(ServerFactory):
 
 
 class BoundService(Service, Generic[L]):
-    """One socket: binds when privileged, and hands its connections to what is active."""
+    """One listening socket, which is bound while the process is privileged; the active plan serves its connections."""
 
     def __init__(self, plan: Plan[L], reactor: IReactorCore) -> None:
         self.port: IListeningPort | None = None
@@ -78,11 +84,11 @@ class BoundService(Service, Generic[L]):
 
     @property
     def plan(self) -> Plan[L]:
-        """What is active."""
+        """The active plan."""
         return self._active.plan
 
     def activate(self, plan: Plan[L]) -> None:
-        """Hand new connections to another factory from now on."""
+        """Pass new connections to another plan's factory from now on."""
         self._active.plan = plan
 
     def privilegedStartService(self) -> None:
@@ -103,7 +109,7 @@ class BoundService(Service, Generic[L]):
             raise self._error
 
     async def bound(self) -> None:
-        """Wait until it is bound, which outlasts the start with some kinds of endpoint, or stopped.
+        """Wait until it is bound, which may take longer than the start with some types of endpoint, or is stopped.
 
         :raises ListenError: it cannot be bound.
         """
@@ -116,11 +122,8 @@ class BoundService(Service, Generic[L]):
         self.port = port
 
     def _not_bound(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        cause = failure.value
-        system = getattr(cause, "socketError", cause)
-        self._error = self._failed(getattr(system, "strerror", None) or str(cause))
+        if not failure.check(CancelledError):
+            self._error = self._failed(_reason(failure.value, self.plan.place[0]))
 
     def _failed(self, why: str) -> ListenError:
         return ListenError(f"{self.plan.name} ({self.plan.description}) cannot be bound: {why}")
@@ -128,7 +131,7 @@ class BoundService(Service, Generic[L]):
     def stopService(self) -> Deferred[None]:
         """Stop listening.
 
-        :return: fires when that is done.
+        :return: fires when the socket is closed.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._binding is not None:
@@ -137,18 +140,51 @@ class BoundService(Service, Generic[L]):
         port, self.port = self.port, None
         if port is None:
             return succeed(None)
-        _take_queued(port)
+        _accept_queued(port)
         stopping: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
         return stopping.addErrback(self._not_removed)
 
     def _not_removed(self, failure: Failure) -> None:
-        # The process that could make a unix socket has given up what it takes to remove it. The next start does that.
+        # The process that made a unix socket has given up the rights to remove it. The next start does that.
         why = getattr(failure.value, "strerror", None) or str(failure.value)
-        _log.info("{name}: its socket is left behind: {why}", name=self.plan.name, why=why)
+        _log.info(
+            "{name}: its socket is left behind, and the next start replaces it: {why}", name=self.plan.name, why=why
+        )
 
 
-def _take_queued(port: IListeningPort) -> None:
-    """Take the connections that wait in a socket's queue: closing it would reset them."""
+def _reason(error: BaseException | None, socket_string: str) -> str:
+    """Return why a socket cannot be bound, and what to do about it.
+
+    :param socket_string: the endpoint string of the socket.
+    """
+    error = getattr(error, "socketError", error)  # of a CannotListenError; Twisted has a text there for a lock
+    why, number = getattr(error, "strerror", None) or str(error) or type(error).__name__, getattr(error, "errno", None)
+    kind, *arguments = split(socket_string)
+    if kind == "unix":
+        path = below(Path(unquote(arguments[0])))
+        folder = shlex.quote(str(path.parent))
+        if why == "Cannot acquire lock":
+            return f"another process has this socket, as {path}.lock says; stop that process, or name another path"
+        if why == "AF_UNIX path too long":
+            return "the path of a unix socket has at most 107 bytes; name a shorter one"
+        advice = {
+            errno.EADDRINUSE: "stop the process that listens there, or remove the file; or name another path",
+            errno.EACCES: f"let the user that starts the gateway write to {folder}, or name another path",
+            errno.ENOENT: f"make its folder: mkdir -p {folder}",
+        }
+    elif isinstance(error, gaierror):
+        return f"{why}; interface= takes an IP address of this machine"
+    else:
+        advice = {
+            errno.EADDRINUSE: "stop the process that has it (ss -lntp lists them), or choose another port",
+            errno.EADDRNOTAVAIL: "interface= takes an IP address of this machine (ip address lists them)",
+            errno.EACCES: "start as root for a port below 1024, or let systemd pass the socket",
+        }
+    return f"{why}; {advice[number]}" if number in advice else why
+
+
+def _accept_queued(port: IListeningPort) -> None:
+    """Accept the connections that wait in a socket's queue: closing it would reset them."""
     do_read: Callable[[], object] | None = getattr(port, "doRead", None)
     fileno: Callable[[], int] | None = getattr(port, "fileno", None)
     if do_read is None or fileno is None or fileno() < 0:

@@ -1,238 +1,193 @@
-"""Servers' endpoint strings: taken apart, made absolute, spelled the same."""
+"""The syntax of endpoint strings, of servers and of clients, and what is wrong with one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from inspect import signature
-from ipaddress import ip_address
+from inspect import BoundArguments, Parameter, signature
+from ipaddress import IPv6Address
 from pathlib import Path
+from typing import TypeVar
 
-from attrs import frozen
-from OpenSSL import SSL
 from twisted.internet.endpoints import quoteStringArgument
 
 from fingergw.core.errors import ListenError
-from fingergw.listen.certificates import KeyPair, PemFolder
 from fingergw.net.root import later, outside
 
-# Which arguments of Twisted's own endpoint types are files.
-_FILE_ARGUMENTS = {
+T = TypeVar("T")
+
+# The arguments of Twisted's own endpoint types that are paths, by name or by position.
+_PATH_ARGUMENTS = {
     "unix": {"address", "path", 0},
     "ssl": {"privateKey", "certKey", "extraCertChain", "dhParameters", 1, 2},
     "tls": {"path", 0},
 }
 PROXIED = "haproxy:"
-# Clients that find the queue full try again after a second, and then three. The kernel has a limit of its own.
-BACKLOG = "4096"
-EXAMPLES = "tcp:79, tcp6:79, unix:PATH, ssl:PORT:privateKey=FILE"
+_MAX_ADDRESS_LENGTH = 48  # an IPv6 address is no longer
 
 
 def is_proxied(description: str) -> bool:
-    """Tell whether an endpoint string is for clients that come through a proxy, which sends a PROXY header."""
+    """Tell whether an endpoint string is for connections from a proxy, which begin with a PROXY header."""
     return description.startswith(PROXIED)
 
 
 def anchor(description: str, base: Path) -> str:
-    """Return an endpoint string whose relative files are relative to a folder."""
-    return _with_files(description, lambda path: base / path)
+    """Return an endpoint string with its relative paths made absolute.
+
+    :param base: the folder that they are relative to.
+    """
+    return _with_paths(description, lambda path: base / path)
 
 
 def in_later_root(description: str) -> str:
-    """Return an endpoint string whose unix socket, if it is for one, is where it is once the root has been changed.
+    """Return an endpoint string with the path that its unix socket, if it has one, has in the later chroot.
 
-    :raises ListenError: it is out of reach then.
+    :raises ListenError: the path is outside of the chroot.
     """
-
-    def place(path: Path) -> Path:
-        found = later(path)
-        if found is None:
-            raise ListenError(f"{path}: {outside()}; put it below that")
-        return found
-
     is_unix = split(description.removeprefix(PROXIED))[0] == "unix"
-    return _with_files(description, place) if is_unix else description
+    return _with_paths(description, later_path) if is_unix else description
 
 
-def _with_files(description: str, change: Callable[[Path], Path]) -> str:
-    """Return an endpoint string whose files are others."""
+def later_path(path: Path) -> Path:
+    """Return the path that a unix socket has in the later chroot.
+
+    :raises ListenError: the path is outside of the chroot.
+    """
+    found = later(path)
+    if found is None:
+        raise ListenError(f"{path}: {outside()}; put it below that")
+    return found
+
+
+def _with_paths(description: str, change: Callable[[Path], Path]) -> str:
+    """Return an endpoint string with its paths changed."""
     proxied = PROXIED if is_proxied(description) else ""
     kind, *arguments = split(description.removeprefix(proxied))
-    files = _FILE_ARGUMENTS.get(kind, set())
+    if kind not in _PATH_ARGUMENTS:
+        return description
     changed = [kind]
-    for place, argument in enumerate(arguments):
+    for position, argument in enumerate(arguments):
         key, equals, value = argument.partition("=") if re.match(r"\w+=", argument) else ("", "", argument)
-        if value and (key or place) in files:
-            path = change(Path(unquote(value)))
-            argument = key + equals + quoteStringArgument(str(path)).replace("=", r"\=")
+        if value and (key or position) in _PATH_ARGUMENTS[kind]:
+            argument = key + equals + quote(str(change(Path(unquote(value)))))
         changed.append(argument)
     return proxied + ":".join(changed)
 
 
 def split(description: str) -> list[str]:
-    """Return an endpoint string's kind, which Twisted takes in any case, and arguments, quoted as they are."""
+    """Return an endpoint string's type, in lower case as Twisted ignores case, and its arguments, still quoted."""
     kind, *arguments = re.findall(r"(?:^|:)((?:\\.|[^:])*)", description)
     return [quoteStringArgument(unquote(kind).lower()), *arguments]
 
 
+def quote(value: str) -> str:
+    """Return a value as an endpoint string must have it."""
+    quoted: str = quoteStringArgument(value)
+    return quoted.replace("=", r"\=")
+
+
 def unquote(value: str) -> str:
-    """Return what a quoted part of an endpoint string stands for."""
+    """Return the value of a quoted part of an endpoint string."""
     return re.sub(r"\\(.)", r"\1", value)
 
 
-@frozen
-class Server:
-    """What a server's endpoint string says.
+def call(function: Callable[..., T], description: str, example: str) -> T:
+    """Call a function with the arguments of an endpoint string.
 
-    :param socket: what to bind, as a string that is the same however it was spelled.
-    :param files: what TLS needs; None without TLS.
+    :param function: has the parameters of the endpoint type, and raises ValueError for a wrong value.
+    :param example: a correct endpoint string of the type, for the message.
+    :raises ListenError: the arguments do not fit; the message says what to write.
     """
-
-    socket: str
-    files: KeyPair | PemFolder | None = None
-
-
-# Each of these has the arguments of Twisted's endpoint of that name, in that order.
-
-
-def _tcp(port: str, interface: str = "", backlog: str = BACKLOG) -> Server:
-    if not 0 <= int(port) < 65536:
-        raise ValueError(f"expected a port below 65536, not {int(port)}")
-    with suppress(ValueError):
-        interface = str(ip_address(interface))
-    if interface == "0.0.0.0":  # noqa: S104  # which is what none at all means
-        interface = ""
-    return Server(_join("tcp", str(int(port)), interface=interface, backlog=_count(backlog)))
-
-
-def _tcp6(port: str, backlog: str = BACKLOG, interface: str = "::") -> Server:
-    return _tcp(port, interface, backlog)  # Twisted's two differ in nothing else
-
-
-def _unix(address: str, mode: str = "666", backlog: str = BACKLOG, lockfile: str = "1") -> Server:
-    own_mode = f"{int(mode, 8):03o}"
-    has_lock = bool(int(lockfile))
-    return Server(
-        _join(
-            "unix",
-            address,
-            mode="" if own_mode == "666" else own_mode,
-            backlog=_count(backlog),
-            lockfile="" if has_lock else "0",
-        )
-    )
-
-
-def _ssl(
-    port: str,
-    privateKey: str = "server.pem",  # noqa: N803  # as Twisted has it
-    certKey: str | None = None,  # noqa: N803
-    sslmethod: str | None = None,
-    interface: str = "",
-    backlog: str = BACKLOG,
-    extraCertChain: str | None = None,
-    dhParameters: str | None = None,
-) -> Server:
-    method = None if sslmethod is None else getattr(SSL, sslmethod, None)
-    if sslmethod is not None and (not sslmethod.endswith("_METHOD") or method is None):
-        raise ValueError("expected sslmethod=TLS_METHOD, or another of pyOpenSSL's methods")
-    chain, dh_parameters = (None if path is None else Path(path) for path in (extraCertChain, dhParameters))
-    key = Path(privateKey)
-    files = KeyPair(key, key if certKey is None else Path(certKey), chain, dh_parameters, method)
-    return Server(_tcp(port, interface, backlog).socket, files)
-
-
-def _tls(path: str, port: str = "443", backlog: str = BACKLOG, interface: str = "::") -> Server:
-    return Server(_tcp(port, interface, backlog).socket, PemFolder(Path(path)))
-
-
-def _systemd(domain: str, index: str | None = None, name: str | None = None) -> Server:
-    if (index is None) == (name is None):
-        raise ValueError("expected either name= or index=")
-    return Server(_join("systemd", domain=domain, index=index or "", name=name or ""))
-
-
-_SERVERS: dict[str, Callable[..., Server]] = {
-    "tcp": _tcp,
-    "tcp6": _tcp6,
-    "unix": _unix,
-    "ssl": _ssl,
-    "tls": _tls,
-    "systemd": _systemd,
-}
-
-
-def _count(backlog: str) -> str:
-    count = str(int(backlog))
-    return "" if count == BACKLOG else count
-
-
-def _join(kind: str, *unnamed: str, **named: str) -> str:
-    arguments = [quoteStringArgument(value).replace("=", r"\=") for value in unnamed]
-    arguments += [f"{key}={quoteStringArgument(value)}" for key, value in named.items() if value]
-    return ":".join([kind, *arguments])
-
-
-def server(description: str) -> Server:
-    """Take a server's endpoint string apart.
-
-    :raises ListenError: it describes none; the message says why.
-    """
-    description = description.removeprefix(PROXIED)
-    kind, *arguments = split(description)
-    if kind == PROXIED[:-1]:  # Twisted's own would believe anybody
-        raise ListenError("expected haproxy: once, and as plainly as that")
-    if kind not in _SERVERS:
-        return Server(description)
-    unnamed, named = parse_arguments(arguments)
     try:
-        return _SERVERS[kind](*unnamed, **named)
-    except (TypeError, ValueError) as error:
-        raise ListenError(reason(error, kind, EXAMPLES)) from None
+        return _called(function, description)
+    except ValueError as error:
+        corrected = _with_escaped_address(function, description)
+        if corrected is None:
+            raise ListenError(f"{error}; write it like {example}") from None
+    why = "an IPv6 address in an endpoint string needs a backslash before each colon"
+    raise ListenError(f"{why}; write '{corrected}', in single quotes")
 
 
-def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return an endpoint string's unnamed and named arguments.
+def _called(function: Callable[..., T], description: str) -> T:
+    bound = arguments_of(function, description)
+    return function(*bound.args, **bound.kwargs)
 
-    :raises ListenError: one ends in the midst of a quotation.
+
+def arguments_of(function: Callable[..., object], description: str) -> BoundArguments:
+    """Return the arguments of an endpoint string.
+
+    :param function: has the parameters of the endpoint type.
+    :raises ValueError: the arguments do not fit.
+    :raises ListenError: the string ends within a quotation.
     """
-    unnamed, named = [], {}
+    kind, *arguments = split(description.removeprefix(PROXIED))
+    unnamed, named = list[str](), dict[str, str]()
     for argument in arguments:
-        found = re.fullmatch(r"((?:\\.|[^=\\])*)(=(?:\\.|[^\\])*)?", argument, re.DOTALL)
+        found = re.fullmatch(r"((?:\\.|[^=\\])*)(?:=((?:\\.|[^\\])*))?", argument, re.DOTALL)
         if found is None:
-            raise ListenError("expected something after a backslash; write two for one that is meant as such")
+            raise ListenError("nothing follows the last backslash; write two for a backslash itself")
         key, value = found.groups()
         if value is None:
             unnamed.append(unquote(key))
         else:
-            named[unquote(key)] = unquote(value[1:])
-    return unnamed, named
+            named[unquote(key)] = unquote(value)
+    parameters = signature(function).parameters.values()
+    names = [each.name for each in parameters]
+    positional = [each.name for each in parameters if each.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    if unknown := named.keys() - names:
+        raise ValueError(f"{kind}: has no argument {min(unknown)}=, only {', '.join(names)}")
+    if len(unnamed) > len(positional):
+        raise ValueError(
+            f"too many parts: at most {len(positional)} may follow {kind}: without a name ({', '.join(positional)}), "
+            r"and a colon within one is written \:"
+        )
+    if twice := named.keys() & set(positional[: len(unnamed)]):
+        raise ValueError(f"{min(twice)} is given twice, by position and as {min(twice)}=")
+    given = [*positional[: len(unnamed)], *named]
+    if missing := [each.name for each in parameters if each.default is Parameter.empty and each.name not in given]:
+        raise ValueError(f"expected {' and '.join(missing)} after {kind}:")
+    return signature(function).bind(*unnamed, **named)
 
 
-def socket_of(description: str) -> str:
-    """Return the part of a server's endpoint string that says what is bound, always spelled the same.
+def _with_escaped_address(function: Callable[..., object], description: str) -> str | None:
+    """Return an endpoint string with the colons of its IPv6 address escaped, if its arguments fit then."""
+    for begin in (found.end() for found in re.finditer(r"[:=](?=[\[0-9A-Fa-f:])", description)):
+        parts = description[begin : begin + _MAX_ADDRESS_LENGTH].split(":")
+        for count in range(len(parts), 1, -1):
+            written = ":".join(parts[:count])
+            rest = description[begin + len(written) :]
+            if rest[:1] not in ("", ":"):
+                continue
+            with suppress(ValueError):
+                address = str(IPv6Address(written.removeprefix("[").removesuffix("]")))
+                corrected = description[:begin] + address.replace(":", r"\:") + rest
+                with suppress(ListenError):  # of another mistake
+                    _called(function, corrected)
+                return corrected
+    return None
 
-    :raises ListenError: it describes none; the message says why.
+
+def number(name: str, text: str, least: int, most: int, *, base: int = 10) -> int:
+    """Return the number that an argument is.
+
+    :raises ValueError: it is none, or out of bounds; the message says which are allowed.
     """
-    return server(description).socket
+    try:
+        value = int(text, base)
+    except ValueError:  # also of thousands of digits
+        value = least - 1
+    if not least <= value <= most:
+        bounds = f"from {least} to {most}" if base == 10 else f"in octal from {least:o} to {most:o}"
+        raise ValueError(f'expected {name} to be a whole number {bounds}, not "{text}"')
+    return value
 
 
-def on_loopback(description: str) -> str:
-    """Return an endpoint string that is bound to the loopback, where it does not say to what."""
-    kind, *arguments = split(description)
-    if kind not in ("tcp", "tcp6", "ssl", "tls"):
-        return description
-    with suppress(TypeError, ListenError):  # which is said where it is taken apart
-        unnamed, named = parse_arguments(arguments)
-        if "interface" not in signature(_SERVERS[kind]).bind(*unnamed, **named).arguments:
-            return f"{description}:interface=" + (r"\:\:1" if kind in ("tcp6", "tls") else "127.0.0.1")
-    return description
-
-
-def reason(error: Exception, kind: str, examples: str) -> str:
-    """Return what an endpoint string's mistake is."""
+def refusal(error: Exception, kind: str, example: str) -> ListenError:
+    """Return the error for an endpoint string that Twisted, or a plug-in, does not take."""
     text = str(error).replace("\n", " ")
     if "Unknown endpoint type" in text:
-        return f'unknown endpoint type "{kind}"; expected one such as {examples}'
-    return f"not what a {kind}: endpoint takes: {re.sub(r'^_?[A-Za-z0-9_.]+[(][)] ', '', text)}"
+        what = f'unknown endpoint type "{kind}"' if kind else "an endpoint begins with its type"
+        return ListenError(f"{what}; write one such as {example}, or install the plug-in for it")
+    text = re.sub(r"^_?[A-Za-z0-9_.]+[(][)] ", "", text)
+    return ListenError(f"the {kind}: endpoint type refuses its arguments, see its documentation: {text}")

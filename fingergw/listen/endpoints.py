@@ -1,110 +1,205 @@
-"""Endpoints from their strings, checked; and whom they lead to."""
+"""Servers' endpoint strings: which socket they bind, and the TLS before it."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.address import UNIXAddress
-from twisted.internet.endpoints import (
-    AdoptedStreamServerEndpoint,
-    serverFromString,
-    wrapServerTLS,
-)
-from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from attrs import frozen
+from OpenSSL import SSL
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
 
-from fingergw.core.addresses import Address, destinations, is_here, parse_address
 from fingergw.core.errors import ListenError
 from fingergw.listen import certificates
-from fingergw.listen.certificates import Wrap
-from fingergw.listen.endpoint_strings import (
-    BACKLOG,
-    EXAMPLES,
-    anchor,
-    in_later_root,
-    is_proxied,
-    on_loopback,
-    reason,
-    server,
-    socket_of,
-    split,
-)
+from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
+from fingergw.listen.endpoint_strings import PROXIED, arguments_of, call, number, quote, refusal, split
 
-__all__ = [
-    "anchor",
-    "check",
-    "files",
-    "in_later_root",
-    "is_proxied",
-    "is_reachable",
-    "leads_to",
-    "on_loopback",
-    "parse",
-    "secured",
-    "socket_of",
-]
-
-# Parsing these says something about the machine, not the text: sockets passed by systemd; Tor, which is launched.
+# What parsing these raises is about this machine, not the text: sockets that systemd passed, and Tor, which it starts.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
+# Clients that find the queue full try again after a second, and then three. The kernel has a limit of its own.
+_BACKLOG = "4096"
 _QUEUEING = ("tcp", "unix")
-_LOOPBACKS: dict[int, Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
-# no machine's: RFC 1112 §4, RFC 6666
-_NOBODYS: dict[int, Address] = {4: IPv4Address("240.0.0.1"), 6: IPv6Address("100::1")}
+_MAX_INT = 2**31 - 1
 
 
-def secured(description: str, reactor: Any) -> Wrap:
-    """Return what puts TLS before a factory's connections, where a server's endpoint string asks for that.
+@frozen
+class Server:
+    """A server's endpoint string, taken apart.
 
-    :raises ListenError: a key or certificate is not what it should be; the message says which and why.
+    :param socket: the endpoint string of the socket alone, the same however it was spelled.
+    :param tls: the files that TLS needs; None without TLS.
     """
-    files = server(description).files
-    return (lambda factory: factory) if files is None else certificates.secured(files, reactor)
+
+    socket: str
+    tls: KeyPair | PemFolder | None = None
+
+    def check(self, reactor: Any) -> None:
+        """Check it as far as can be done without binding or starting anything.
+
+        :raises ListenError: it describes no endpoint; the message says why.
+        """
+        if split(self.socket)[0] not in _NOT_PARSED_BY_CHECK:
+            parse(self.socket, reactor)
+
+    def secured(self, reactor: Any) -> Wrap:
+        """Return a function that puts TLS before a factory's connections, if this endpoint has TLS.
+
+        :raises ListenError: a key or certificate cannot be used; the message says which and why.
+        """
+        return (lambda factory: factory) if self.tls is None else certificates.secured(self.tls, reactor)
+
+    def files(self) -> Iterable[Path]:
+        """Return the files that TLS needs."""
+        return () if self.tls is None else self.tls.files()
 
 
-def files(description: str) -> Iterable[Path]:
-    """Return the files that TLS needs at a server's endpoint, as its string has them."""
-    found = server(description).files
-    return () if found is None else found.files()
+# Each of these has the parameters of Twisted's endpoint type of that name, in that order.
 
 
-def parse(description: str, reactor: Any) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes; for a proxied one that which the proxy connects to.
+def _tcp(port: str, interface: str = "", backlog: str = _BACKLOG) -> Server:
+    with suppress(ValueError):
+        interface = str(ip_address(interface))
+    if interface == "0.0.0.0":  # noqa: S104  # the default
+        interface = ""
+    return Server(_join("tcp", str(number("the port", port, 0, 65535)), interface=interface, backlog=_backlog(backlog)))
+
+
+def _tcp6(port: str, backlog: str = _BACKLOG, interface: str = "::") -> Server:
+    return _tcp(port, interface, backlog)  # otherwise Twisted's two are the same
+
+
+def _unix(address: str, mode: str = "666", backlog: str = _BACKLOG, lockfile: str = "1") -> Server:
+    if not address:
+        raise ValueError("the path is empty")
+    own_mode = number("mode", mode, 0, 0o7777, base=8)
+    return Server(
+        _join(
+            "unix",
+            address,
+            mode="" if own_mode == 0o666 else f"{own_mode:03o}",
+            backlog=_backlog(backlog),
+            lockfile="" if number("lockfile", lockfile, 0, 1) else "0",
+        )
+    )
+
+
+def _ssl(
+    port: str,
+    privateKey: str = "server.pem",  # noqa: N803  # as Twisted has it
+    certKey: str | None = None,  # noqa: N803
+    sslmethod: str | None = None,
+    interface: str = "",
+    backlog: str = _BACKLOG,
+    extraCertChain: str | None = None,
+    dhParameters: str | None = None,
+) -> Server:
+    if not privateKey:
+        raise ValueError("privateKey is empty")
+    method = None if sslmethod is None else getattr(SSL, sslmethod, None)
+    if sslmethod is not None and (not sslmethod.endswith("_METHOD") or method is None):
+        raise ValueError(f'expected sslmethod to be one of pyOpenSSL\'s, such as TLS_METHOD, not "{sslmethod}"')
+    chain, dh_parameters = (None if path is None else Path(path) for path in (extraCertChain, dhParameters))
+    key = Path(privateKey)
+    files = KeyPair(key, key if certKey is None else Path(certKey), chain, dh_parameters, method)
+    return Server(_tcp(port, interface, backlog).socket, files)
+
+
+def _tls(path: str, port: str = "443", backlog: str = _BACKLOG, interface: str = "::") -> Server:
+    return Server(_tcp(port, interface, backlog).socket, PemFolder(Path(path)))
+
+
+def _systemd(domain: str, index: str | None = None, name: str | None = None) -> Server:
+    if (index is None) == (name is None):
+        raise ValueError("expected either name= or index=")
+    if domain not in ("INET", "INET6", "UNIX"):
+        raise ValueError(f'expected domain to be INET6, INET or UNIX, not "{domain}"')
+    if index is not None:
+        number("index", index, 0, _MAX_INT)
+    return Server(_join("systemd", domain=domain, index=index or "", name=name or ""))
+
+
+_TYPES: dict[str, tuple[Callable[..., Server], str]] = {
+    "tcp": (_tcp, "tcp:79:interface=127.0.0.1"),
+    "tcp6": (_tcp6, "tcp6:79"),
+    "unix": (_unix, "unix:/run/fingergw/finger.sock:mode=660"),
+    "ssl": (_ssl, "ssl:79:privateKey=key.pem:certKey=fullchain.pem"),
+    "tls": (_tls, "tls:certificates:79"),
+    "systemd": (_systemd, "systemd:domain=INET6:name=public"),
+}
+_EXAMPLES = "tcp:79, tcp:79:interface=127.0.0.1, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
+
+
+def _backlog(text: str) -> str:
+    count = str(number("backlog", text, -1, _MAX_INT))
+    return "" if count == _BACKLOG else count
+
+
+def _join(kind: str, *unnamed: str, **named: str) -> str:
+    arguments = [f"{key}={quote(value)}" for key, value in named.items() if value]
+    return ":".join([kind, *map(quote, unnamed), *arguments])
+
+
+def server(description: str) -> Server:
+    """Take a server's endpoint string apart.
 
     :raises ListenError: it describes none; the message says why.
     """
-    parts = server(description)
-    kind, *arguments = split(parts.socket)
-    longer = kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments)
+    bare = description.removeprefix(PROXIED)
+    kind = split(bare)[0]
+    if kind == PROXIED[:-1]:  # Twisted's own accepts a PROXY header from anybody
+        raise ListenError("expected haproxy: once, in lower case, and another endpoint after it, as in haproxy:tcp:79")
+    if kind not in _TYPES:
+        return Server(bare)
+    function, example = _TYPES[kind]
+    return call(function, description, example)
+
+
+def on_loopback(description: str) -> str:
+    """Return an endpoint string that binds the loopback, unless it says what to bind."""
+    kind = split(description)[0]
+    if kind in ("tcp", "tcp6", "ssl", "tls"):
+        with suppress(ValueError, ListenError):  # reported when it is taken apart
+            if "interface" not in arguments_of(_TYPES[kind][0], description).arguments:
+                return f"{description}:interface=" + (r"\:\:1" if kind in ("tcp6", "tls") else "127.0.0.1")
+    return description
+
+
+def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
+    """Return the endpoint of a server's socket.
+
+    :param socket_string: a :class:`Server`'s ``socket``.
+    :raises ListenError: it describes none; the message says why.
+    """
+    kind, *arguments = split(socket_string)
+    if kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments):
+        socket_string += f":backlog={_BACKLOG}"
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(
-            reactor, f"{parts.socket}:backlog={BACKLOG}" if longer else parts.socket
-        )
-    except OSError as error:
-        raise ListenError(f"{error.filename or kind}: {error.strerror or error}") from None
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, socket_string)
     except LookupError as error:
-        if kind == "systemd":
-            name = f"named {error}" if isinstance(error, KeyError) else "of that index"
-            raise ListenError(f"systemd passed no socket {name}; start the .socket unit of that name") from None
-        raise ListenError(f"unknown argument or value {error}") from None
+        if kind != "systemd":
+            raise refusal(error, kind, _EXAMPLES) from None
+        named = f'by the name "{error.args[0]}"' if isinstance(error, KeyError) else "with that index"
+        raise ListenError(f"systemd passed no socket {named}; start the .socket unit that has it") from None
     except Exception as error:  # plug-ins raise what they like
-        if kind == "systemd" and isinstance(error, AttributeError):
-            raise ListenError("expected domain=INET6, INET or UNIX") from None
-        raise ListenError(reason(error, kind, EXAMPLES)) from None
+        raise refusal(error, kind, _EXAMPLES) from None
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         _take_over(endpoint)
-    return endpoint if parts.files is None else wrapServerTLS(certificates.creator(parts.files), endpoint, reactor)
+    return endpoint
 
 
 def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
-    """Look at a socket that was passed to this process, and give the endpoint a duplicate.
+    """Check a socket that was passed to this process, and give the endpoint a duplicate.
 
-    Twisted closes what it is given once it listens. What was passed stays, for a listener that goes and comes back.
+    Twisted closes the socket that it is given once it listens. The one that was passed must stay open for a listener
+    that a reload removes and another adds again.
 
-    :raises ListenError: it is not there, or of another kind.
+    :raises ListenError: it is closed, or of another kind.
     """
     try:
         with socket.socket(fileno=os.dup(endpoint.fileno)) as passed:
@@ -112,60 +207,9 @@ def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
                 raise ListenError("systemd passed a socket that is no stream; write ListenStream= in its .socket unit")
             name = passed.getsockname()
             if passed.family == socket.AF_UNIX and isinstance(name, str) and name:  # an abstract one is bytes
-                raise ListenError("systemd passed a socket with a path; let the gateway make it: unix:PATH")
+                raise ListenError("systemd passed a socket with a path; write unix:PATH, so that the gateway makes it")
             endpoint.fileno = passed.detach()
     except OSError as error:
-        raise ListenError(f"the socket that systemd passed cannot be used: {error.strerror}; restart it") from None
-
-
-def check(description: str, reactor: Any) -> None:
-    """Look whether a string describes an endpoint, without binding or launching anything.
-
-    :raises ListenError: it describes none; the message says why.
-    """
-    if split(socket_of(description))[0] not in _NOT_PARSED_BY_CHECK:
-        parse(description, reactor)
-
-
-def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
-    """Tell whether a connection has one of this process's own listeners at its other end.
-
-    :param peer: the address that it was made to.
-    :param own: that of this end.
-    :param bound: what the listener is bound to.
-    """
-    if isinstance(bound, UNIXAddress) or isinstance(peer, UNIXAddress):
-        return peer == bound
-    if getattr(peer, "port", None) != getattr(bound, "port", None):
-        return False
-    peers, bound_host = destinations(getattr(peer, "host", "")), parse_address(getattr(bound, "host", ""))
-    # the kernel takes what is no address in particular for the loopback
-    peers |= {_LOOPBACKS[address.version] for address in peers if address.is_unspecified}
-    if bound_host is None or not bound_host.is_unspecified:
-        return bound_host in peers
-    # it is bound to all that this machine has
-    return is_here(peers) or parse_address(getattr(own, "host", "")) in peers or any(map(_is_own, peers))
-
-
-def _is_own(address: Address) -> bool:
-    """Tell whether this machine has an address; in doubt it has not."""
-    # where a socket can be bound to any address (net.ipv4.ip_nonlocal_bind) that tells nothing
-    return _can_bind(address) and not _can_bind(_NOBODYS[address.version])
-
-
-def _can_bind(address: Address) -> bool:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
-    except OSError:
-        return False
-    return True
-
-
-def is_reachable(address: IAddress) -> bool:
-    """Tell whether another host could reach a bound address; in doubt it could."""
-    if isinstance(address, UNIXAddress):
-        return False
-    ip = parse_address(getattr(address, "host", ""))
-    return ip is None or not ip.is_loopback
+        raise ListenError(
+            f"the socket that systemd passed cannot be used: {error.strerror}; restart its .socket unit"
+        ) from None

@@ -21,9 +21,9 @@ from twisted.internet.testing import MemoryReactorClock
 from fingergw import config
 from fingergw.app import build
 from fingergw.net.root import inside
-from tests.app.test_systemd import passing
-from tests.listen.test_certificates import CERTIFICATE, KEY
 from tests.support import COMMAND, HELLO, finger, forked, free_port, process, run, wait_until
+from tests.support.activation import passing
+from tests.support.good_certificates import CERTIFICATE, KEY
 from tests.support.jail import NOBODY, make_jail
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root")
@@ -149,7 +149,7 @@ def test_what_cannot_work_outside(folder: Path, command: list[str]) -> None:
     first = len(serving(0).splitlines())
     arguments = [*command, *write(folder, text)]
     no_root = run(arguments)
-    assert f"process.chroot: no folder {folder}/root; make it\n" in no_root.stderr
+    assert f"process.chroot: no folder {folder}/root; make it: mkdir -p {folder}/root\n" in no_root.stderr
     make_jail(folder / "root")
     refused = run(arguments)
     assert (no_root.returncode, refused.returncode) == (78, 78)

@@ -16,15 +16,14 @@ from twisted.logger import capturedLogs
 import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
-from fingergw.listen import endpoints
-from fingergw.listen.endpoints import leads_to
+from fingergw.listen import reachability
+from fingergw.listen.reachability import leads_to
 from tests.support import Client, GatewayCase, free_port, reactor
 from tests.support.finger_server import FingerServer, Script, breaks_off, hangs, says
 
 DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"
 OWN = "expected another host: this is a loopback, or no plain name or address"
-PORT = "expected a host, and a port from 1 to 65535, as in %s:old.example.org:79"
 # what the system takes for this machine
 HERE = ["0", "0.0", "00", "0x0", "0.0.0.0", "127.1", "127.0.1", "0177.0.0.1", "0x7f.1", "0x7f000001", "2130706433"]
 HERE += ["017700000001", "127.255.0.9", "localhost"]
@@ -197,14 +196,7 @@ class BackendTests(GatewayCase):
 @pytest.mark.parametrize(
     ("allow", "message"),
     [
-        ('"h" = "tcp:h"', "not what a tcp: endpoint takes: missing 1 required positional argument: 'port'"),
-        ('"h" = "h:79"', 'unknown endpoint type "h"; expected one such as tcp:HOST:79, tls:HOST:79, unix:PATH'),
-        ('"h" = ""', 'unknown endpoint type ""; expected one such as tcp:HOST:79, tls:HOST:79, unix:PATH'),
-        ('"h" = "tcp:h:65536"', PORT % "tcp"),
-        ('"h" = "tls:port=0:host=h"', PORT % "tls"),
-        ('"h" = "tcp:h:-1"', PORT % "tcp"),
-        ('"h" = "tcp::79"', PORT % "tcp"),
-        ('"h" = "ssl:h:79"', "expected tls:HOST:PORT in the place of ssl:, which does not verify the server"),
+        ('"h" = "ssl:h:79"', "ssl: does not verify the server; write tls:HOST:PORT in its place"),
         ('"127.0.0.1" = "tcp:h:79"', OWN),
         ('"LOCALHOST" = "tcp:h:79"', OWN),
         ('"h" = "tcp:h:79", "H." = "tcp:h:79"', "this host is there twice, but for case"),
@@ -267,7 +259,7 @@ def test_leads_to(
     peer: IAddress, own: IAddress, bound: IAddress, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection leads to a listener if its other end is an address that this is bound to, on this machine."""
-    monkeypatch.setattr(endpoints, "_can_bind", lambda _: False)  # whatever this machine has
+    monkeypatch.setattr(reachability, "can_bind", lambda _: False)  # whatever this machine has
     assert leads_to(peer, own, bound) is expected
 
 
@@ -287,5 +279,5 @@ def test_leads_to_any_own_address() -> None:
 
 def test_where_anything_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the kernel binds sockets to foreign addresses, these still do not count as this machine's."""
-    monkeypatch.setattr(endpoints, "_can_bind", lambda _: True)
+    monkeypatch.setattr(reachability, "can_bind", lambda _: True)
     assert not leads_to(tcp("192.0.2.1"), tcp("192.0.2.2", 5), tcp("0.0.0.0"))

@@ -23,8 +23,8 @@ import pytest
 import trustme
 
 from fingergw.net.http.charsets import CODECS
-from tests.listen.test_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, leaf
 from tests.support import finger, free_port, process, receive_all, wait_until
+from tests.support.good_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, leaf
 from tests.support.jail import NOBODY, Imports, make_jail
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up something")
@@ -439,7 +439,8 @@ def connections(case: Case) -> None:
 
 def handshake(case: Case) -> bytes:
     """Return the certificate that a client of TLS gets, which asks for something, too."""
-    context = ssl._create_unverified_context()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with context.wrap_socket(socket.create_connection(("127.0.0.1", case.ports["tls"]))) as client:
         found = client.getpeercert(binary_form=True)
         client.sendall(b"text\r\n")

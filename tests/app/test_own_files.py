@@ -119,7 +119,9 @@ def test_links_to_files_of_roots(folder: Path, precious: Path, name: str, why: s
     """Whatever the user puts in their places, in the user's own folder, root writes to no file of root's."""
     if is_hard:
         (folder / name).hardlink_to(precious)
-        why = "is no pid file" if name == "fingergw.pid" else 'Permission denied; let user "nobody" write to the file'
+        why = (
+            "is not a pid file" if name == "fingergw.pid" else 'Permission denied; let user "nobody" write to the file'
+        )
     else:
         (folder / name).symlink_to(precious)
     options = arguments(folder, free_port(), rest='[log]\naccess = "access.log"')
@@ -220,7 +222,7 @@ def test_a_second_one(folder: Path) -> None:
     with forked(options, port=port, cwd=folder) as running:
         ended = run([*arguments(folder, free_port()), "--pidfile", "pid"], cwd=folder)
         assert ended.returncode == 1
-        assert f"{folder}/pid: process {running.pid} is running; stop it if it is fingergw" in ended.stderr
+        assert f"{folder}/pid: process {running.pid} is running; if it is fingergw, stop it" in ended.stderr
         assert (folder / "pid").read_text() == str(running.pid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -63,7 +64,7 @@ def test_a_process_that_is_gone(path: Path, gone: int) -> None:
     path.write_text(f"{gone}\n")
     with capturedLogs() as events:
         made(path).remove()
-    assert [formatEvent(event) for event in events] == [f"{path}: process {gone} is gone; the file is made anew"]
+    assert [formatEvent(event) for event in events] == [f"{path}: process {gone} is gone; the file is replaced"]
 
 
 @pytest.mark.parametrize("text", ["", "\n"])
@@ -86,8 +87,8 @@ def test_a_process_that_is_running(path: Path) -> None:
     """The file of another process that is running stays, and the message says what to do."""
     path.write_text(str(os.getppid()))
     assert refused(path) == (
-        f"{path}: process {os.getppid()} is running; stop it if it is fingergw, and remove the file if not; "
-        "or name another in --pidfile"
+        f"{path}: process {os.getppid()} is running; if it is fingergw, stop it, else remove the file; "
+        "or name another file in --pidfile"
     )
     assert path.read_text() == str(os.getppid())
 
@@ -96,15 +97,15 @@ def test_a_process_that_is_running(path: Path) -> None:
 def test_what_is_no_pid_file(path: Path, text: str) -> None:
     """What is in the file's place and is none stays, and is not told; above all nothing is sent to such a process."""
     path.write_text(text)
-    assert refused(path) == f"{path}: is no pid file; remove it, or name another in --pidfile"
+    assert refused(path) == f"{path}: is not a pid file; remove it, or name another file in --pidfile"
     assert path.read_text() == text
 
 
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("mkfifo fingergw.pid", "is no pid file"),
-        ("mkdir fingergw.pid", "is no pid file"),
+        ("mkfifo fingergw.pid", "is not a pid file"),
+        ("mkdir fingergw.pid", "is not a pid file"),
         ("ln -s other fingergw.pid", "is a symbolic link, which is not followed; name the file itself in --pidfile"),
         ("touch other; ln -s other fingergw.pid", "is a symbolic link"),
         ("ln -s fingergw.pid fingergw.pid", "is a symbolic link"),
@@ -172,20 +173,23 @@ def test_another_start(path: Path, gone: int) -> None:
             path.write_text(text)
         file = PidFile(path)
         file.create(keeps_folder=True)
-        assert "another gateway has it, or starts at this moment" in refused(path)
+        assert "another gateway has it, or is starting" in refused(path)
         file.write()
         assert path.read_text() == str(os.getpid())
         file.remove()
 
 
-def test_another_start_takes_what_was_stale(path: Path, gone: int) -> None:
-    """Who has found the same stale file, and comes later to it, leaves the new one alone."""
+def test_another_start_replaces_the_stale_file(path: Path, gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two starts that have read the same stale file, the one that locks it second leaves the new one alone."""
     path.write_text(str(gone))
-    with path.open() as stale:
-        file = made(path)
-        again = os.open(path.parent, os.O_RDONLY)
-        with pytest.raises(FingergwError, match="another gateway has it"):
-            PidFile(path)._refuse_unless_stale(again, stale.fileno())
-        os.close(again)
+    lock, first = fcntl.flock, []
+
+    def lock_second(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.append(made(path))
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_second)
+    assert "another gateway has it" in refused(path)
     assert path.read_text() == str(os.getpid())
-    file.remove()
+    first[0].remove()

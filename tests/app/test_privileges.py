@@ -75,7 +75,7 @@ def test_root_is_refused(tmp_path: Path, settings: str, endpoint: str, options: 
     assert ended.returncode == 78
     assert ended.stderr == (
         'fingergw: running as root, and other hosts can reach the listener "l": '
-        'name an ordinary user in [process] user, or "root" to insist\n'
+        'name an ordinary user in [process] user, or "root" to allow it\n'
     )
 
 
@@ -97,7 +97,7 @@ def test_refused_leaves_nothing(tmp_path: Path) -> None:
         ('user = "root"\ngroup = "nogroup"', [], NOBODY),
     ],
 )
-def test_root_that_insists(tmp_path: Path, settings: str, options: list[str], group: int) -> None:
+def test_root_by_name(tmp_path: Path, settings: str, options: list[str], group: int) -> None:
     """Root that is named stays root, in the group that is named, and is reachable."""
     port = free_port()
     with forked([*write_process(tmp_path, settings, endpoint=f"tcp:{port}"), *options], port=port) as running:
@@ -112,7 +112,7 @@ def test_root_on_the_loopback(tmp_path: Path) -> None:
     with forked(write_process(tmp_path, endpoint=f"tcp:{port}:interface=127.0.0.1"), port=port) as running:
         running.terminate()
         out, _ = running.communicate(timeout=20)
-    assert 'running as root; name an ordinary user in [process] user, or "root" to insist' in out
+    assert 'running as root; name an ordinary user in [process] user, or "root" to allow it' in out
 
 
 def test_not_in_passwd(tmp_path: Path) -> None:

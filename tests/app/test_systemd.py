@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from twisted.logger import capturedLogs
 
 from fingergw.app.systemd import ServiceManager
 from tests.support import COMMAND, DEADLINE_SECONDS, HELLO, ROOT, finger, free_port, process, receive_all, wait_until
+from tests.support.activation import passing
 
 UNITS = ROOT / "ansible/roles/fingergw/files/systemd"
 INSTALLED = "/opt/fingergw/current/bin/fingergw"
@@ -90,8 +90,8 @@ def told(**environ: str) -> Iterator[ServiceManager]:
         yield telling
     finally:
         telling.stop()
-        if telling._socket is not None:
-            telling._socket.close()
+        if telling.connection is not None:
+            telling.connection.close()
 
 
 class TestMessages:
@@ -102,8 +102,8 @@ class TestMessages:
         environ = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "3", "WATCHDOG_PID": "1", "HOME": "/"}
         telling = ServiceManager.from_environment(environ)
         assert environ == {"HOME": "/"}
-        assert telling._socket is not None
-        with telling._socket as own:
+        assert telling.connection is not None
+        with telling.connection as own:
             assert not own.get_inheritable()
 
     def test_states(self, manager: Manager) -> None:
@@ -269,37 +269,6 @@ def test_a_life(tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatc
 
 
 # The new process alone knows its number. The descriptors move out of the way first, as they may have each other's.
-LAUNCHER = """
-import fcntl, os, sys
-names, numbers, *argv = sys.argv[1:]
-passed = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 100) for each in numbers.split(",")]
-for place, each in enumerate(passed):
-    os.dup2(each, 3 + place)
-    os.close(each)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(passed)), LISTEN_FDNAMES=names)
-os.execv(argv[0], argv)
-"""
-
-
-@contextmanager
-def passing(sockets: dict[str, socket.socket], arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a gateway that gets sockets as from systemd."""
-    numbers = [each.fileno() for each in sockets.values()]
-    running = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, ":".join(sockets), ",".join(map(str, numbers)), *COMMAND, *arguments],
-        pass_fds=numbers,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
-
-
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed")
 def test_socket_activation(tmp_path: Path) -> None:
     """Each listener gets the socket of its name, whatever their order, from systemd's own tool."""

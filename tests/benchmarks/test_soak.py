@@ -130,7 +130,7 @@ def test_an_access_log_that_has_all_is_as_it_should_be() -> None:
     ("line", "is_told"),
     [
         ("[fingergw.telemetry.event_log#error] backend web failed, asked by route web-error-*: HTTP 500", False),
-        ("[fingergw.finger.proxied#warn] 127.0.0.9: closed on: no PROXY header", False),
+        ("[fingergw.finger.proxied#warn] 127.0.0.9: connection closed: no PROXY header", False),
         (
             "[fingergw.telemetry.event_log#error] backend web failed, asked by route web-ok-*: unforeseen TypeError",
             True,

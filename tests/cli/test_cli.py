@@ -47,6 +47,8 @@ argv = ["sh", "-c", "touch begun; while [ ! -e go ]; do sleep 0.02; done; echo l
 timeout = 15
 """
 
+IN_USE = "Address already in use; stop the process that has it (ss -lntp lists them), or choose another port"
+
 
 def write(folder: Path, port: int, text: str = HELLO, more: str = "") -> str:
     """Write a configuration with one listener on a port of the loopback."""
@@ -130,7 +132,7 @@ class TestRun:
             ended = run(["--config", write(tmp_path, port)])
         assert ended.returncode == 1
         assert ended.stderr == (
-            f'fingergw: listener "local" (tcp:{port}:interface=127.0.0.1) cannot be bound: Address already in use\n'
+            f'fingergw: listener "local" (tcp:{port}:interface=127.0.0.1) cannot be bound: {IN_USE}\n'
         )
 
     def test_bind_conflict_leaves_nothing(self, tmp_path: Path) -> None:
@@ -277,12 +279,14 @@ class TestDaemon:
             assert receive_all(client) == b"late\r\n"
 
     def test_bind_conflict(self, tmp_path: Path) -> None:
-        """A daemon that cannot bind is reported by the command, which exits with 1; its log says which listener."""
+        """A daemon that cannot bind is reported by the command, which exits with 1; so does its log."""
         log, pidfile = tmp_path / "log", tmp_path / "pid"
         with socket.create_server(("127.0.0.1", 0)) as taken:
             config = write(tmp_path, taken.getsockname()[1])
             ended = run(["--config", config, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)])
         assert ended.returncode == 1
+        assert ended.stderr.startswith('fingergw: the daemon did not start: listener "local" (tcp:')
+        assert ended.stderr.endswith(f"cannot be bound: {IN_USE}; for more see its log: {log}\n")
         wait_until(lambda: 'listener "local"' in log.read_text(), "the message")
         assert "cannot be bound: Address already in use" in log.read_text()
         assert not pidfile.exists()
@@ -350,7 +354,7 @@ group = "no-such-group-here"
         found = [line.removeprefix(f"{config}:") for line in lines[1:]]
         expected = [
             "4: listeners[0].alow: unknown key",
-            "7: listeners[1].endpoint: not what a tcp: endpoint takes",
+            "7: listeners[1].endpoint: expected the port to be a whole number",
             f"9: listeners[2].endpoint: {tmp_path}/key.pem: No such file or directory",
             '15: backends.command.argv[0]: no executable file "/nonexistent/program"',
             f"18: backends.file.file: {tmp_path}/people.toml: cannot be read: No such file or directory",
@@ -505,7 +509,7 @@ def test_folder_that_is_not_there(tmp_path: Path, option: str) -> None:
     ended = run(["--config", write(tmp_path, free_port()), option, "/not/there"], cwd=tmp_path)
     assert ended.returncode == 1
     assert "/not" in ended.stderr
-    assert "No such file or directory" in ended.stderr
+    assert "No such file or directory; make the folder (mkdir -p), or name another\n" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -472,7 +472,7 @@ class TestProxied:
         port = free_port()
         nonsense = [each for each in GARBAGE.values() if not each.startswith(b"PROXY")]
         nonsense += [b"PROXY TCP4 10.0.0.1\r\nhello\r\n", b"PROXY " + b"x" * 200, _v2(b"")[:12] + b"\x31\x11\x00\x0c"]
-        noise = ["closed, as the PROXY header is wrong:"] * len(nonsense)
+        noise = ["connection closed:"] * len(nonsense)
         with target(tmp_path, self._configuration(port), port, hello=self._hello, noise=noise) as gateway:
             for each in nonsense:
                 client = gateway.connect(TRUSTED)

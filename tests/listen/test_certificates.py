@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import socket
 import ssl
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 import trustme
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -31,30 +29,13 @@ from twisted.logger import capturedLogs, formatEvent
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, PemFolder, creator
-from fingergw.listen.endpoints import check
+from fingergw.listen.endpoints import server
 from fingergw.net import watched
 from fingergw.net.watched import Watched
 from tests.support import DEADLINE_SECONDS, HELLO, GatewayCase, port_of, reactor, receive_all
+from tests.support.good_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, issue, leaf, put
 
-AUTHORITY = trustme.CA()
 LOG_OFF = '[log]\naccess = "off"\n'
-
-
-def put(folder: Path, name: str, issued: trustme.LeafCert, parts: str = "kc") -> trustme.LeafCert:
-    """Write a certificate, its key, or both into a PEM file."""
-    pem = {"k": issued.private_key_pem.bytes(), "c": b"".join(blob.bytes() for blob in issued.cert_chain_pems)}
-    (folder / name).write_bytes(b"".join(pem[part] for part in parts))
-    return issued
-
-
-def issue(*names: str, days: int = 30, authority: trustme.CA = AUTHORITY) -> trustme.LeafCert:
-    """Return a certificate that is valid for some days."""
-    return authority.issue_cert(*names, not_after=datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days))
-
-
-def leaf(issued: trustme.LeafCert) -> bytes:
-    """Return a certificate as clients get it."""
-    return x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes()).public_bytes(Encoding.DER)
 
 
 def shake_hands(serving: Any, name: str | None, authority: trustme.CA | None = None) -> bytes:
@@ -111,9 +92,7 @@ def test_renewed_pair(tmp_path: Path) -> None:
         with capturedLogs() as events:
             assert [shake_hands(serving, "localhost") for _ in range(3)] == [leaf(old)] * 3
         (line,) = [formatEvent(event) for event in events]
-        assert (
-            f"stay in use, as the new cannot be: {key}: this is not the key of the certificate in {certificate}" in line
-        )
+        assert f"those from before stay in use: {key}: this is not the key of the certificate in {certificate}" in line
         put(tmp_path, f"{second}.pem", new, second)
         assert shake_hands(serving, "localhost", AUTHORITY) == leaf(new)
 
@@ -137,18 +116,13 @@ def test_full_chain(tmp_path: Path) -> None:
 def test_no_weaker_than_twisted(tmp_path: Path) -> None:
     """Protocol versions and ciphers are those that Twisted deems safe."""
     put(tmp_path, "own.pem", issue("localhost"))
-    twisted = SSL.Connection(CertificateOptions().getContext())
+    twisted = CertificateOptions().getContext()
+    options = twisted.set_options(0)  # adds none
+    assert options & SSL.OP_NO_TLSv1_1
     for files in (KeyPair(tmp_path / "own.pem", tmp_path / "own.pem"), PemFolder(tmp_path)):
-        server = creator(files).serverConnectionForTLS(None)  # type: ignore[arg-type]
-        assert server.get_cipher_list() == twisted.get_cipher_list()
-        assert options_of(server) == options_of(twisted)
-        assert options_of(server) & SSL.OP_NO_TLSv1_1
-
-
-def options_of(connection: SSL.Connection) -> int:
-    """Return OpenSSL's options of a connection's context."""
-    bare: Any = SSL
-    return int(bare._lib.SSL_CTX_get_options(connection.get_context()._context))
+        context = files.load()
+        assert context.set_options(0) == options
+        assert SSL.Connection(context).get_cipher_list() == SSL.Connection(twisted).get_cipher_list()
 
 
 def test_names(tmp_path: Path) -> None:
@@ -274,13 +248,15 @@ FFDHE2048 = bytes.fromhex(
     "C58EF1837D1683B2C6F34A26C1B2EFFA886B423861285C97FFFFFFFFFFFFFFFF"
 )
 BROKEN = b"-----BEGIN %s-----\nAAAA\n-----END %s-----\n"
-GOOD = issue("localhost")
-KEY, CERTIFICATE = GOOD.private_key_pem.bytes(), GOOD.cert_chain_pems[0].bytes()
 WRONG_PAIRS = {
     "no certificate": (KEY, b"", "c.pem: expected one or more certificates in PEM form"),
     "no key": (b"", CERTIFICATE, "k.pem: expected a private key in PEM form"),
     "another's": (issue("localhost").private_key_pem.bytes(), CERTIFICATE, "k.pem: this is not the key of the cert"),
-    "encrypted": (encrypted(KEY), CERTIFICATE, "k.pem: this key is encrypted, and nobody can type its passphrase here"),
+    "encrypted": (
+        encrypted(KEY),
+        CERTIFICATE,
+        "k.pem: this key is encrypted, and the gateway cannot ask for its passphrase",
+    ),
     "broken key": (BROKEN % (b"PRIVATE KEY", b"PRIVATE KEY"), CERTIFICATE, "k.pem: a private key in it is broken"),
     "broken": (KEY, BROKEN % (b"CERTIFICATE", b"CERTIFICATE"), "c.pem: a certificate in it is broken"),
     "binary": (KEY, bytes(range(256)), "c.pem: expected one or more certificates in PEM form"),
@@ -294,12 +270,12 @@ def test_wrong_pairs(tmp_path: Path, case: str) -> None:
     (tmp_path / "k.pem").write_bytes(key)
     (tmp_path / "c.pem").write_bytes(certificate)
     with pytest.raises(ListenError) as caught:
-        check(f"ssl:0:privateKey={tmp_path}/k.pem:certKey={tmp_path}/c.pem", reactor)
+        server(f"ssl:0:privateKey={tmp_path}/k.pem:certKey={tmp_path}/c.pem").secured(reactor)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
     assert "sesame" not in str(caught.value)
     if case not in ("no certificate", "no key", "binary"):  # which are no mistakes in a folder with others
         with pytest.raises(ListenError) as caught:
-            check(f"tls:{tmp_path}:0", reactor)
+            server(f"tls:{tmp_path}:0").secured(reactor)
         assert message.partition(":")[0] in str(caught.value)
 
 
@@ -310,13 +286,13 @@ def test_wrong_others(tmp_path: Path) -> None:
     for argument, message in {
         f"extraCertChain={tmp_path}/other.pem": "other.pem: expected one or more certificates in PEM form",
         f"extraCertChain={tmp_path}/none.pem": "none.pem: No such file or directory",
-        f"dhParameters={tmp_path}/other.pem": "other.pem: not fit for TLS: TLS: ",
+        f"dhParameters={tmp_path}/other.pem": "other.pem: cannot be used for TLS: TLS: ",
         f"dhParameters={tmp_path}/none.pem": "none.pem: No such file or directory",
-        "sslmethod=Context": "expected sslmethod=TLS_METHOD",
+        "sslmethod=Context": "expected sslmethod to be one of",
         "certKey=/nonexistent": "/nonexistent: No such file or directory",
     }.items():
         with pytest.raises(ListenError, match=message):
-            check(f"ssl:0:privateKey={tmp_path}/own.pem:{argument}", reactor)
+            server(f"ssl:0:privateKey={tmp_path}/own.pem:{argument}").secured(reactor)
 
 
 def test_diffie_hellman(tmp_path: Path) -> None:
@@ -352,8 +328,8 @@ def test_pipes_and_devices(tmp_path: Path) -> None:
         f"{own}:dhParameters={tmp_path}/pipe.pem",
     ):
         with pytest.raises(ListenError, match="not a regular file; name one"):
-            check(endpoint, reactor)
-    check(f"tls:{tmp_path}:0", reactor)
+            server(endpoint).secured(reactor)
+    server(f"tls:{tmp_path}:0").secured(reactor)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
@@ -13,7 +10,7 @@ from fingergw.listen.client_strings import parse_client
 from fingergw.net.exchange import NoAnswer, exchange
 from fingergw.net.resolving import Resolver
 from tests.support import GatewayCase, reactor
-from tests.support.certificates import ACCEPTED, AUTHORITY, OTHER_AUTHORITY, TRUSTED, issue
+from tests.support.certificates import ACCEPTED, OTHER_AUTHORITY, TRUSTED, issue
 from tests.support.finger_server import FingerServer, Served, says
 
 HOST, SERVED = ACCEPTED["a name"]
@@ -77,7 +74,7 @@ class TlsArgumentTests(GatewayCase):
         assert seen == ["127.0.0.4"]
         with pytest.raises(NoAnswer, match=r"the certificate is not for elsewhere\.example"):
             await self.asked(f"tls:elsewhere.example:79:trustRoots=authorities:endpoint={below}")
-        with pytest.raises(ListenError, match="in the place of ssl:"):
+        with pytest.raises(ListenError, match="ssl: does not verify the server"):
             await self.asked(rf"tls:{HOST}:79:endpoint=ssl\:{HOST}\:79")
 
     async def test_certificate(self) -> None:
@@ -92,37 +89,3 @@ class TlsArgumentTests(GatewayCase):
             assert await self.asked(start + more) == b"hi"
         with pytest.raises(NoAnswer, match="certificate required"):
             await self.asked(start)
-
-
-MISTAKES = {
-    "tls:h:79:trustRoots=none": "{0}/none: No such file or directory",
-    "tls:h:79:trustRoots=empty": "{0}/empty: expected a folder with authorities' certificates in *.pem files",
-    "tls:h:79:trustRoots=broken": "{0}/broken/a.pem: a certificate in it is broken; issue it anew",
-    "tls:h:79:trustRoots=c.pem": "{0}/c.pem: Not a directory",
-    "tls:h:79:certificate=none.pem": "{0}/none.pem: No such file or directory",
-    "tls:h:79:certificate=c.pem": "{0}/c.pem: expected a private key in PEM form",
-    "tls:h:79:certificate=c.pem:privateKey=k.pem": "{0}/k.pem: this is not the key of the certificate in {0}/c.pem; "
-    "put in those that belong together",
-    "tls:h:79:privateKey=k.pem": "privateKey= is of no use without its certificate=; name both, or neither",
-    "tls:h:79:caFile=c.pem": "not what a tls: endpoint takes: got an unexpected keyword argument 'caFile'",
-    "tls:h": "not what a tls: endpoint takes: missing 1 required positional argument: 'port'",
-    "tls:h:79:timeout=soon": "not what a tls: endpoint takes: invalid literal for int() with base 10: 'soon'",
-    "tls:h:finger": "expected a host, and a port from 1 to 65535, as in tls:old.example.org:79",
-    r"tls:a..b:79": "not what a tls: endpoint takes: ",
-    "SSL:h:79": "expected tls:HOST:PORT in the place of ssl:, which does not verify the server",
-    r"s\sl:h:79": "expected tls:HOST:PORT in the place of ssl:, which does not verify the server",
-}
-
-
-@pytest.mark.parametrize("description", MISTAKES)
-def test_mistakes(tmp_path: Path, description: str) -> None:
-    """What is wrong with an argument or a file is told, and asks nobody."""
-    for folder in ("empty", "broken"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "broken" / "a.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    (tmp_path / "c.pem").write_text(AUTHORITY.pem)
-    (tmp_path / "k.pem").write_text(CLIENT.key_pem)
-    resolver: Any = Resolver(reactor)
-    with pytest.raises(ListenError) as caught:
-        parse_client(description, tmp_path, resolver)
-    assert str(caught.value).startswith(MISTAKES[description].format(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fingergw.app import daemon
+from fingergw.app.privileges import becoming
 from fingergw.config.tables import Log, Process
 
 _OPTIONS = ("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir", "syslog", "daemonize")
@@ -15,4 +16,5 @@ def twistd_settings(**options: object) -> Any:
 
     :param options: of the command line, by name.
     """
-    return daemon.settings({**dict.fromkeys(_OPTIONS), "prefix": "fingergw", **options}, Process(), Log())
+    chosen = {**dict.fromkeys(_OPTIONS), "prefix": "fingergw", **options}
+    return daemon.settings(chosen, becoming(Process(), chosen), Log())

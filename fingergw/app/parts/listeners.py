@@ -29,6 +29,7 @@ from fingergw.finger.listener import Listener
 from fingergw.listen import endpoints
 from fingergw.listen.binding import Plan
 from fingergw.listen.certificates import Wrap
+from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
 from fingergw.telemetry.access_log import AccessLog
 
 L = TypeVar("L")
@@ -74,16 +75,16 @@ def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *wher
     :param name: what messages call it.
     :param where: the key that has the string.
     """
-    description = endpoints.anchor(endpoint, machine.base)
+    description = anchor(endpoint, machine.base)
     try:
-        endpoints.check(description, reactor)
-        wrap = endpoints.secured(description, reactor)
-        machine.files += [(path, where) for path in endpoints.files(description)]
-        bound = endpoints.socket_of(endpoints.in_later_root(description))
+        server = endpoints.server(in_later_root(description))
+        server.check(reactor)
+        wrap = server.secured(reactor)
     except ListenError as error:
         machine.problems.append(Problem(where, str(error)))
         return None
-    return Socket(name, description, (bound, 0), wrap)
+    machine.files += [(path, where) for path in server.files()]
+    return Socket(name, description, (server.socket, 0), wrap)
 
 
 def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -> list[tuple[tables.Listener, Socket]]:
@@ -158,7 +159,7 @@ def _rules(
         deny=Networks(listener.deny) if listener.deny else None,
         forwarding=forwarding,
         decoy_delay=listener.delay if listener.decoy else None,
-        trusted_proxies=Networks(listener.trusted_proxies) if endpoints.is_proxied(listener.endpoint) else None,
+        trusted_proxies=Networks(listener.trusted_proxies) if is_proxied(listener.endpoint) else None,
     )
 
 

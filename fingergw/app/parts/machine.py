@@ -45,7 +45,7 @@ class Machine:
             if name is not None:
                 lookup(name)
         except KeyError:
-            self.problems.append(Problem(where, f'no {where[-1]} "{name}" on this machine'))
+            self.problems.append(Problem(where, f'no {where[-1]} "{name}" on this machine; create it, or name another'))
 
     def later(self, path: Path, *where: str | int) -> Path | None:
         """Return the name that a file has after the change of root; None, with a problem, if it is out of reach."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import shlex
 import stat
 from collections.abc import Iterable, Sequence
@@ -13,8 +12,10 @@ from pathlib import Path
 from twisted.python.util import gidFromString, uidFromString
 
 from fingergw.app.parts.machine import Machine
+from fingergw.app.privileges import identity_of
 from fingergw.config import model, tables
 from fingergw.config.problems import Problem
+from fingergw.core.errors import PrivilegeError
 from fingergw.core.settings import KeyPath
 from fingergw.net import root
 from fingergw.net.files import PERMISSION_ADVICE
@@ -43,14 +44,14 @@ def _unfit(chroot: Path) -> str | None:
     null = chroot / "dev/null"
     try:
         if not stat.S_ISDIR(chroot.stat().st_mode):
-            return f"no folder {chroot}; make it"
+            return f"no folder {chroot}; make it: mkdir -p {shlex.quote(str(chroot))}"
         if stat.S_ISCHR(null.stat().st_mode):
             return None
     except PermissionError:
         return None
     except OSError:
         if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises PermissionError
-            return f"no folder {chroot}; make it"
+            return f"no folder {chroot}; make it: mkdir -p {shlex.quote(str(chroot))}"
     make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
     return f"no /dev/null in it, which listeners and programs need; run: {make}"
 
@@ -75,8 +76,11 @@ def unreadable(
             found.append(Problem(where, _again(path, f"{root.outside()}; put it below that")))
         else:
             within_reach.append((path, where))
-    identity = _identity(run_as)
-    if identity is None or os.geteuid() != 0 or (identity == Identity() and chroot is None):
+    try:
+        identity = identity_of(run_as)
+    except PrivilegeError:  # reported by itself
+        return found
+    if os.geteuid() != 0 or (identity == Identity() and chroot is None):
         return found
     for place, number in _errors([path for path, _ in within_reach], identity, chroot).items():
         path, where = within_reach[place]
@@ -88,18 +92,6 @@ def unreadable(
 
 def _again(path: Path, why: str) -> str:
     return f"{path} cannot be read again when it changes, or at a reload: {why}"
-
-
-def _identity(run_as: tables.Process) -> Identity | None:
-    """Return the user and groups that the process changes to; None if they are unknown."""
-    try:
-        uid = None if run_as.user is None else uidFromString(run_as.user)
-        gid = None if run_as.group is None else gidFromString(run_as.group)
-        if uid is not None and gid is None:
-            gid = pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        return None
-    return Identity.of(uid, gid)
 
 
 def _errors(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> dict[int, int]:
