@@ -101,6 +101,14 @@ class CachedBackend:
         key, version = keys(self.prefix, self.inputs), self.version
         self._key = key if version is None else lambda query: f"{key(query)}\r{version()}"
 
+    def at_once(self, query: Query) -> Answered | None:
+        """Return a fresh answer, which is counted; None if there is none."""
+        entry = self.memory.get(self._key(query))
+        if entry is None or not isinstance(entry.outcome, Answered) or self.seconds() >= entry.fresh_until:
+            return None
+        self.counts["fresh"] += 1
+        return entry.outcome
+
     async def answer(self, query: Query) -> Outcome:
         """Answer from the cache, at once if it has something to serve; else ask upstream once for all such queries."""
         key = self._key(query)

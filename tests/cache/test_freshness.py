@@ -55,6 +55,25 @@ def test_fresh(age: float) -> None:
     assert bench.cache.state(QUERY)[0] == "fresh"
 
 
+@pytest.mark.parametrize(
+    ("kept", "age", "expected"),
+    [
+        (OLD, TTL - EPSILON, OLD),
+        (OLD, TTL, None),
+        (OLD, TTL + STALE, None),
+        (Missing(), 0.0, None),
+    ],
+)
+def test_at_once(kept: Outcome, age: float, expected: Outcome | None) -> None:
+    """Only a fresh answer is known without asking, and only then is the query counted."""
+    bench = make().filled(kept)
+    before = bench.cache.counts.copy()
+    bench.clock.advance(age)
+    assert bench.cache.at_once(QUERY) == expected
+    assert bench.cache.counts - before == ({"fresh": 1} if expected else {})
+    assert make().cache.at_once(QUERY) is None
+
+
 @pytest.mark.parametrize("age", [TTL, TTL + 1, TTL + STALE - EPSILON])
 def test_stale(age: float) -> None:
     """What is stale is answered at once, and refreshed once in the background, also exactly at the edge."""
