@@ -118,7 +118,8 @@ def _explained(error: Exception) -> str:
     """Return an error's message; that of an OSError names the file."""
     if not isinstance(error, OSError):
         return str(error)
-    advice = "; make the folder (mkdir -p), or name another" if error.errno == errno.ENOENT else ""
+    is_plain = error.strerror == os.strerror(errno.ENOENT)  # a log's own error has advice already
+    advice = "; create its folder (mkdir -p), or name another" if is_plain else ""
     return f"{error.filename or 'cannot start'}: {error.strerror}{advice}"
 
 

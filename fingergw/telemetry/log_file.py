@@ -20,7 +20,7 @@ _STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,6})")
 _OF_ANOTHER = re.compile(r"/proc/\d+/fd/\d+")  # nobody can make these links lead somewhere else
 _ADVICE = {
-    errno.ENOENT: "create its folder",
+    errno.ENOENT: "create its folder (mkdir -p), or name another",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "name a file",
     errno.ENXIO: "start what reads it first",

@@ -1029,6 +1029,6 @@ class ImpostorTests(StoreCase):
             await call
         with pytest.raises(
             txredisapi.ConnectionError,
-            match=r"^TLS: the certificate of localhost comes from",
+            match=r"^TLS: the certificate of localhost was issued by",
         ):
             await store(another).open()

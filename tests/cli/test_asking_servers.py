@@ -177,7 +177,7 @@ class NoTlsTests(GatewayCase):
 
     async def test_impossible_name(self) -> None:
         """A name that no certificate can be for is reported."""
-        assert await self.problem(b"", "under_score.example") == "no host can have this name; check its spelling"
+        assert await self.problem(b"", "under_score.example") == "no host can have that name or address; correct it"
 
 
 @pytest.mark.parametrize("path", ["", "x" * 108])

@@ -149,7 +149,7 @@ class TestRun:
         ended = run(["--config", write(tmp_path, free_port(), HELLO, '[log]\naccess = "none/access.log"')])
         assert (ended.returncode, ended.stderr) == (
             1,
-            f"fingergw: access log {tmp_path}/none/access.log: No such file or directory; create its folder\n",
+            f"fingergw: access log {tmp_path}/none/access.log: No such file or directory; create its folder (mkdir -p), or name another\n",
         )
 
     def test_mistakes(self, tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_folder_that_is_not_there(tmp_path: Path, option: str) -> None:
     ended = run(["--config", write(tmp_path, free_port()), option, "/not/there"], cwd=tmp_path)
     assert ended.returncode == 1
     assert "/not" in ended.stderr
-    assert "No such file or directory; make the folder (mkdir -p), or name another\n" in ended.stderr
+    assert "No such file or directory; create its folder (mkdir -p), or name another\n" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

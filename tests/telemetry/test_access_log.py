@@ -598,7 +598,7 @@ def test_a_file_that_cannot_be_reopened(tmp_path: Path) -> None:
     log.add(*PLAIN)
     log.close()
     assert '"moshez"' in (moved / "log").read_text()
-    why = "No such file or directory; create its folder"
+    why = "No such file or directory; create its folder (mkdir -p), or name another"
     assert messages(list(events)) == [
         f"access log {folder}/log: cannot be reopened, so lines go to the old file: {why}"
     ]
