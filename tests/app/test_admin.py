@@ -22,25 +22,18 @@ import fingergw
 from fingergw.app.admin import make_site
 from fingergw.app.build import build
 from fingergw.app.gateway import Gateway
-from tests.support import (
-    DEADLINE_SECONDS,
-    HELLO,
-    Client,
-    RawServer,
-    Upstream,
-    forked,
-    free_port,
-    reactor,
-    receive_all,
-    response,
-    until,
-)
-from tests.support.watched import ADMIN, WatchedCase, parse_response
+from tests.support.admin import ADMIN, AdminCase, parse_response
+from tests.support.configuration import HELLO
+from tests.support.gateway import Client
+from tests.support.http_server import RawServer, Upstream, response
+from tests.support.processes import forked
+from tests.support.sockets import free_port, receive_all
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 HERE = '[[listeners]]\nname = "here"\nendpoint = "tcp:0:interface=127.0.0.1"\n[log]\naccess = "off"\n'
 
 
-class PagesTest(WatchedCase):
+class PagesTest(AdminCase):
     async def test_health_and_readiness(self) -> None:
         """A running gateway answers that it is alive and ready."""
         gateway = self.start(HERE + ADMIN + HELLO)
@@ -136,7 +129,7 @@ UNKNOWN += [
 ]
 
 
-class NamesTest(WatchedCase):
+class NamesTest(AdminCase):
     def gateway(self) -> Gateway:
         """Start a gateway with a name in hosts."""
         return self.start(HERE + ADMIN + 'hosts = ["Gateway-1.example.org"]\n' + HELLO)
@@ -208,7 +201,7 @@ class NamesTest(WatchedCase):
         assert (head.status, head.body) == (421, b"")
 
 
-class HostileTest(WatchedCase):
+class HostileTest(AdminCase):
     def site(self, gateway: Gateway) -> tuple[Clock, Any]:
         """Serve the admin site on another port, with a clock that stands still."""
         clock = Clock()

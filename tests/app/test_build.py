@@ -13,7 +13,7 @@ import fingergw
 from fingergw.app.build import build
 from fingergw.app.environment import Environment
 from fingergw.app.parts.parts import Parts
-from tests.support import reactor
+from tests.support.waiting import reactor
 
 TEXT = """
 [[listeners]]

@@ -21,10 +21,13 @@ from twisted.internet.testing import MemoryReactorClock
 from fingergw import config
 from fingergw.app import build
 from fingergw.net.root import inside
-from tests.support import COMMAND, HELLO, finger, forked, free_port, process, run, wait_until
 from tests.support.activation import passing
+from tests.support.configuration import HELLO
 from tests.support.good_certificates import CERTIFICATE, KEY
 from tests.support.jail import NOBODY, make_jail
+from tests.support.processes import COMMAND, forked, process, run
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root")
 FILES = {

@@ -18,8 +18,10 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.listen import reachability
 from fingergw.listen.reachability import leads_to
-from tests.support import Client, GatewayCase, free_port, reactor
 from tests.support.finger_server import FingerServer, Script, breaks_off, hangs, says
+from tests.support.gateway import Client, GatewayCase
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor
 
 DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"

@@ -23,9 +23,11 @@ import pytest
 import trustme
 
 from fingergw.net.http.charsets import CODECS
-from tests.support import finger, free_port, process, receive_all, wait_until
 from tests.support.good_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, leaf
 from tests.support.jail import NOBODY, Imports, make_jail
+from tests.support.processes import process
+from tests.support.sockets import finger, free_port, receive_all
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up something")
 

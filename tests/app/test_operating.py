@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, free_port, serves, wait_until
+from tests.support.processes import ROOT
+from tests.support.sockets import free_port, serves
+from tests.support.waiting import wait_until
 
 README = (ROOT / "README.md").read_text()
 OPERATING = README.partition("\n## Operating\n")[2].partition("\n## ")[0]

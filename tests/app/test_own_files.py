@@ -16,7 +16,10 @@ import pytest
 
 from fingergw.net.identity import Identity
 from fingergw.telemetry import log_file
-from tests.support import COMMAND, HELLO, finger, forked, free_port, process, run, serves, wait_until
+from tests.support.configuration import HELLO
+from tests.support.processes import COMMAND, forked, process, run
+from tests.support.sockets import finger, free_port, serves
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, and become another user")
 

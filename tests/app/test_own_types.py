@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import finger, free_port, process, run, wait_until
 from tests.support.packages import write_package
+from tests.support.processes import process, run
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 MODULE = '''
 from pathlib import Path

@@ -14,8 +14,11 @@ import fingergw
 from fingergw.app.build import check
 from fingergw.app.gateway import Gateway
 from fingergw.cache.cached_backend import CachedBackend
-from tests.support import ROOT, GatewayCase, caches, free_port, until
+from tests.support.gateway import GatewayCase, caches
+from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.sockets import free_port
+from tests.support.waiting import until
 
 LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 CACHED = '[backends.x]\ntype = "http"\nurl = "http://192.0.2.1/{user}"\n[backends.x.cache]\n'

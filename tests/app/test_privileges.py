@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from fingergw.core.errors import PrivilegeError
-from tests.support import COMMAND, HELLO, GatewayCase, finger, forked, free_port, listens, process, run, wait_until
+from tests.support.configuration import HELLO
+from tests.support.gateway import GatewayCase
 from tests.support.privileged import privileged_port, write_process
+from tests.support.processes import COMMAND, forked, process, run
+from tests.support.sockets import finger, free_port, listens
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 

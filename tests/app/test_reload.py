@@ -25,27 +25,15 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import capturedLogs
 
 from fingergw.net import watched
-from tests.support import (
-    COMMAND,
-    DEADLINE_SECONDS,
-    HELLO,
-    ROOT,
-    Client,
-    Upstream,
-    finger,
-    forked,
-    free_port,
-    listens,
-    process,
-    response,
-    serves,
-    until,
-    wait_until,
-)
-from tests.support.http_server import says
+from tests.support.configuration import HELLO
+from tests.support.gateway import Client
+from tests.support.http_server import Upstream, response, says
 from tests.support.privileged import privileged_port, write_process
+from tests.support.processes import COMMAND, ROOT, forked, process
 from tests.support.reload_storm import listener, storm
 from tests.support.reloading import ReloadCase, told
+from tests.support.sockets import finger, free_port, listens, serves
+from tests.support.waiting import DEADLINE_SECONDS, until, wait_until
 
 LISTENER = '[[listeners]]\nname = "a"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 NO_SUCH_USER = b"No such user\r\n"

@@ -22,9 +22,10 @@ import trustme
 import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
-from tests import support
-from tests.support import finger, free_port, process, reactor, run, wait_until
+from tests.support.processes import process, run
 from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import DEADLINE_SECONDS, reactor, wait_until
 
 SENTINEL = "s3nt1nel"
 TOKEN = f"{SENTINEL}-token"
@@ -123,7 +124,7 @@ class _Conversation(socketserver.BaseRequestHandler):
             received += data
         kind = received.split(b"/", 2)[1].decode()
         if kind == "silent":
-            self.server.ended.wait(support.DEADLINE_SECONDS)
+            self.server.ended.wait(DEADLINE_SECONDS)
         else:
             SPEECHES[kind](client)
 
@@ -180,13 +181,16 @@ def secret(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def told(folder: Path, path: Path, port: int, names: list[str], *, until: str = "") -> str:
+def told(
+    folder: Path, path: Path, port: int, names: list[str], *, until: str = "", command: list[str] | None = None
+) -> str:
     """Ask a gateway in a process of its own for each name, which fails; return all that it prints and logs.
 
     :param until: what is waited for in its log.
+    :param command: what runs the gateway instead of ``fingergw``.
     """
     log = folder / "log"
-    with process(["--config", str(path), "--logfile", str(log)], port=port) as running:
+    with process(["--config", str(path), "--logfile", str(log)], port=port, command=command) as running:
         for name in names:
             assert finger(port, f"{name}\r\n".encode()) == INTERNAL_ERROR, name
         wait_until(lambda: until in log.read_text(), until)
@@ -252,15 +256,14 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_what_nobody_foresaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw(tmp_path: Path) -> None:
     """An unexpected exception is logged with its name and place, not its text, which could hold the URL."""
-    monkeypatch.setattr(support, "COMMAND", [sys.executable, "-c", CRASHES])
     names = {"plain": "LookupError", "chained": "LookupError", "system": "PermissionError", "fine": "LookupError"}
     with serving() as server:
         base = f"http://127.0.0.1:{server.port}"
         backends = {kind: backend(base, kind) for kind in names} | {"cached": backend(base, "fine", cache={})}
         path, port = write(tmp_path, backends)
-        said = told(tmp_path, path, port, list(backends))
+        said = told(tmp_path, path, port, list(backends), command=[sys.executable, "-c", CRASHES])
     for kind, name in {**names, "cached": "LookupError"}.items():
         assert f"backend {kind} failed, asked by route {kind}: unforeseen {name}\n" in said
     assert said.count("backends/http.py") >= len(backends)

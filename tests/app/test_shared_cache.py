@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from fingergw.cache.cached_backend import BACK_OFF_SECONDS
-from tests.support import receive_all, wait_until
 from tests.support.gateway_fleet import (
     BACK,
     FAILED,
@@ -36,6 +35,8 @@ from tests.support.gateway_fleet import (
     undisturbed,
 )
 from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.sockets import receive_all
+from tests.support.waiting import wait_until
 
 pytestmark = needs_redis
 

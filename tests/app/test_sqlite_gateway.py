@@ -24,22 +24,13 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.app.gateway import Gateway
 from fingergw.cache import guarded
 from fingergw.cache.guarded import GuardedStore
-from tests.support import (
-    COMMAND,
-    DEADLINE_SECONDS,
-    Client,
-    RawServer,
-    Upstream,
-    forked,
-    free_port,
-    process,
-    reactor,
-    response,
-    until,
-)
 from tests.support.finger_server import FingerServer
 from tests.support.finger_server import says as answers
-from tests.support.http_server import HttpCase, Script, says
+from tests.support.gateway import Client
+from tests.support.http_server import HttpCase, RawServer, Script, Upstream, response, says
+from tests.support.processes import COMMAND, forked, process
+from tests.support.sockets import free_port
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 LONG = 3600
 SHORT = 0.05

@@ -21,8 +21,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from fingergw.app.systemd import ServiceManager
-from tests.support import COMMAND, DEADLINE_SECONDS, HELLO, ROOT, finger, free_port, process, receive_all, wait_until
 from tests.support.activation import passing
+from tests.support.configuration import HELLO
+from tests.support.processes import COMMAND, ROOT, process
+from tests.support.sockets import finger, free_port, receive_all
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 UNITS = ROOT / "ansible/roles/fingergw/files/systemd"
 INSTALLED = "/opt/fingergw/current/bin/fingergw"

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import HELLO, ROOT, finger, free_port, process, wait_until
+from tests.support.configuration import HELLO
+from tests.support.processes import ROOT, process
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 

@@ -32,10 +32,10 @@ from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Argv, Bytes
 from fingergw.net.programs import spawner
-from tests.support import DEADLINE_SECONDS, reactor, until
 from tests.support.commands import LIMITS, CommandCase, is_running
 from tests.support.fakes import FakeSpawn
 from tests.support.in_turn import InTurn
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 PRINT_ARGUMENTS = f"#!{sys.executable} -I\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 INTERNAL_ERROR = b"Internal error in server\r\n"

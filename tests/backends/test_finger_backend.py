@@ -19,8 +19,8 @@ from fingergw.backends.finger import FingerBackend, line_for
 from fingergw.core.errors import BadQuery
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query, parse, take_line
-from tests.support import HELLO, GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
+from tests.support.configuration import HELLO
 from tests.support.finger_server import (
     FingerServer,
     Script,
@@ -32,7 +32,10 @@ from tests.support.finger_server import (
     tls_endpoint,
     trickles,
 )
+from tests.support.gateway import GatewayCase
 from tests.support.in_turn import InTurn
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor, until
 
 TIMEOUT = 5.0
 LATE = Failed("not done within 5 s")

@@ -24,9 +24,22 @@ from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.net.http import bounded as bounded_http
-from tests.support import RawServer, Upstream, free_port, reactor, response, until
 from tests.support.certificates import UNTRUSTED
-from tests.support.http_server import CHUNKED, HEAD, INTERNAL_ERROR, HttpCase, Script, chunk, says, trickle
+from tests.support.http_server import (
+    CHUNKED,
+    HEAD,
+    INTERNAL_ERROR,
+    HttpCase,
+    RawServer,
+    Script,
+    Upstream,
+    chunk,
+    response,
+    says,
+    trickle,
+)
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor, until
 
 
 class BodyTests(HttpCase):

@@ -8,7 +8,7 @@ from fingergw.backends.menu import MenuBackend
 from fingergw.backends.static import Person, StaticMap, StaticText
 from fingergw.core.outcome import Answered, Missing, Outcome
 from fingergw.core.query import Query
-from tests.support import sync
+from tests.support.waiting import sync
 
 
 @pytest.mark.parametrize(("user", "expected"), [("moshez", Answered("Happy")), ("nail", Missing()), ("", Missing())])

@@ -10,7 +10,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from fingergw.cache.cached_backend import MAX_REFRESHES
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query
-from tests.support import sync
 from tests.support.cache_bench import (
     DOWN,
     KEPT,
@@ -26,6 +25,7 @@ from tests.support.cache_bench import (
     make,
     told,
 )
+from tests.support.waiting import sync
 
 
 def test_a_first_miss_is_asked_once() -> None:

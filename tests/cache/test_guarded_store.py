@@ -17,8 +17,8 @@ from zope.interface import implementer
 
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.store import Claim, Found
-from tests.support import sync
 from tests.support.fakes import say
+from tests.support.waiting import sync
 
 FOUND = Found(b"value", 1.0)
 GRANTED: Final[Claim] = "granted"

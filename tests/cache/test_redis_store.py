@@ -26,8 +26,9 @@ from twisted.trial.unittest import TestCase
 from fingergw.cache.redis import RedisStore
 from fingergw.cache.store import Claim, Found, Mark, Store
 from fingergw.net.trust import authorities, over_tls
-from tests.support import DEADLINE_SECONDS, free_port, reactor, until
 from tests.support.redis_server import RedisError, RedisServer, needs_redis
+from tests.support.sockets import free_port
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 KEY = "fingergw:key"
 LOCK = f"fingergw:lock:{KEY}"

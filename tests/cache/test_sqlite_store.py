@@ -29,7 +29,8 @@ from fingergw.cache import sqlite
 from fingergw.cache.sqlite import SqliteStore
 from fingergw.cache.sqlite_file import SqliteFile
 from fingergw.cache.store import Claim, Found, Store
-from tests.support import DEADLINE_SECONDS, ROOT, reactor, until
+from tests.support.processes import ROOT
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 GRANTED = "granted"
 CHILD = """

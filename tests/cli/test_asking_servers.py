@@ -13,9 +13,11 @@ from twisted.internet.protocol import Factory, Protocol
 from fingergw.cli.finger_client import Answer, Target, fetch, parse_target
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import authorities
-from tests.support import GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
 from tests.support.finger_server import FingerServer, Script, Stuck, breaks_off, half_closes, hangs, says, trickles
+from tests.support.gateway import GatewayCase
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor, until
 
 
 class FetchTests(GatewayCase):

@@ -18,22 +18,11 @@ import pytest
 import fingergw
 from fingergw.cli import main
 from fingergw.cli.finger_client import Target, parse_target
-from tests.support import (
-    COMMAND,
-    DEADLINE_SECONDS,
-    HELLO,
-    ROOT,
-    finger,
-    forked,
-    free_port,
-    listens,
-    process,
-    receive_all,
-    run,
-    serves,
-    wait_until,
-)
+from tests.support.configuration import HELLO
 from tests.support.forked import Forked
+from tests.support.processes import COMMAND, ROOT, forked, process, run
+from tests.support.sockets import finger, free_port, listens, receive_all, serves
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 FULL = "fingergw: standard output: No space left on device; send it to where there is room\n"
 # waits until the test lets it go on

@@ -37,9 +37,12 @@ from fingergw.core.rules import Limits, Rules
 from fingergw.core.setting_types import Bytes, Count, HostName
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
-from tests.support import DEADLINE_SECONDS, GatewayCase, free_port, process, reactor, run, sync, wait_until
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase
+from tests.support.processes import process, run
 from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.sockets import free_port
+from tests.support.waiting import DEADLINE_SECONDS, reactor, sync, wait_until
 
 CONFIG = """\
 [[listeners]]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, ROOT, wait_until
+from tests.support.processes import COMMAND, ROOT
+from tests.support.waiting import wait_until
 
 
 def _why_not() -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from fingergw.cli import main
 from fingergw.config.schema import schema_text
-from tests.support import ROOT
+from tests.support.processes import ROOT
 
 SCHEMA = "fingergw.schema.json"
 

@@ -16,9 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
 from fingergw.cli import main
-from tests.support import COMMAND, ROOT, GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
 from tests.support.finger_server import FingerServer, Served, breaks_off, half_closes, hangs, says
+from tests.support.gateway import GatewayCase
+from tests.support.processes import COMMAND, ROOT
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor, until
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 

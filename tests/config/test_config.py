@@ -21,8 +21,8 @@ from fingergw.core import outcome as typed_outcome
 from fingergw.core import rules as typed_rules
 from fingergw.core.placeholders import Template
 from fingergw.core.settings import changed, keys_of
-from tests.support import ROOT
 from tests.support.contract import CONTRACT, LISTENER, write
+from tests.support.processes import ROOT
 
 # A file's values have no more than the types that TOML has.
 admission: Any = typed_admission

@@ -13,9 +13,10 @@ from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Entries
 from fingergw.config.toml_text import is_suspect, out_of_bounds
 from fingergw.core.errors import ConfigError
-from tests.support import GatewayCase, run
 from tests.support.checked import LISTENER, MAP, told
 from tests.support.data_files import STATIC, AtOnce
+from tests.support.gateway import GatewayCase
+from tests.support.processes import run
 from tests.support.reloading import ReloadCase
 
 DIGITS = "expected a number of at most 1000 digits"

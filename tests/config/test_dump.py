@@ -11,8 +11,8 @@ import pytest
 from fingergw.cli import main
 from fingergw.config import dumps, dumps_effective, load, model, read
 from fingergw.core.settings import changed, keys_of
-from tests.support import ROOT
 from tests.support.contract import CONTRACT, LISTENER, write
+from tests.support.processes import ROOT
 
 ROUND = [
     LISTENER,

@@ -19,9 +19,9 @@ from fingergw.backends import static
 from fingergw.config import load, load_table, read
 from fingergw.config.problems import Problem, to_error
 from fingergw.core.errors import ConfigError
-from tests.support import wait_until
 from tests.support.contract import LISTENER, VALUES, with_a_value_replaced, write
 from tests.support.mistakes import MEANINGS, rows
+from tests.support.waiting import wait_until
 
 
 def mistakes(path: Path) -> list[str]:

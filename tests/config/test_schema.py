@@ -28,9 +28,9 @@ from fingergw.cli import main
 from fingergw.config import model, read, tables
 from fingergw.config.schema import schema, schema_text
 from fingergw.core.settings import is_table, keys_of, sentence_of
-from tests.support import COMMAND, ROOT
 from tests.support.contract import CONTRACT, LISTENER, VALUES, with_a_value_replaced, write
 from tests.support.mistakes import rows
+from tests.support.processes import COMMAND, ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from tests.support import run
 from tests.support.checked import LISTENER
 from tests.support.mistakes import MEANINGS as MISTAKES
 from tests.support.packages import write_package
+from tests.support.processes import run
 
 # Each stands behind a listener. A message stands as a comment, begun by "#!", on the line that it has.
 BOUNDS = """

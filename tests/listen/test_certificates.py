@@ -32,8 +32,11 @@ from fingergw.listen.certificates import KeyPair, PemFolder, creator
 from fingergw.listen.endpoints import server
 from fingergw.net import watched
 from fingergw.net.watched import Watched
-from tests.support import DEADLINE_SECONDS, HELLO, GatewayCase, port_of, reactor, receive_all
+from tests.support.configuration import HELLO
+from tests.support.gateway import GatewayCase, port_of
 from tests.support.good_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, issue, leaf, put
+from tests.support.sockets import receive_all
+from tests.support.waiting import DEADLINE_SECONDS, reactor
 
 LOG_OFF = '[log]\naccess = "off"\n'
 

@@ -9,9 +9,10 @@ from fingergw.core.errors import ListenError
 from fingergw.listen.client_strings import parse_client
 from fingergw.net.exchange import NoAnswer, exchange
 from fingergw.net.resolving import Resolver
-from tests.support import GatewayCase, reactor
 from tests.support.certificates import ACCEPTED, OTHER_AUTHORITY, TRUSTED, issue
 from tests.support.finger_server import FingerServer, Served, says
+from tests.support.gateway import GatewayCase
+from tests.support.waiting import reactor
 
 HOST, SERVED = ACCEPTED["a name"]
 CLIENT = issue("gateway", issuer=issue("between", issuer=OTHER_AUTHORITY, is_authority=True))

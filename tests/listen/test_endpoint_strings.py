@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.endpoints import on_loopback, parse, server
-from tests.support import reactor
+from tests.support.waiting import reactor
 
 SAME = {
     "tcp:79": [

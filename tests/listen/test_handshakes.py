@@ -17,8 +17,11 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from fingergw.app.gateway import Gateway
-from tests.support import HELLO, GatewayCase, free_port, port_of, receive_all, until
 from tests.support.certificates import AUTHORITY, OTHER_AUTHORITY, client_hello, issue, names
+from tests.support.configuration import HELLO
+from tests.support.gateway import GatewayCase, port_of
+from tests.support.sockets import free_port, receive_all
+from tests.support.waiting import until
 
 ENDPOINTS = ("ssl:0:privateKey=own.pem:interface=127.0.0.1", "tls:certificates:0:interface=127.0.0.1")
 HANDSHAKE_SECONDS = 0.3

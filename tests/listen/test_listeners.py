@@ -27,9 +27,11 @@ from fingergw.listen.binding import Plan
 from fingergw.listen.endpoint_strings import anchor
 from fingergw.listen.endpoints import parse, server
 from fingergw.listen.reachability import is_reachable
-from tests.support import GatewayCase, free_port, in_thread, listens, port_of, reactor, receive_all, until
 from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import make_listener, put
+from tests.support.sockets import free_port, listens, receive_all
+from tests.support.waiting import in_thread, reactor, until
 
 ANCHORED = [
     ("tcp:79", "tcp:79"),

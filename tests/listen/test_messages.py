@@ -17,9 +17,10 @@ from fingergw.core.errors import ListenError
 from fingergw.listen.binding import BoundService, Plan
 from fingergw.listen.endpoint_strings import anchor
 from fingergw.listen.endpoints import server
-from tests.support import HELLO, reactor
 from tests.support.certificates import AUTHORITY, issue
 from tests.support.checked import LISTENER, told
+from tests.support.configuration import HELLO
+from tests.support.waiting import reactor
 
 NUMBER = 'expected {} to be a whole number {}, not "{}"; write it like {}'
 ESCAPED = "an IPv6 address in an endpoint string needs a backslash before each colon; write '{}', in single quotes"

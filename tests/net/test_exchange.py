@@ -28,7 +28,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.net.exchange import Connection, NoAnswer, NotSent, TooMuch, connect, exchange
-from tests.support import GatewayCase, free_port, reactor, until
 from tests.support.certificates import UNTRUSTED
 from tests.support.finger_server import (
     FingerServer,
@@ -41,6 +40,9 @@ from tests.support.finger_server import (
     tls_endpoint,
     trickles,
 )
+from tests.support.gateway import GatewayCase
+from tests.support.sockets import free_port
+from tests.support.waiting import reactor, until
 
 MAX_BYTES = 100
 DONE, LOST = Failure(ConnectionDone()), Failure(ConnectionLost())

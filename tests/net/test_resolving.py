@@ -30,8 +30,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from fingergw.net.resolving import Resolver
-from tests import support
-from tests.support import DEADLINE_SECONDS, ROOT, Client, finger, free_port, process, run, until
+from tests.support.gateway import Client
+from tests.support.processes import COMMAND, ROOT, process, run
+from tests.support.sockets import finger, free_port, receive_all
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 
 @define(eq=False)
@@ -76,7 +78,7 @@ class Find(TestCase):
 
     def setUp(self) -> None:
         self.system = System()
-        self.resolver = Resolver(support.reactor, self.system)
+        self.resolver = Resolver(reactor, self.system)
         self.addCleanup(self._end_all)
 
     def _end_all(self) -> None:
@@ -150,7 +152,7 @@ class Find(TestCase):
     async def test_long_label(self) -> None:
         """A name that can be no host's has no address."""
         for host in (f"{'a' * 64}.example", f"{'ä' * 64}.example", "a..example"):
-            assert await Resolver(support.reactor).find(host) == ()
+            assert await Resolver(reactor).find(host) == ()
 
     def test_address(self) -> None:
         """An address is its own, at once, and asks nobody."""
@@ -222,22 +224,22 @@ class Connect(TestCase):
                 self.transport.loseConnection()
 
         factory = Factory.forProtocol(Greeting)
-        port = support.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return int(port.getHost().port)
 
     async def test_name(self) -> None:
         """A name that the system knows is connected to, at whichever of its addresses can be."""
         for resolver in (
-            Resolver(support.reactor),
-            Resolver(support.reactor, lambda *_: found("::1", "127.0.0.1")),
+            Resolver(reactor),
+            Resolver(reactor, lambda *_: found("::1", "127.0.0.1")),
         ):
             endpoint = resolver.endpoint("localhost", self.listen(), timeout=5)
             assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
 
     async def test_underscore(self) -> None:
         """A name that Twisted takes for no host's is for the system to know."""
-        resolver = Resolver(support.reactor, lambda *_: found("127.0.0.1"))
+        resolver = Resolver(reactor, lambda *_: found("127.0.0.1"))
         endpoint = resolver.endpoint("the_host", self.listen(), timeout=5)
         assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
 
@@ -249,20 +251,20 @@ class Connect(TestCase):
             asked.append(host)
             return found("127.0.0.1")
 
-        endpoint = Resolver(support.reactor, look_up).endpoint("xn--fa-hia.example", self.listen(), timeout=5)
+        endpoint = Resolver(reactor, look_up).endpoint("xn--fa-hia.example", self.listen(), timeout=5)
         assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
         assert asked == [b"xn--fa-hia.example"]
 
     async def test_as_reactor(self) -> None:
         """An endpoint that another has made with what passes for the reactor finds its host in the same way."""
-        resolver = Resolver(support.reactor, lambda *_: found("127.0.0.1"))
+        resolver = Resolver(reactor, lambda *_: found("127.0.0.1"))
         endpoint = HostnameEndpoint(resolver.as_reactor(), "a.example", self.listen())
         assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
 
     async def test_name_resolver(self) -> None:
         """As a reactor's name resolver it keeps to Twisted's interfaces, and tells what is asked for."""
         system, told = System(), Told()
-        names = Resolver(support.reactor, system).as_reactor().nameResolver
+        names = Resolver(reactor, system).as_reactor().nameResolver
         verifyObject(IHostnameResolver, names)
         hasty = Told()
         resolution = names.resolveHostName(hasty, "a.example", 79)
@@ -277,14 +279,14 @@ class Connect(TestCase):
 
     async def test_unknown(self) -> None:
         """A host without an address is said to be unknown."""
-        endpoint = Resolver(support.reactor, lambda *_: []).endpoint("a.example", 79, timeout=5)
+        endpoint = Resolver(reactor, lambda *_: []).endpoint("a.example", 79, timeout=5)
         with pytest.raises(DNSLookupError, match=r"a\.example has no address"):
             await connectProtocol(endpoint, Client())
 
     async def test_cancelled(self) -> None:
         """Who gives up while the host is looked up is told so at once, and never connected."""
         system = System()
-        endpoint = Resolver(support.reactor, system).endpoint("a.example", self.listen(), timeout=5)
+        endpoint = Resolver(reactor, system).endpoint("a.example", self.listen(), timeout=5)
         hasty, patient = Client(), Client()
         connecting = connectProtocol(endpoint, hasty)
         connecting.cancel()
@@ -323,8 +325,8 @@ def test_after_the_stop() -> None:
 
 
 @pytest.fixture
-def hung_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have ``fingergw`` run where the only name server never says anything, and is waited for for minutes."""
+def hung_dns(tmp_path: Path) -> Iterator[list[str]]:
+    """Return a command that runs ``fingergw`` where the only name server never answers, and the timeout is minutes."""
     resolv_conf = tmp_path / "resolv.conf"
     shell = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolv_conf)]
     resolv_conf.touch()
@@ -335,8 +337,7 @@ def hung_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind((f"127.{random.randrange(1, 255)}.{random.randrange(255)}.{random.randrange(1, 255)}", 53))
         resolv_conf.write_text(f"nameserver {silent.getsockname()[0]}\noptions timeout:30 attempts:5\n")
-        monkeypatch.setattr(support, "COMMAND", [*shell, *support.COMMAND])
-        yield
+        yield [*shell, *COMMAND]
 
 
 HUNG_HOSTS = 12  # Twisted has 10 threads
@@ -350,7 +351,6 @@ def ask(port: int, query: bytes) -> socket.socket:
     return client
 
 
-@pytest.mark.usefixtures("hung_dns")
 class TestHungDns:
     def write(self, folder: Path, upstream: int) -> tuple[list[str], int]:
         """Write a configuration with hung hosts and good ones; return the arguments that name it, and the port."""
@@ -370,11 +370,11 @@ class TestHungDns:
         path.write_text(config)
         return ["--config", str(path)], port
 
-    def test_gateway(self, tmp_path: Path) -> None:
+    def test_gateway(self, tmp_path: Path, hung_dns: list[str]) -> None:
         """Hosts that cannot be looked up hold up neither others nor the stop, and who gave up asks no other backend."""
         with serving(b"good") as upstream:
             arguments, port = self.write(tmp_path, upstream)
-            with process(arguments, port=port) as running:
+            with process(arguments, port=port, command=hung_dns) as running:
                 hung = [ask(port, b"hung%d\r\n" % number) for number in range(HUNG_HOSTS)]
                 assert finger(port, b"name\r\n") == finger(port, b"address\r\n") == b"good\r\n"
                 assert select(hung, [], [], 0)[0] == []  # none of the others had to be given up before
@@ -382,13 +382,13 @@ class TestHungDns:
                 assert running.wait(ANSWER_SECONDS + 10) == 0
             for client in hung:
                 with client:
-                    assert support.receive_all(client) == b"Internal error in server\r\n"
+                    assert receive_all(client) == b"Internal error in server\r\n"
         assert not (tmp_path / "noted").exists()
 
-    def test_client(self) -> None:
+    def test_client(self, hung_dns: list[str]) -> None:
         """The client gives up at its timeout, and ends."""
         began = time.monotonic()
-        ended = run(["query", "--timeout", "1", "who@hung.example"])
+        ended = run(["query", "--timeout", "1", "who@hung.example"], command=hung_dns)
         assert time.monotonic() - began < 10
         assert (ended.stdout, ended.returncode) == ("", 1)
 

@@ -15,9 +15,12 @@ from fingergw.cli.finger_client import Target, fetch
 from fingergw.net import trust
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import authorities
-from tests.support import COMMAND, GatewayCase, reactor, response, until
 from tests.support.certificates import ACCEPTED, REFUSED, TRUSTED, Issued
 from tests.support.finger_server import FingerServer, Script, hangs, says
+from tests.support.gateway import GatewayCase
+from tests.support.http_server import response
+from tests.support.processes import COMMAND
+from tests.support.waiting import reactor, until
 
 LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n[log]\naccess = "off"\n'
 SECRET = "sesame"

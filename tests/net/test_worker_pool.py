@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from fingergw.net.workers.conversions import Conversion
 from fingergw.net.workers.pool import ConversionError, WorkerPool
-from tests.support import reactor, until, wait_until
+from tests.support.waiting import reactor, until, wait_until
 
 MAX_BYTES = 65536
 ENDLESS = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support import COMMAND, ROOT
+from tests.support.processes import COMMAND, ROOT
 
 _LAUNCHER = """
 import fcntl, os, sys

@@ -18,8 +18,8 @@ from fingergw.cache.store import Claim, Found
 from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome, Unchanged, asking
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Period
-from tests.support import sync
 from tests.support.fakes import say
+from tests.support.waiting import sync
 
 
 def kept_for(ttl: float, stale: float, negative_ttl: float) -> BackendCache:

@@ -16,9 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tests.support import DEADLINE_SECONDS, finger, forked, receive_all, serves, wait_until
 from tests.support.forked import Forked
+from tests.support.processes import forked
 from tests.support.redis_server import RedisServer
+from tests.support.sockets import finger, receive_all, serves
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 NAMES = ("a", "b", "c")
 # Redis counts in milliseconds, and a request's time is taken when it has arrived: so much earlier one may seem to come.

@@ -6,7 +6,7 @@ import random
 import socket
 from pathlib import Path
 
-from tests.support import HELLO
+from tests.support.configuration import HELLO
 
 
 def privileged_port() -> int:

@@ -8,7 +8,9 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from tests.support import finger, free_port, process, wait_until
+from tests.support.processes import process
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 
 def listener(port: int | str, name: str = "a", more: str = "") -> str:

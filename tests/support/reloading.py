@@ -12,7 +12,8 @@ import fingergw
 from fingergw import config
 from fingergw.app.gateway import Gateway
 from fingergw.app.reload import Operation
-from tests.support import GatewayCase, reactor, until
+from tests.support.gateway import GatewayCase
+from tests.support.waiting import reactor, until
 
 
 class ReloadCase(GatewayCase):

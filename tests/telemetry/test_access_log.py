@@ -24,8 +24,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from fingergw.core.text import escape
 from fingergw.telemetry.access_log import AccessLog, Entry, json_line, text_line
-from tests.support import DEADLINE_SECONDS, ROOT
 from tests.support.escaped import unescaped
+from tests.support.processes import ROOT
+from tests.support.waiting import DEADLINE_SECONDS
 
 NOW = 1795335600.25
 STAMP = "2026-11-22T08:20:00Z"

@@ -24,7 +24,10 @@ from twisted.python.failure import Failure
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Failed
 from fingergw.telemetry.event_log import EventLog, log_failed
-from tests.support import HELLO, ROOT, GatewayCase, finger, free_port, process, run
+from tests.support.configuration import HELLO
+from tests.support.gateway import GatewayCase
+from tests.support.processes import ROOT, process, run
+from tests.support.sockets import finger, free_port
 from tests.support.twistd_settings import twistd_settings
 
 REASON = "connection refused"

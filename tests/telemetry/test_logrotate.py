@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import finger, free_port, process, wait_until
+from tests.support.processes import process
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("logrotate") is None, reason="this machine has no logrotate"),

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Unchanged
 from fingergw.core.query import Query
 from fingergw.telemetry.meters import BackendMeter, Measured
-from tests.support import sync
+from tests.support.waiting import sync
 
 UNCHANGED = Unchanged(Freshness(ttl=1.0))
 

@@ -17,8 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from fingergw.app.gateway import Gateway
 from fingergw.cache.memory import Memory
 from fingergw.telemetry.metrics import Readings, exposition
-from tests.support import HELLO, ROOT, RawServer, Upstream, response, until
-from tests.support.watched import ADMIN, WatchedCase, samples, value
+from tests.support.admin import ADMIN, AdminCase, samples, value
+from tests.support.configuration import HELLO
+from tests.support.http_server import RawServer, Upstream, response
+from tests.support.processes import ROOT
+from tests.support.waiting import until
 
 MONITORING = ROOT / "ansible" / "monitoring"
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text())
@@ -49,7 +52,7 @@ def promtool(*arguments: str | Path, stdin: bytes = b"") -> str:
     return said
 
 
-class MetricsTest(WatchedCase):
+class MetricsTest(AdminCase):
     """What a gateway counts."""
 
     def start_all(self, fails: list[bool]) -> Gateway:

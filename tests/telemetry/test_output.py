@@ -17,9 +17,10 @@ from twisted.python import syslog
 from twisted.python.failure import Failure
 
 from fingergw.telemetry import event_log
-from tests import support
-from tests.support import finger, free_port, process, run, wait_until
+from tests.support.processes import process, run
+from tests.support.sockets import finger, free_port, serves
 from tests.support.twistd_settings import twistd_settings
+from tests.support.waiting import wait_until
 
 # What a static backend raises here: a terminal's title, CSI as C1, an override, DEL, a surrogate, and a forged line.
 HOSTILE = "\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r\n2026-11-22T08:20:00+0000 [-] forged\r"
@@ -32,6 +33,7 @@ StaticMap.answer = answer
 from fingergw.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+CRASHING = [sys.executable, "-c", SCRIPT]
 CONFIG = """
 [[listeners]]
 name = "local"
@@ -53,9 +55,8 @@ level = "debug"
 """
 
 
-def gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
+def gateway(folder: Path) -> tuple[list[str], int]:
     """Write the configuration of a gateway with a hostile backend; return its arguments and port."""
-    monkeypatch.setattr(support, "COMMAND", [sys.executable, "-c", SCRIPT])
     port = free_port()
     path = folder / "fingergw.toml"
     path.write_text(CONFIG.replace("PORT", str(port)))
@@ -80,10 +81,10 @@ def check(log: str) -> None:
     assert [line for line in log.splitlines() if "[-] forged" in line and not line.startswith("\t")] == []
 
 
-def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal(tmp_path: Path) -> None:
     """What a backend's error, a command or a client says is escaped on a terminal, tracebacks included."""
-    arguments, port = gateway(tmp_path, monkeypatch)
-    with process(arguments, port=port, command=support.COMMAND) as running:
+    arguments, port = gateway(tmp_path)
+    with process(arguments, port=port, command=CRASHING) as running:
         provoke(port)
         running.terminate()
         out, err = running.communicate(timeout=20)
@@ -91,14 +92,17 @@ def test_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(out)
 
 
-def test_daemons_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemons_file(tmp_path: Path) -> None:
     """It is escaped in a daemon's log file too, which has the queries as well."""
-    arguments, port = gateway(tmp_path, monkeypatch)
+    arguments, port = gateway(tmp_path)
     log, pidfile = tmp_path / "log", tmp_path / "pid"
-    ended = run([*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)], command=support.COMMAND)
+    ended = run(
+        [*arguments, "--daemonize", "--pidfile", str(pidfile), "--logfile", str(log)],
+        command=CRASHING,
+    )
     assert ended.returncode == 0, ended.stderr
     try:
-        wait_until(lambda: support.serves(port), "the daemon")
+        wait_until(lambda: serves(port), "the daemon")
         provoke(port)
         wait_until(lambda: "bad_query" in log.read_text(), "the queries in the log")
     finally:

@@ -56,7 +56,7 @@ def value(text: bytes, name: str, **labels: str) -> float:
     return sum(found)
 
 
-class WatchedCase(GatewayCase):
+class AdminCase(GatewayCase):
     """Tests with a gateway that has an ``[admin]`` endpoint."""
 
     async def connect_to(self, port: int) -> Client:
