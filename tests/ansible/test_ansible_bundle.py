@@ -58,7 +58,7 @@ def copying(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Controll
         Path(folder).mkdir(exist_ok=True)
         shutil.copy(source, folder)
 
-    monkeypatch.setattr(BUNDLE, "_pip", pip)
+    monkeypatch.setattr(BUNDLE, "run_pip", pip)
     return controller
 
 

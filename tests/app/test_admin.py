@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
-from twisted.web.http_headers import _nameEncoder
 
 import fingergw
 from fingergw.app.admin import make_site
@@ -26,6 +25,7 @@ from tests.support.admin import ADMIN, AdminCase, parse_response
 from tests.support.configuration import HELLO
 from tests.support.gateway import Client
 from tests.support.http_server import RawServer, Upstream, response
+from tests.support.memory import traced
 from tests.support.processes import forked
 from tests.support.sockets import free_port, receive_all
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
@@ -288,12 +288,12 @@ class HostileTest(AdminCase):
         trailer = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-T: 1\r\n" * 50 + b"\r\n"
         await self.get(gateway, "/healthz")
         await self.request(gateway, trailer)
-        before = len(_nameEncoder._canonicalHeaderCache)
-        for number in range(20):
-            names = b"".join(b"X-%d-%d: x\r\n" % (number, place) for place in range(400))
-            request = b"GET /healthz HTTP/1.1\r\n%sHOST: localhost\r\n\r\n" % names
-            self.assertEqual((await self.request(gateway, request)).status, 200)
-        self.assertEqual(len(_nameEncoder._canonicalHeaderCache), before)
+        with traced() as held:
+            for number in range(20):
+                names = b"".join(b"X-%d-%d: x\r\n" % (number, place) for place in range(400))
+                request = b"GET /healthz HTTP/1.1\r\n%sHOST: localhost\r\n\r\n" % names
+                self.assertEqual((await self.request(gateway, request)).status, 200)
+            self.assertLess(held(), 500_000)  # Twisted would keep twice as much
         for name, status in ((b"a" * 15_000, 431), (b"a" * 257, 431), (b"a" * 256, 200), (b"a b", 400), (b"", 400)):
             for end in (b"", b"Host: localhost\r\n"):
                 request = b"GET /healthz HTTP/1.1\r\n" + name + b": x\r\n" + end + b"\r\n"
@@ -304,7 +304,6 @@ class HostileTest(AdminCase):
                 (await self.request(gateway, f"GET /healthz HTTP/1.1\r\n{cased}: x\r\n\r\n".encode())).status, 200
             )
         self.assertEqual((await self.request(gateway, trailer)).status, 405)
-        self.assertEqual(len(_nameEncoder._canonicalHeaderCache), before)
 
     async def test_idle_connections_end_with_the_site(self) -> None:
         """Closing the endpoint closes its connections."""

@@ -497,11 +497,9 @@ class FakeProcessTests(TestCase):
         """Once the program has exited its number is signalled no more: it may be another's by then."""
         killed: list[int] = []
         self.patch(os, "killpg", lambda pid, _: killed.append(pid))
-        spawn = FakeSpawn()
+        spawn = FakeSpawn(pid=42)
         asked = self.asked(self.backend(spawn))
-        protocol: Any = spawn.processes[0].protocol
-        protocol._pid = 42
-        protocol.processExited(Failure(ProcessDone(0)))
+        spawn.processes[0].protocol.processExited(Failure(ProcessDone(0)))
         assert killed == [42]
         asked.cancel()
         self.failureResultOf(asked).trap(CancelledError)

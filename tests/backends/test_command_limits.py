@@ -18,7 +18,6 @@ from typing import Any
 
 import attrs
 import pytest
-from twisted.internet import process
 
 from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.net.programs import ProgramLimits
@@ -246,13 +245,15 @@ class BeginTests(CommandCase):
         caught: list[int] = []
         before = signal.signal(signal.SIGUSR1, lambda number, _: caught.append(number))
         self.addCleanup(signal.signal, signal.SIGUSR1, before)
-        begin: Any = process.Process._setupChild
+        fork = os.fork
 
-        def signalled(*arguments: Any) -> None:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            begin(*arguments)
+        def signalled() -> int:
+            pid = fork()
+            if pid == 0:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return pid
 
-        self.patch(process.Process, "_setupChild", signalled)
+        self.patch(os, "fork", signalled)
         assert await self.asked(self.backend("echo run")) == Failed("ended by SIGUSR1")
         assert caught == []
 

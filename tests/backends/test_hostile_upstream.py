@@ -18,6 +18,7 @@ from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Url
 from tests.support.http_server import HttpCase, response, says
+from tests.support.memory import traced
 from tests.support.waiting import until
 
 KIB_64 = 65536
@@ -141,30 +142,23 @@ class HeaderTests(HttpCase):
         """A header with a name that is longer than any has the response broken off, and is not remembered."""
         upstream = self.upstream(says())
         gateway = self.gateway(upstream.url)
-
-        def remembered() -> int:
-            # Twisted remembers names in a private place; what it decodes is seen by asking for it
-            from twisted.web import http_headers
-
-            cache = http_headers._nameEncoder._canonicalHeaderCache
-            return sum(map(len, cache))
-
-        before = remembered()
-        for count in range(20):
-            name = f"X-{count}-".encode() + b"a" * 15_000
-            for said in (
-                response(b"hi", extra=f"{name.decode()}: x\r\n"),
-                b"HTTP/1.1 200 OK\r\n" + name + b":\r\n\r\nhi",
-                b"HTTP/1.1 100 Continue\r\n" + name + b": x\r\n\r\n" + response(b"hi"),
-                *(
-                    b"HTTP/1.1 %s Continue\r\n\r\n" % status + response(b"hi", extra=f"{name.decode()}: x\r\n")
-                    for status in (b"100", b"+100", b"0100", b"\t100", b"1_00", b"199")
-                ),
-            ):
-                upstream.script = says(said)
-                outcome = await self.outcome(gateway)
-                assert outcome == Failed("broken off: the response is larger than max_bytes allows")
-        assert remembered() - before < 1000
+        heads = (
+            b"HTTP/1.1 200 OK\r\n%s: x\r\nContent-Length: 2\r\n\r\nhi",
+            b"HTTP/1.1 200 OK\r\n%s:\r\n\r\nhi",
+            b"HTTP/1.1 100 Continue\r\n%s: x\r\n\r\n" + response(b"hi"),
+            *(
+                b"HTTP/1.1 " + status + b" Continue\r\n\r\nHTTP/1.1 200 OK\r\n%s: x\r\nContent-Length: 2\r\n\r\nhi"
+                for status in (b"100", b"+100", b"0100", b"\t100", b"1_00", b"199")
+            ),
+        )
+        for place, head in enumerate(heads):
+            with traced() as held:
+                for count in range(20):
+                    upstream.script = says(head % (b"X-%d-%d-" % (place, count) + b"a" * 15_000))
+                    outcome = await self.outcome(gateway)
+                    assert outcome == Failed("broken off: the response is larger than max_bytes allows")
+                upstream.connections.clear()
+                assert held() < 500_000, head  # Twisted would keep 600 kB of names; the log keeps connections
 
     async def test_names_of_usual_length(self) -> None:
         """Heads come through whole, in whatever pieces, with the longest of names, folded lines and LFs alone."""

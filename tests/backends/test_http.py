@@ -476,7 +476,7 @@ class TurnTests(HttpCase):
     async def most_in_a_turn(self, authority: trustme.CA | None = None) -> int:
         """Return how many of 20,000 chunks are read, at most, before others have their turn."""
         counts, turns = [0], LoopingCall(lambda: counts.append(0))
-        body: Any = bounded_http._Body
+        body: Any = bounded_http.Body
         received = body.dataReceived
 
         def count(to: Any, data: bytes) -> None:
@@ -678,7 +678,7 @@ class ConnectionTests(HttpCase):
         upstream.script = lambda server, head: server.send(
             response(b"text") if b"/final" in head else response(b"", status="302 Found", extra="Location: /final\r\n")
         )
-        port = reactor.listenTCP(0, upstream._port.factory, interface="::1")
+        port = reactor.listenTCP(0, upstream.factory, interface="::1")
         self.addCleanup(port.stopListening)
         gateway = self.gateway(f"http://[::1]:{port.getHost().port}/begin")
         assert await self.outcome(gateway) == Answered("text")

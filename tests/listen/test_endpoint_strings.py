@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import tempfile
+from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet import endpoints
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import Factory
-from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.errors import ListenError
+from fingergw.listen import endpoints
 from fingergw.listen.endpoints import on_loopback, parse, server
 from tests.support.waiting import reactor
 
@@ -97,8 +98,13 @@ class PassedTests(TestCase):
         """Pass a socket by the name ``public``, and return its port."""
         passed = socket.create_server(("127.0.0.1", 0))
         port: int = passed.getsockname()[1]
-        self.patch(endpoints._SystemdParser, "_sddaemon", ListenFDs([passed.detach()], ["public"]))
+        self._has(passed.detach())
         return port
+
+    def _has(self, descriptor: int) -> None:
+        """Have ``systemd:`` strings mean a descriptor, as if this process had been started with it."""
+        endpoint = partial(AdoptedStreamServerEndpoint, reactor, descriptor, socket.AF_INET)
+        self.patch(endpoints, "serverFromString", lambda *_: endpoint())
 
     async def test_again(self) -> None:
         """One whose listener is gone is there for the next; what has its number meanwhile is not what was passed."""
@@ -120,7 +126,7 @@ class PassedTests(TestCase):
             (with_path, "UNIX", "unix:PATH"),
         ):
             with passed:
-                self.patch(endpoints._SystemdParser, "_sddaemon", ListenFDs([passed.fileno()], ["public"]))
+                self._has(passed.fileno())
                 with pytest.raises(ListenError, match=expected):
                     parse(f"systemd:domain={domain}:name=public", reactor)
 

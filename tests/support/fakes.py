@@ -61,7 +61,7 @@ class FakeProcess:
     executable: str
     argv: list[str]
     env: dict[str, str]
-    pid: int | None = None  # so that no real process is ever signalled
+    pid: int | None
     signals: list[str] = field(factory=list)
     closed: bool = False
     ended: bool = False
@@ -92,10 +92,12 @@ class FakeSpawn:
     """A stand-in for ``spawnProcess`` that starts nothing.
 
     :param error: raised instead of starting one.
+    :param pid: of each process; default: none, so that no real process is ever signalled.
     """
 
     processes: list[FakeProcess] = field(factory=list)
     error: Exception | None = None
+    pid: int | None = None
 
     def __call__(
         self, protocol: ProcessProtocol, executable: str, argv: Sequence[str], env: Mapping[str, str]
@@ -103,7 +105,7 @@ class FakeSpawn:
         """Note what would be started."""
         if self.error is not None:
             raise self.error
-        process = FakeProcess(protocol, executable, list(argv), dict(env))
+        process = FakeProcess(protocol, executable, list(argv), dict(env), self.pid)
         self.processes.append(process)
         protocol.makeConnection(process)
         return process

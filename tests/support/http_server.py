@@ -66,6 +66,7 @@ class Upstream:
     """A scripted HTTP server on the loopback.
 
     :param script: what to do for a request, given the connection and the request's head.
+    :ivar factory: of the connections, for another port of the same server.
     """
 
     def __init__(self, case: TestCase, script: Callable[[RawServer, bytes], object], *, context: Any = None) -> None:
@@ -79,6 +80,7 @@ class Upstream:
             self.connections.append(connection)
             return connection
 
+        self.factory = factory
         factory.buildProtocol = build  # type: ignore[method-assign, assignment]
         if context is None:
             self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")

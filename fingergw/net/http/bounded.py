@@ -156,7 +156,7 @@ class Undecoded:
 
 
 @define(eq=False)
-class _Body(Protocol):
+class Body(Protocol):
     """Collect and decode a body; abort when it is too large.
 
     :param encoding: its content coding (RFC 9110 §8.4).
@@ -220,14 +220,14 @@ def read(response: IResponse, encoding: bytes, max_bytes: int) -> Deferred[bytes
     :param max_bytes: of the decoded body.
     :return: the decoded body; fails with :class:`BodyError` or as the connection does. Cancelling it aborts the latter.
     """
-    body = _Body(max_bytes, encoding)
+    body = Body(max_bytes, encoding)
     response.deliverBody(body)
     return body.finished
 
 
 def discard(response: IResponse) -> None:
     """Discard a response's body; a connection without one can be reused."""
-    body = _Body(0, b"")
+    body = Body(0, b"")
     body.finished.addErrback(lambda _: None)
     response.deliverBody(body)
     body.finished.cancel()

@@ -71,7 +71,7 @@ def gather(
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         wheels, wheel = Path(folder, "wheels"), Path(package)
         if not (wheel.suffix == ".whl" and wheel.is_file()):
-            _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), package)
+            run_pip("wheel", "--no-deps", "--wheel-dir", str(wheels), package)
             (wheel,) = wheels.iterdir()
         limits = Path(constraints).read_bytes() if constraints else b""
         key = hashlib.sha256()
@@ -80,7 +80,7 @@ def gather(
         place = cache / key.hexdigest()[:16]
         for known in sorted(place.glob("*.tar")):
             return known, False
-        _pip(
+        run_pip(
             "download",
             "--only-binary=:all:",
             f"--dest={wheels}",
@@ -90,7 +90,7 @@ def gather(
             *([f"--constraint={constraints}"] if constraints else []),
             f"{wheel}[{','.join(extras)}]" if extras else str(wheel),
         )
-        _pip("download", "--no-deps", "--only-binary=:all:", f"--dest={folder}/pip", "pip")
+        run_pip("download", "--no-deps", "--only-binary=:all:", f"--dest={folder}/pip", "pip")
         (pip,) = Path(folder, "pip").iterdir()
         version = wheel.name.split("-")[1]
         packed = Path(folder, f"{version}-{_digest(wheels)}.tar")
@@ -102,7 +102,11 @@ def gather(
         return packed.rename(place / packed.name), True
 
 
-def _pip(*arguments: str) -> None:
+def run_pip(*arguments: str) -> None:
+    """Run pip on the controller.
+
+    :raises BundleError: it failed; the message has what it printed.
+    """
     run = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments],
         stdin=subprocess.DEVNULL,
