@@ -138,7 +138,10 @@ class TestRun:
         ended = run(["--config", write(tmp_path, free_port(), HELLO, '[log]\naccess = "none/access.log"')])
         assert (ended.returncode, ended.stderr) == (
             1,
-            f"fingergw: access log {tmp_path}/none/access.log: No such file or directory; create its folder (mkdir -p), or name another\n",
+            (
+                f"fingergw: access log {tmp_path}/none/access.log: No such file or directory; "
+                "create its folder (mkdir -p), or name another\n"
+            ),
         )
 
     def test_mistakes(self, tmp_path: Path) -> None:
