@@ -33,7 +33,7 @@ def explain(
     :param decision: None if the client may not connect.
     """
     lines = line_numbers(configuration.source.text) if configuration.source else {}
-    place, listener = next(each for each in configuration.numbered_listeners() if each[1].name == rules.listener)
+    place, listener = next(each for each in enumerate(configuration.listeners) if each[1].name == rules.listener)
     is_decoy = rules.decoy_delay is not None
     explained = Explanation(
         query=QueryAsked(line.decode(errors="backslashreplace")),
@@ -91,7 +91,7 @@ def _routed(
 
     def tried() -> Iterator[Tried]:
         own = iter(rules.router.routes)
-        for place, settings in configuration.numbered_routes():
+        for place, settings in enumerate(configuration.routes):
             line = line_of(("routes", place))
             if settings.listeners is not None and rules.listener not in settings.listeners:
                 why = f"not asked here, only at {_some(settings.listeners)}"

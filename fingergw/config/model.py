@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import field, frozen
 
@@ -21,8 +21,6 @@ from fingergw.config.tables import (
 from fingergw.core.outcome import BackendCache
 from fingergw.core.rules import Limits
 from fingergw.core.settings import setting, settings
-
-T = TypeVar("T")
 
 
 @frozen
@@ -52,14 +50,12 @@ class Source:
     :param text: the text of the file.
     :param listeners: for each listener its position in the file. They differ from its position in the configuration
         where that is without a listener that has mistakes.
-    :param routes: likewise.
     """
 
     path: Path
     base: Path
     text: str = field(repr=False)
     listeners: tuple[int, ...] = field(default=(), repr=False)
-    routes: tuple[int, ...] = field(default=(), repr=False)
 
 
 @settings
@@ -85,14 +81,6 @@ class Config:
     source: Source | None = field(default=None, eq=False, repr=False)
 
     def numbered_listeners(self) -> Iterable[tuple[int, Listener]]:
-        """Return the listeners with their positions in the file."""
-        return _numbered(self.source.listeners if self.source else None, self.listeners)
-
-    def numbered_routes(self) -> Iterable[tuple[int, Route]]:
-        """Return the routes with their positions in the file."""
-        return _numbered(self.source.routes if self.source else None, self.routes)
-
-
-def _numbered(places: tuple[int, ...] | None, items: tuple[T, ...]) -> Iterable[tuple[int, T]]:
-    """Return items with their positions; those in the file are of no use after a change in Python."""
-    return zip(places, items, strict=True) if places and len(places) == len(items) else enumerate(items)
+        """Return the listeners with their positions in the file, which are of no use after a change in Python."""
+        places = self.source.listeners if self.source else ()
+        return zip(places if len(places) == len(self.listeners) else range(len(self.listeners)), self.listeners, strict=True)

@@ -38,9 +38,9 @@ def read(path: Path, *, base: Path | None = None, hint: bool = False) -> tuple[m
     source = model.Source(path, (base or path.parent).absolute(), read_text(path, is_whole=True, hint=hint))
     raw = parse(source.text, path)
     same_names = list(duplicates(raw))
-    config, problems = _structure(raw, source, {problem.path[:2] for problem in same_names})
+    config, routes, problems = _structure(raw, source, {problem.path[:2] for problem in same_names})
     problems += same_names
-    problems += broken_rules(config, raw, {problem.path[:2] for problem in problems})
+    problems += broken_rules(config, raw, {problem.path[:2] for problem in problems}, routes)
     return config, problems
 
 
@@ -59,10 +59,11 @@ def load_table(path: Path, kind: Any) -> Any:
 
 def _structure(
     raw: dict[str, Any], source: model.Source, left_out: Collection[KeyPath]
-) -> tuple[model.Config, list[Problem]]:
+) -> tuple[model.Config, Collection[int], list[Problem]]:
     """Structure each table by itself, so that a mistake in one hides none in another.
 
     :param left_out: the listeners to leave out.
+    :return: the configuration, the positions in the file of its routes, and the mistakes.
     """
     converter = make_converter(source.base)
     problems: list[Problem] = []
@@ -100,10 +101,10 @@ def _structure(
         listeners=tuple(listeners.values()),
         routes=tuple(routes.values()),
         backends={name: backend for name, backend in made.items() if backend is not None},
-        source=model.Source(source.path, source.base, source.text, tuple(listeners), tuple(routes)),
+        source=model.Source(source.path, source.base, source.text, tuple(listeners)),
         **{name: table for name, table in single.items() if table is not None},
     )
-    return config, problems
+    return config, routes.keys(), problems
 
 
 def _with_limits(listeners: object, limits: dict[str, object]) -> object:

@@ -17,16 +17,19 @@ from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
 _MAX_MISTAKES: Final = 1000  # that a type's own check may report for a table
 
 
-def broken_rules(config: model.Config, raw: dict[str, Any], broken: Collection[KeyPath]) -> Iterator[Problem]:
+def broken_rules(
+    config: model.Config, raw: dict[str, Any], broken: Collection[KeyPath], routes: Collection[int]
+) -> Iterator[Problem]:
     """Return the mistakes that no key has by itself.
 
     :param config: the configuration, without the keys and tables that have mistakes.
     :param raw: all that the file has.
     :param broken: the tables with mistakes.
+    :param routes: the positions in the file of the routes in the configuration.
     """
     yield from _dangling(raw)
     yield from _own_checks(config, broken)
-    yield from _placeholders(config, raw)
+    yield from _placeholders(config, raw, routes)
     yield from _proxies(raw)
     yield from _decoys(raw)
     yield from _admin(raw)
@@ -106,9 +109,8 @@ def _own_check(settings: Any) -> list[tuple[KeyPath, str]]:
     return found
 
 
-def _placeholders(config: model.Config, raw: dict[str, Any]) -> Iterator[Problem]:
+def _placeholders(config: model.Config, raw: dict[str, Any], whole: Collection[int]) -> Iterator[Problem]:
     """Find placeholders that a route to their backend does not set, unless a mistake in a route leaves that open."""
-    whole = {index for index, _ in config.numbered_routes()}
     undecided = {
         name
         for index, route in _tables(raw, "routes")
