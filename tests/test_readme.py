@@ -14,7 +14,7 @@ from fingergw.app.build import check
 from fingergw.cli.main import COMMANDS
 from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
-from fingergw.core.outcome import BackendCache
+from fingergw.core.outcome import VaryingCache
 from fingergw.core.rules import Limits
 from fingergw.core.settings import keys_of
 from tests.support.gateway import GatewayCase
@@ -56,7 +56,7 @@ def test_shipped_file_is_the_embedded_default() -> None:
         ('`[backends.NAME]` with `type = "static"`', backend_type("static").table),
         ('`[backends.NAME]` with `type = "command"`', backend_type("command").table),
         ('`[backends.NAME]` with `type = "http"`', backend_type("http").table),
-        ("`[backends.NAME.cache]`", BackendCache),
+        ("`[backends.NAME.cache]`", VaryingCache),
         ("`[cache]`", tables.Cache),
         ('`[backends.NAME]` with `type = "finger"`', backend_type("finger").table),
         ("`[limits]`", Limits),
@@ -106,7 +106,7 @@ def test_every_module_is_listed() -> None:
         ('`[backends.NAME]` with `type = "command"`', backend_type("command").table, 7),
         ('`[backends.NAME]` with `type = "http"`', backend_type("http").table, 3),
         ('`[backends.NAME]` with `type = "finger"`', backend_type("finger").table, 4),
-        ("`[backends.NAME.cache]`", BackendCache, 3),
+        ("`[backends.NAME.cache]`", VaryingCache, 3),
         ("`[cache]`", tables.Cache, 2),
     ],
 )

@@ -9,11 +9,11 @@ from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeVar
 
-from attrs import field, fields, frozen
+from attrs import frozen
 
 from fingergw.config.class_rules import refuse_unfit
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import BackendCache
+from fingergw.core.outcome import BackendCache, VaryingCache
 from fingergw.core.setting_types import Count, Seconds
 from fingergw.core.settings import Waits, is_table, setting, settings
 
@@ -32,17 +32,6 @@ class BrokenTypeError(Exception):
 
 class ForeignError(Exception):
     """The code of another package has raised something; the message says what."""
-
-
-@settings
-class CacheWithoutVary(BackendCache):
-    """How long the backend's answers are kept.
-
-    It is for the types whose answers depend on no more of a query than they need.
-    """
-
-    # not a key: these types are told all that they see
-    vary = field(init=False, default=fields(BackendCache).vary.default)  # type: ignore[arg-type]  # an attrs class
 
 
 @frozen
@@ -155,7 +144,7 @@ def _table(cls: Any) -> Any:
     """Return the class of a type's whole table: its own keys, and those that the core adds."""
     waits: Waits | None = getattr(cls, "waits", None)
     refuse_unfit(cls)
-    kept = BackendCache if getattr(cls, "may_vary", False) else CacheWithoutVary
+    kept = VaryingCache if getattr(cls, "may_vary", False) else BackendCache
     added: dict[str, tuple[Any, Any]] = {"cache": (kept | None, setting(_CACHE, default=None))}
     if waits is not None:
         added["timeout"] = (Seconds, setting(_TIMEOUT, default=waits.timeout))

@@ -83,4 +83,6 @@ class Config:
     def numbered_listeners(self) -> Iterable[tuple[int, Listener]]:
         """Return the listeners with their positions in the file, which are of no use after a change in Python."""
         places = self.source.listeners if self.source else ()
-        return zip(places if len(places) == len(self.listeners) else range(len(self.listeners)), self.listeners, strict=True)
+        return zip(
+            places if len(places) == len(self.listeners) else range(len(self.listeners)), self.listeners, strict=True
+        )

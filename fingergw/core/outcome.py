@@ -57,6 +57,12 @@ class BackendCache:
     negative_ttl: Period = setting(
         "Seconds for which a name that the backend does not know is not asked for again.", default=10
     )
+
+
+@settings
+class VaryingCache(BackendCache):
+    """How long the backend's answers are kept."""
+
     vary: tuple[Literal["client", "listener", "verbose"], ...] = setting(
         "What the command is told about a query beside the name. Each combination of these has an answer of its own. "
         "[]: one answer for all clients.",

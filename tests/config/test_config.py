@@ -15,7 +15,6 @@ from fingergw.app import build
 from fingergw.backends import command, finger, http, menu, static
 from fingergw.config import load, load_table, model, read
 from fingergw.config import tables as typed_tables
-from fingergw.config.backend_types import CacheWithoutVary
 from fingergw.core import admission as typed_admission
 from fingergw.core import outcome as typed_outcome
 from fingergw.core import rules as typed_rules
@@ -31,7 +30,6 @@ rules: Any = typed_rules
 tables: Any = typed_tables
 HTTP: Any = http.Http
 COMMAND: Any = command.Command
-CACHE: Any = CacheWithoutVary
 
 
 def test_the_contract(tmp_path: Path) -> None:
@@ -133,7 +131,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 ca_file=Path("/etc/ca.pem"),
                 follow_redirects=False,
             ),
-            CACHE(ttl=1.0, stale=0.0, negative_ttl=3.0),
+            outcome.BackendCache(ttl=1.0, stale=0.0, negative_ttl=3.0),
             timeout=6.0,
             max_running=8,
         ),
@@ -149,7 +147,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 missing_exit_codes=(1,),
                 env={"LANG": "C.UTF-8"},
             ),
-            outcome.BackendCache(vary=("client",)),
+            outcome.VaryingCache(vary=("client",)),
             timeout=6.0,
             max_running=8,
         ),
@@ -271,11 +269,7 @@ BACKENDS = {
         "cache": None,
     },
     "f": {"host": "h", "port": 79, "timeout": 5, "max_bytes": 65536, "max_running": 20, "cache": None},
-    "m": {
-        "timeout": None,
-        "max_running": None,
-        "cache": {"ttl": 30, "stale": 3600, "negative_ttl": 10, "vary": ("client", "listener", "verbose")},
-    },
+    "m": {"timeout": None, "max_running": None, "cache": {"ttl": 30, "stale": 3600, "negative_ttl": 10}},
     "s": {"entries": None, "file": None, "text": "x", "timeout": None, "max_running": None, "cache": None},
 }
 LIMITS = {

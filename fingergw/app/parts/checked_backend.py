@@ -49,11 +49,11 @@ class CheckedBackend:
     @property
     def inputs(self) -> Inputs:
         """The parts of a query that the backend is given, and that can change its answer."""
-        known, cache, settings = backend_type(self.table.type), self.table.cache, self.table.settings
+        settings, sees = self.table.settings, backend_type(self.table.type).sees
         names: frozenset[str] | None = None  # the name and all groups
         if getattr(settings, "only_placeholders", False):
             names = self.template_names.union(*(template.names for _, template in templates_in(settings)))
-        sees = known.sees if cache is None else known.sees.intersection(cache.vary)
+        sees = sees.intersection(getattr(self.table.cache, "vary", sees))
         return Inputs(names, **{word: word in sees for word in ("verbose", "client", "listener")})
 
 
