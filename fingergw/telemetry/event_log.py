@@ -93,20 +93,20 @@ class EventLog:
         :raises OSError: the file cannot be opened for appending; the message says what to do.
         """
         self._reactor = reactor
-        write: Callable[[LogEvent], object]
+        write: Any  # it needs no wrapper to be an observer
         if self.prefix is not None:
             write = _to_syslog(self.prefix)
-        elif self.path == "-":
-            self._output = standard_output(reactor)
-            self._output.open()
-            write = partial(_write, self._output, getattr(sys.__stdout__, "encoding", None) or "utf-8")
         else:
-            self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
+            charset = "utf-8"
+            if self.path == "-":
+                self._output = standard_output(reactor)
+                charset = getattr(sys.__stdout__, "encoding", None) or charset
+            else:
+                self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
             self._output.open(self.path, opener)
-            write = partial(_write, self._output, "utf-8")
-        observer = harmless(write)
-        self._repeats = Repeats(reactor, partial(self._hand_to, observer))
-        self._filtered = FilteringLogObserver(observer, [self._levels, self._repeats])
+            write = partial(_write, self._output, charset)
+        self._repeats = Repeats(reactor, partial(self._hand_to, write))
+        self._filtered = FilteringLogObserver(write, [self._levels, self._repeats])
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event. If that raises, a replacement is written. This never raises."""
@@ -151,20 +151,16 @@ class EventLog:
             self._output = None
 
 
-def harmless(observer: Callable[[LogEvent], object]) -> ILogObserver:
-    """Return an observer that hands on events, tracebacks included, as text that is safe on a terminal.
+def text_of(event: LogEvent, *, has_time: bool = True, has_system: bool = True) -> str:
+    """Return an event as text, traceback included, that is safe on a terminal.
 
-    A message may quote an upstream or a client. What is not printable is escaped, except for line ends and tabs. The
-    next observer indents what follows a line end, so that it cannot pass for an event of its own.
+    A message may quote an upstream or a client. What is not printable is escaped, except for line ends and tabs. What
+    follows a line end is to be indented, so that it cannot pass for an event of its own.
+
+    :param has_time: whether it begins with the time.
+    :param has_system: whether the namespace and level, or ``log_system``, come before the message.
     """
-
-    @implementer(ILogObserver)
-    def hand_on(event: LogEvent) -> None:
-        text = printable(eventAsText(event, includeTimestamp=False, includeSystem=False), kept="\n\t")
-        kept: LogEvent = {key: event[key] for key in _KEPT if key in event}
-        observer({**kept, "log_format": "{text}", "text": text})
-
-    return hand_on  # type: ignore[no-any-return]  # implementer has no types for functions
+    return printable(eventAsText(event, includeTimestamp=has_time, includeSystem=has_system), kept="\n\t")
 
 
 def _replacement_for(event: LogEvent, error: Exception) -> LogEvent:
@@ -183,11 +179,18 @@ def _replacement_for(event: LogEvent, error: Exception) -> LogEvent:
 def _to_syslog(prefix: str) -> Callable[[LogEvent], object]:
     emit: Any = SyslogObserver(prefix).emit
     observer = LegacyLogObserverWrapper(emit)
-    return lambda event: observer({**event, "syslogPriority": _PRIORITIES[event["log_level"]]})
+
+    def write(event: LogEvent) -> None:
+        kept = {key: event[key] for key in _KEPT if key in event}
+        text = text_of(event, has_time=False, has_system=False)
+        priority = _PRIORITIES[event["log_level"]]
+        observer({**kept, "log_format": "{text}", "text": text, "syslogPriority": priority})
+
+    return write
 
 
 def _write(output: Output, charset: str, event: LogEvent) -> None:
-    line = eventAsText(event, includeTimestamp=not output.is_journal).replace("\n", "\n\t") + "\n"
+    line = text_of(event, has_time=not output.is_journal).replace("\n", "\n\t") + "\n"
     if output.is_journal:  # it has its own time, and takes a priority for each line
         priority = f"<{_PRIORITIES[event['log_level']]}>"
         line = "".join(f"{priority}{each}\n" for each in line.splitlines())
