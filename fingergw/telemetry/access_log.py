@@ -142,12 +142,15 @@ class AccessLog:
         entries = self._entries
         entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds, cache))
         if self._timer is None:
-            self._timer = self.clock.callLater(_FLUSH_SECONDS, self._on_timer)
+            self._timer = self.clock.callLater(_FLUSH_SECONDS, self.flush)
         elif len(entries) >= _FLUSH_ENTRIES:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits. Lines that cannot be written are counted as lost. This never raises."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
         entries, self._entries = self._entries, []
         if not entries or self._write is None:
             return
@@ -186,14 +189,7 @@ class AccessLog:
 
     def close(self) -> None:
         """Write what waits, and close the file."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self.flush()
         if self._output is not None and self._write is not None:
             self._output.close()
         self._write = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.flush()

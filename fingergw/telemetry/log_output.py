@@ -43,7 +43,6 @@ class Output:
     is_journal: bool = field(init=False, default=False)
     _fd: int = field(init=False, default=-1)
     _users: int = field(init=False, default=0)
-    _is_inherited: bool = field(init=False, default=False)  # from the process that started this one
     _poll: select.poll | None = field(init=False, default=None)  # None for a file, which needs no reader
     _is_shared: bool = field(init=False, default=False)  # with others, so it must stay as blocking as it is
     _waiting: bytes = field(init=False, default=b"")
@@ -69,7 +68,6 @@ class Output:
                 self._use(opener(found))
                 if ends_within_a_line(found, self._fd):
                     self._waiting = b"\n"
-            self._is_inherited = number is not None
         self._users += 1
 
     def write(self, lines: bytes) -> None:
@@ -87,7 +85,7 @@ class Output:
 
     def reopen(self) -> None:
         """Write what waits, and continue in the file that has the path now; if it cannot be opened, in the old one."""
-        if self._fd < 0 or self._is_inherited:
+        if self._fd < 0 or own_descriptor(self.path) is not None:  # the process was started with it
             return
         self._write()
         try:
@@ -117,9 +115,8 @@ class Output:
             self._write()
             if len(self._waiting) >= before and self._is_in_trouble:
                 break
-        if self._timer is not None:
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
-            self._timer = None
         self.lost += _count(self._waiting)
         if self.lost > self._logged_lost:
             _log.error("{name}: lines lost: {lost}", name=self.name, lost=self.lost - self._logged_lost)
@@ -145,8 +142,8 @@ class Output:
         if done:
             self._waiting, self._is_begun = waiting[done:], waiting[done - 1 : done] != b"\n"
         if self._waiting:
-            if self._timer is None:
-                self._timer = self.clock.callLater(_RETRY_SECONDS, self._retry)
+            if self._timer is None or not self._timer.active():
+                self._timer = self.clock.callLater(_RETRY_SECONDS, self._write)
             if why is not None:
                 self._trouble(f"cannot be written: {why}")
         elif self._is_in_trouble or self.lost > self._logged_lost:
@@ -165,10 +162,6 @@ class Output:
             return os.write(self._fd, memoryview(waiting)[start:end])
         except BlockingIOError:
             return 0
-
-    def _retry(self) -> None:
-        self._timer = None
-        self._write()
 
     def _trouble(self, why: str) -> None:
         if not self._is_in_trouble:

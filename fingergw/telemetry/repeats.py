@@ -71,25 +71,21 @@ class Repeats:
                 held_back["count"] += 1
                 held_back["text"] = text
                 if self._timer is None:
-                    self._timer = self.clock.callLater(self._minute_ends - self.clock.seconds(), self._on_timer)
+                    self._timer = self.clock.callLater(self._minute_ends - self.clock.seconds(), self.end_minute)
                 return PredicateResult.no
         self._passed.update(keys)
         return PredicateResult.maybe
 
     def end_minute(self) -> None:
         """Summarise what was held back. Messages that repeated are held back in the next minute from the start."""
-        if self._timer is not None:
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
-            self._timer = None
+        self._timer = None
         self._minute_ends = self.clock.seconds() + _MINUTE_SECONDS
         held_back, self._held_back = self._held_back, {}
         self._passed = Counter(key for scope, message in held_back if scope == 0 for key in _keys(message))
         for event in held_back.values():
             self.summarise({**event, "log_time": time.time()})
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.end_minute()
 
 
 def _keys(message: _Key) -> tuple[_Key, _Key, _Key]:
