@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
@@ -64,15 +64,12 @@ class ListenerMeter:
 
     accepted: int = 0
     outcomes: Counter[tuple[str, str]] = Factory(Counter)
-    times: dict[str, Times] = Factory(dict)
+    times: defaultdict[str, Times] = Factory(lambda: defaultdict(Times))
     rejections: Counter[RejectReason] = Factory(Counter)
 
     def took(self, route: str, seconds: float) -> None:
         """Add the time that a query took from its line to the answer."""
-        times = self.times.get(route)
-        if times is None:
-            times = self.times[route] = Times()
-        times.add(seconds)
+        self.times[route].add(seconds)
 
 
 @define(eq=False)
@@ -128,10 +125,8 @@ class Measured:
             raise
         word = _OUTCOMES.get(type(outcome))
         if word is None or (isinstance(outcome, Unchanged) and not validators):
-            outcome, word = (
-                Failed(f"it returned {reprlib.repr(outcome)}, expected Answered, Missing or Failed"),
-                "failed",
-            )
+            outcome = Failed(f"it returned {reprlib.repr(outcome)}, expected Answered, Missing or Failed")
+            word = "failed"
         meter.outcomes[word] += 1
         meter.times.add(self.seconds() - began_at)
         return outcome

@@ -236,11 +236,11 @@ def _cache(readings: Readings) -> Iterator[Metric]:
 
 
 def _histograms(name: str, text: str, labels: list[str], times: list[tuple[list[str], Times]]) -> Iterator[Metric]:
-    return _in_parts(HistogramMetricFamily, name, text, labels, ((values, *_histogram(each)) for values, each in times))
-
-
-def _histogram(times: Times) -> tuple[list[tuple[str, int]], float]:
-    return list(zip(_BUCKETS, accumulate(times.counts), strict=True)), times.total_seconds
+    series = (
+        (values, list(zip(_BUCKETS, accumulate(each.counts), strict=True)), each.total_seconds)
+        for values, each in times
+    )
+    return _in_parts(HistogramMetricFamily, name, text, labels, series)
 
 
 def _in_parts(
