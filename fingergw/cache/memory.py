@@ -84,14 +84,11 @@ class Memory:
         (self._missing if isinstance(entry.outcome, Missing) else self._answered).put(key, entry)
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
-            self._sweep(now)
+            for share in (self._answered, self._missing):
+                for expired in [each for each, kept in share.entries.items() if kept.keep_until <= now]:
+                    share.drop(expired)
 
     def drop(self, key: str) -> None:
         """Remove a key's entry, if there is one."""
         self._answered.drop(key)
         self._missing.drop(key)
-
-    def _sweep(self, now: float) -> None:
-        for share in (self._answered, self._missing):
-            for key in [key for key, entry in share.entries.items() if entry.keep_until <= now]:
-                share.drop(key)
