@@ -34,13 +34,11 @@ def dumps(config: model.Config) -> str:
     Paths of files become absolute. Endpoints, programs and the access log stay as they were written, so that a relative
     path in one of these is then relative to the folder of the new file.
     """
-    converter = _converter(omits_defaults=True)
-    raw = _tables(config, converter)
+    raw = _tables(config, omits_defaults=True)
     for listener, settings in zip(config.listeners, raw["listeners"], strict=True):
         own = {key.name: getattr(listener.limits, key.name) for key in keys_of(Limits)}
-        settings["limits"] = {
-            key: converter.unstructure(value) for key, value in own.items() if value != getattr(config.limits, key)
-        }
+        own = {key: value for key, value in own.items() if value != getattr(config.limits, key)}
+        settings["limits"] = _converter(omits_defaults=True).unstructure(own)
     for route, settings in zip(config.routes, raw.get("routes", ()), strict=True):
         if route.name == route.default_name:  # several may have the same by default
             del settings["name"]
@@ -54,7 +52,7 @@ def dumps_effective(config: model.Config) -> str:
     the secrets. Paths of files become absolute, the access log's and an SQLite cache's too; endpoints and programs stay
     as they were written.
     """
-    raw = _tables(config, _converter())
+    raw = _tables(config, omits_defaults=False)
     names = Counter(route.name for route in config.routes)
     for route, settings in zip(config.routes, raw["routes"], strict=True):
         if names[route.name] > 1 and route.name == route.default_name:  # given names would have to differ
@@ -75,37 +73,35 @@ def dump_value(value: object, kind: Any) -> Any:
 
     :param kind: the type of its key.
     """
-    return _tidy(_converter().unstructure(value, kind))
+    return _tidy(_converter(omits_defaults=False).unstructure(value, kind))
 
 
-def dump_backend(backend: model.Backend) -> dict[str, Any]:
+def dump_backend(backend: model.Backend, *, omits_defaults: bool = False) -> dict[str, Any]:
     """Return a backend's whole table, secrets too, as TOML has it, in the order of its keys."""
-    return _backend(backend, _converter())
+    known = backend_type(backend.type)
+    own = {key.name: getattr(backend.settings, key.name) for key in keys_of(known.settings)}
+    waiting = {key: getattr(backend, key) for key in ("timeout", "max_running") if known.waits is not None}
+    table = known.table(**own, **waiting, cache=backend.cache)
+    return {"type": backend.type, **_converter(omits_defaults=omits_defaults).unstructure(table)}
 
 
-def _tables(config: model.Config, converter: Converter) -> dict[str, Any]:
+def _tables(config: model.Config, *, omits_defaults: bool) -> dict[str, Any]:
+    converter = _converter(omits_defaults=omits_defaults)
     raw: dict[str, Any] = converter.unstructure(changed(config, source=None, backends={}))
-    if config.backends or not converter.omit_if_default:
-        raw["backends"] = {name: _backend(backend, converter) for name, backend in config.backends.items()}
+    if config.backends or not omits_defaults:
+        backends = config.backends.items()
+        raw["backends"] = {name: dump_backend(each, omits_defaults=omits_defaults) for name, each in backends}
     return {key.name: raw[key.name] for key in keys_of(model.Config) if key.name in raw}
 
 
 @cache  # it takes a moment to make, and there can be many backends
-def _converter(*, omits_defaults: bool = False) -> Converter:
+def _converter(*, omits_defaults: bool) -> Converter:
     converter = Converter(omit_if_default=omits_defaults)
     converter.register_unstructure_hook(Path, str)
     for kind, form in KINDS.items():
         if form.write is not None:
             converter.register_unstructure_hook(kind, form.write)
     return converter
-
-
-def _backend(backend: model.Backend, converter: Converter) -> dict[str, Any]:
-    """Return a backend's whole table."""
-    known = backend_type(backend.type)
-    own = {key.name: getattr(backend.settings, key.name) for key in keys_of(known.settings)}
-    waiting = {key: getattr(backend, key) for key in ("timeout", "max_running") if known.waits is not None}
-    return {"type": backend.type, **converter.unstructure(known.table(**own, **waiting, cache=backend.cache))}
 
 
 def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
