@@ -95,15 +95,16 @@ class CachedBackend:
     in_background: int = field(init=False, default=0)
     """How many of them are in the background."""
     _max_in_background: int = field(init=False, default=MAX_REFRESHES)
-    _key: Callable[[Query], str] = field(init=False)
+    key: Callable[[Query], str] = field(init=False)
+    """Returns the key under which a query's answer is kept."""
 
     def __attrs_post_init__(self) -> None:
         key, version = keys(self.prefix, self.inputs), self.version
-        self._key = key if version is None else lambda query: f"{key(query)}\r{version()}"
+        self.key = key if version is None else lambda query: f"{key(query)}\r{version()}"
 
     def at_once(self, query: Query) -> Answered | None:
         """Return a fresh answer, which is counted; None if there is none."""
-        entry = self.memory.get(self._key(query))
+        entry = self.memory.get(self.key(query))
         if entry is None or not isinstance(entry.outcome, Answered) or self.seconds() >= entry.fresh_until:
             return None
         self.counts["fresh"] += 1
@@ -111,14 +112,14 @@ class CachedBackend:
 
     async def answer(self, query: Query) -> Outcome:
         """Answer from the cache, at once if it has something to serve; else ask upstream once for all such queries."""
-        key = self._key(query)
+        key = self.key(query)
         entry = self.memory.get(key)
         if entry is not None:
             now = self.seconds()
             if now < entry.fresh_until:
                 self.counts["fresh"] += 1
                 return entry.outcome
-            state = _state(entry, now)
+            state: State = "stale" if now < entry.stale_until else "expired" if now < entry.keep_until else "absent"
             self.counts[state] += 1
             if state == "stale":
                 has_room = self.in_background < self._max_in_background
@@ -146,11 +147,6 @@ class CachedBackend:
             if not refresh.waiting and not refresh.in_background:
                 self._cancel(refresh)
             raise
-
-    def state(self, query: Query) -> tuple[State, Entry | None]:
-        """Return what is in memory for a query. Nobody is asked."""
-        entry = self.memory.get(self._key(query))
-        return ("absent", None) if entry is None else (_state(entry, self.seconds()), entry)
 
     def stop(self) -> None:
         """Cancel all refreshes; queries that wait for them fail."""
@@ -299,11 +295,3 @@ class CachedBackend:
             refresh.in_background = True
             self.in_background += 1
         refresh.answer(evolve(entry.outcome, cache="stale"))
-
-
-def _state(entry: Entry, now: float) -> State:
-    if now < entry.fresh_until:
-        return "fresh"
-    if now < entry.stale_until:
-        return "stale"
-    return "expired" if now < entry.keep_until else "absent"

@@ -18,6 +18,8 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.app.gateway import Gateway
 from fingergw.cache import cached_backend as cache_backend
 from fingergw.core.query import Query
+from tests.support import DEADLINE_SECONDS, Client, GatewayCase, caches, reactor, until
+from tests.support.cache_bench import in_memory
 from tests.support.gateway import Client, GatewayCase, caches
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
@@ -258,7 +260,7 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": self.program(script, cache=cache, missing_exit_codes=[4])})
         assert await self.told(gateway, "ada") == NO_SUCH_USER
         self.touch("known")
-        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
+        await until(lambda: in_memory(caches(gateway)[0], Query("ada"))[0] == "expired", "the end of negative_ttl")
         assert await self.told(gateway, "ada") == b"known\r\n"
 
     async def test_names_that_are_options(self) -> None:
@@ -320,7 +322,7 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": {"type": "command", "argv": [str(path)], "cache": cache}})
         assert await self.told(gateway, "ada") == b"up\r\n"
         path.unlink()
-        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "stale", "the end of ttl")
+        await until(lambda: in_memory(caches(gateway)[0], Query("ada"))[0] == "stale", "the end of ttl")
         assert await self.told(gateway, "ada") == b"up\r\n"
         await until(lambda: caches(gateway)[0].counts["failed"], "the failure")
         assert await self.told(gateway, "ada") == b"up\r\n"
@@ -344,7 +346,7 @@ class TimeTests(CommandCacheCase):
         gateway = self.serve({"program": table})
         assert await self.told(gateway, "ada") == NO_SUCH_USER
         path.unlink()
-        await until(lambda: caches(gateway)[0].state(Query("ada"))[0] == "expired", "the end of negative_ttl")
+        await until(lambda: in_memory(caches(gateway)[0], Query("ada"))[0] == "expired", "the end of negative_ttl")
         assert await self.told(gateway, "ada") == NO_SUCH_USER
         assert caches(gateway)[0].counts["stale_if_error"] == 1
 

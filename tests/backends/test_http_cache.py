@@ -18,6 +18,7 @@ from fingergw.cache import cached_backend as cache_backend
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.entry import Entry
 from fingergw.core.query import Query
+from tests.support.cache_bench import in_memory
 from tests.support.gateway import Client, caches
 from tests.support.http_server import (
     CHUNKED,
@@ -143,13 +144,13 @@ class CacheCase(HttpCase):
 
     def entry(self, gateway: Gateway, user: str = "x") -> Entry:
         """Return what is kept for a name."""
-        entry = self.cache(gateway).state(Query(user))[1]
+        entry = in_memory(self.cache(gateway), Query(user))[1]
         assert entry is not None
         return entry
 
     async def state(self, gateway: Gateway, *states: str, user: str = "x") -> None:
         """Wait until what is kept has become one of these."""
-        await until(lambda: self.cache(gateway).state(Query(user))[0] in states, f"the state {states}")
+        await until(lambda: in_memory(self.cache(gateway), Query(user))[0] in states, f"the state {states}")
 
     async def failed(self, gateway: Gateway, times: int = 1) -> None:
         """Wait until asking upstream has failed so often."""
@@ -237,7 +238,7 @@ class FreshTests(CacheCase):
         await self.asked(gateway, upstream, 2)
         await until(lambda: not gateway.listeners[0].connections.open, "the end of all clients")
         upstream.connections[0].send(response(b"refreshed", extra="Cache-Control: max-age=3600\r\n"))
-        await until(lambda: self.cache(gateway).state(Query("x"))[0] == "fresh", "the refresh")
+        await until(lambda: in_memory(self.cache(gateway), Query("x"))[0] == "fresh", "the refresh")
         assert await self.ask(gateway, b"x\r\n") == b"refreshed\r\n"
 
     async def test_never_stale(self) -> None:
@@ -634,7 +635,7 @@ class RevalidationTests(CacheCase):
             gateway = self.cached(upstream.url)
             await self.asked(gateway, upstream, 2)
             await self.state(gateway, "absent")
-            assert self.cache(gateway).state(Query("x")) == ("absent", None)
+            assert in_memory(self.cache(gateway), Query("x")) == ("absent", None)
 
     async def test_not_stored_but_shared(self) -> None:
         """Those who ask while it is asked for share what may not be stored."""

@@ -17,9 +17,9 @@ from tests.support.cache_bench import (
     KEPT,
     NEW,
     OLD,
-    QUERY,
     STALE,
     TTL,
+    in_memory,
     make,
     told,
 )
@@ -30,7 +30,7 @@ def test_expired(age: float) -> None:
     """What is expired is asked for again; if that fails, it is served, and the failure is reported and counted."""
     bench = make().filled(KEPT)
     bench.clock.advance(age)
-    assert bench.cache.state(QUERY)[0] == "expired"
+    assert in_memory(bench.cache)[0] == "expired"
     askings = [bench.ask(), bench.ask()]
     assert [told(asking) for asking in askings] == [None, None]
     bench.upstream.calls[0].callback(DOWN)

@@ -21,6 +21,7 @@ from tests.support.cache_bench import (
     TTL,
     FakeStore,
     RevalidatingUpstream,
+    in_memory,
     kept_for,
     make,
     told,
@@ -52,7 +53,7 @@ def test_fresh(age: float) -> None:
     bench.clock.advance(age)
     assert bench.at_once() == OLD
     assert (bench.count, bench.store.calls, bench.cache.counts["fresh"]) == (0, [], 1)
-    assert bench.cache.state(QUERY)[0] == "fresh"
+    assert in_memory(bench.cache)[0] == "fresh"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_stale(age: float) -> None:
     bench.clock.advance(age)
     assert [bench.at_once() for _ in range(3)] == [OLD] * 3
     assert (bench.count, bench.cache.counts["stale"]) == (1, 3)
-    assert bench.cache.state(QUERY)[0] == "stale"
+    assert in_memory(bench.cache)[0] == "stale"
     bench.upstream.calls[0].callback(NEW)
     assert bench.at_once() == NEW
     assert (bench.count, bench.cache.counts["fresh"]) == (1, 1)
@@ -92,7 +93,7 @@ def test_beyond_everything(age: float) -> None:
     """What is too old even for a failing upstream is asked for as if it were not there."""
     bench = make().filled()
     bench.clock.advance(age)
-    assert bench.cache.state(QUERY)[0] == "absent"
+    assert in_memory(bench.cache)[0] == "absent"
     asking = bench.ask()
     assert told(asking) is None
     bench.upstream.calls[0].callback(DOWN)
@@ -212,7 +213,7 @@ def test_validators_outlive_the_answer() -> None:
     bench = make(revalidating=True).filled(held, Unchanged(evolve(ONCE, validators=ETAG)))
     assert isinstance(bench.upstream, RevalidatingUpstream)
     bench.clock.advance(STALE - EPSILON)
-    assert bench.cache.state(QUERY)[0] == "expired"
+    assert in_memory(bench.cache)[0] == "expired"
     assert bench.at_once() == held
     assert bench.upstream.given == [ETAG]
     bench.upstream.says = DOWN

@@ -18,7 +18,7 @@ from tests.support.cache_bench import (
     EVERYTHING,
     NEW,
     OLD,
-    QUERY,
+    in_memory,
     make,
 )
 
@@ -86,7 +86,7 @@ def test_version() -> None:
     bench.upstream.says = NEW
     assert bench.at_once() == OLD
     versions.append("2")
-    assert bench.cache.state(QUERY) == ("absent", None)
+    assert in_memory(bench.cache) == ("absent", None)
     assert bench.at_once() == NEW
     versions.append("1")
     assert bench.at_once() == OLD

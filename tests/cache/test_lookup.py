@@ -20,11 +20,11 @@ from tests.support.cache_bench import (
     NEWEST,
     OLD,
     ONCE,
-    QUERY,
     TTL,
     FakeStore,
     RevalidatingUpstream,
     entry_of,
+    in_memory,
     leave,
     make,
     outcome_with,
@@ -41,7 +41,7 @@ def test_put(store: FakeStore) -> None:
     assert claim == ("claim", "web:moshez", "", LOCK_SECONDS, False)
     assert (name, key, keep_seconds, missing) == ("put", "web:moshez", 3600.0, False)  # for so long it is asked after
     entry = Entry.loads(value, 0.0, bench.clock.seconds())
-    kept = bench.cache.state(QUERY)[1]
+    kept = in_memory(bench.cache)[1]
     assert entry is not None
     assert kept is not None
     assert kept.digest == entry.digest == digest(value)
@@ -104,7 +104,7 @@ def test_found_fresh(store: FakeStore) -> None:
     assert bench.at_once() == NEW
     assert bench.count == 0
     bench.clock.advance(2 * EPSILON)
-    assert bench.cache.state(QUERY)[0] == "stale"
+    assert in_memory(bench.cache)[0] == "stale"
 
 
 def test_found_fresh_by_all_who_wait() -> None:
@@ -202,14 +202,14 @@ def test_found_with_validators(store: FakeStore) -> None:
     assert outcome_with(bench) == OLD
     assert isinstance(bench.upstream, RevalidatingUpstream)
     assert bench.upstream.given == [ETAG]
-    assert bench.cache.state(QUERY)[0] == "fresh"
+    assert in_memory(bench.cache)[0] == "fresh"
 
 
 def test_a_refresh_finds_what_another_has_got(store: FakeStore) -> None:
     """What is stale is not asked for where another gateway has a newer answer."""
     bench = make(OLD, store=store)
     assert outcome_with(bench) == OLD
-    entry = bench.cache.state(QUERY)[1]
+    entry = in_memory(bench.cache)[1]
     assert entry is not None
     bench.upstream.asked.clear()
     bench.clock.advance(TTL)

@@ -14,10 +14,10 @@ from tests.support.cache_bench import (
     NEGATIVE_TTL,
     NEW,
     OLD,
-    QUERY,
     STALE,
     TTL,
     FakeStore,
+    in_memory,
     kept_for,
     make,
     outcome_with,
@@ -66,7 +66,7 @@ def test_a_flood_through_the_cache() -> None:
     bench.upstream.says = Missing()
     for number in range(100):
         bench.at_once(Query(f"invented{number}"))
-    assert bench.cache.state(QUERY)[0] == "fresh"
+    assert in_memory(bench.cache)[0] == "fresh"
     assert bench.memory.entries <= 20
 
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from fingergw.cache.cached_backend import CachedBackend
+from fingergw.cache.cached_backend import CachedBackend, State
 from fingergw.cache.entry import Entry
 from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
@@ -229,6 +229,19 @@ def make(
         report=reports.append,
     )
     return Bench(upstream, store, clock, memory, reports, cache)
+
+
+def in_memory(cache: CachedBackend, query: Query = QUERY) -> tuple[State, Entry | None]:
+    """Return what a cache has in memory for a query. Nobody is asked."""
+    entry = cache.memory.get(cache.key(query))
+    if entry is None:
+        return "absent", None
+    ends: list[tuple[State, float]] = [
+        ("fresh", entry.fresh_until),
+        ("stale", entry.stale_until),
+        ("expired", entry.keep_until),
+    ]
+    return next((state for state, end in ends if cache.seconds() < end), "absent"), entry
 
 
 def told(asking: Deferred[Outcome]) -> Outcome | None:
