@@ -145,10 +145,10 @@ def _table(cls: Any) -> Any:
     waits: Waits | None = getattr(cls, "waits", None)
     refuse_unfit(cls)
     kept = VaryingCache if getattr(cls, "may_vary", False) else BackendCache
-    added: dict[str, tuple[Any, Any]] = {"cache": (kept | None, setting(_CACHE, default=None))}
+    types: dict[str, Any] = {"cache": kept | None}
+    fields = {"cache": setting(_CACHE, default=None)}
     if waits is not None:
-        added["timeout"] = (Seconds, setting(_TIMEOUT, default=waits.timeout))
-        added["max_running"] = (Count, setting(_MAX_RUNNING, default=waits.max_running))
-    types = {name: kind for name, (kind, _) in added.items()}
-    fields = {name: field for name, (_, field) in added.items()}
+        types |= {"timeout": Seconds, "max_running": Count}
+        fields["timeout"] = setting(_TIMEOUT, default=waits.timeout)
+        fields["max_running"] = setting(_MAX_RUNNING, default=waits.max_running)
     return settings(type(cls.__name__, (cls,), {"__annotations__": types, "__doc__": cls.__doc__, **fields}))
