@@ -14,12 +14,10 @@ from twisted.internet.task import deferLater
 from fingergw.cache.entry import Entry, digest
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
-from fingergw.cache.store import Found, Mark, Store
+from fingergw.cache.store import BACK_OFF_SECONDS, Found, Mark, Store
 from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
 
-BACK_OFF_SECONDS = 5.0
-"""For this long after a failure upstream is not asked again, if there is an answer to serve meanwhile."""
 MAX_REFRESHES = 16
 """Background refreshes of one backend at a time, as each may take a socket; after a failure only one, until upstream
 answers again."""
@@ -27,10 +25,6 @@ answers again."""
 _POLL_SECONDS = (0.05, 0.5)
 _POLL_PART = 0.1
 _RECHECK_SECONDS = 1.0
-# For this long the store tells the gateways that wait for another one that it has failed.
-_FAILED_SECONDS = 1.0
-# For this long gateways do not wait for each other, where each has to ask for itself.
-_NOT_SHARED_SECONDS = 60.0
 _MAX_FINDS = 3
 
 State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
@@ -191,7 +185,7 @@ class CachedBackend:
                 await self._keep(refresh, outcome)
         except CancelledError:
             if self.store is not None:
-                await self.store.release(refresh.key, "", 0.0)
+                await self.store.release(refresh.key, "")
         finally:
             self._finish(refresh, Failed("given up"))  # so that no query waits for ever
 
@@ -213,8 +207,7 @@ class CachedBackend:
         self._finish(refresh, old or failed)
         if self.store is not None:
             can_serve = entry is not None and now < max(entry.stale_until, entry.error_until)
-            mark: tuple[Mark, float] = ("backing off", BACK_OFF_SECONDS) if can_serve else ("failed", _FAILED_SECONDS)
-            await self.store.release(refresh.key, *mark)
+            await self.store.release(refresh.key, "backing off" if can_serve else "failed")
 
     async def _keep(self, refresh: Refresh, outcome: Answered | Missing) -> None:
         """Keep what upstream has said in memory, answer with it, and put it into the store, which nobody waits for."""
@@ -229,13 +222,13 @@ class CachedBackend:
         if store is None:
             return
         is_shared = entry is not None and now < max(entry.fresh_until, entry.stale_until)
-        mark: tuple[Mark, float] = ("", 0.0) if is_shared else ("not shared", _NOT_SHARED_SECONDS)
+        mark: Mark = "" if is_shared else "not shared"
         # however many names are invented, the store has only those of the last negative_ttl
         until = now if entry is None else entry.fresh_until if missing else entry.keep_until
         if entry is None or until <= now:
-            await store.drop(key, *mark)
+            await store.drop(key, mark)
         else:
-            await store.put(key, entry.dumps(), until - now, missing, *mark)
+            await store.put(key, entry.dumps(), until - now, missing, mark)
 
     async def _look_up(self, store: Store, refresh: Refresh, entry: Entry | None) -> tuple[Entry | None, bool]:
         """Look for a newer answer in the store, or else claim to ask upstream.

@@ -84,27 +84,24 @@ class GuardedStore:
             return "granted"
         return await self._attempt(self.store.claim(key, known, lock_seconds, waited), ANSWER_SECONDS) or "granted"
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
         """Put as the store does, if it can."""
         if self.is_open:
             broken = self._broken
-            putting = self.store.put(key, value, keep_seconds, missing, mark, mark_seconds)
-            await self._attempt(putting, _WORK_SECONDS)
+            await self._attempt(self.store.put(key, value, keep_seconds, missing, mark), _WORK_SECONDS)
             self._may_be_full = broken.called
             if not self._may_be_full:
                 self._log_back()
 
-    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+    async def drop(self, key: str, mark: Mark = "") -> None:
         """Drop as the store does, if it can."""
         if self.is_open:
-            await self._attempt(self.store.drop(key, mark, mark_seconds), _WORK_SECONDS)
+            await self._attempt(self.store.drop(key, mark), _WORK_SECONDS)
 
-    async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
+    async def release(self, key: str, mark: Mark) -> None:
         """Release as the store does, if it can."""
         if self.is_open:
-            await self._attempt(self.store.release(key, mark, mark_seconds), _WORK_SECONDS)
+            await self._attempt(self.store.release(key, mark), _WORK_SECONDS)
 
     async def _run(self) -> None:
         while not self._is_stopped:

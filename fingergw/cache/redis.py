@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from fingergw.cache.store import Claim, Found, Mark
+from fingergw.cache.store import MARK_SECONDS, Claim, Found, Mark
 from fingergw.net.reasons import reason
 
 _AGE_BYTES = 64  # a reply has a line before the value; this is more than it takes
@@ -199,22 +199,20 @@ class RedisStore:
             raise self._unexpected()
         return Found(value, int(age) / 1000)
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
         if len(value) > self.max_value_bytes:
-            return await self.drop(key, mark, mark_seconds)  # nobody would find it
+            return await self.drop(key, mark)  # nobody would find it
         keep = _milliseconds(keep_seconds)
-        return await self._give_up(_PUT, key, mark, mark_seconds, b"1 %d\n%b" % (keep, value), keep)
+        return await self._give_up(_PUT, key, mark, b"1 %d\n%b" % (keep, value), keep)
 
-    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
-        await self._give_up(_DROP, key, mark, mark_seconds)
+    async def drop(self, key: str, mark: Mark = "") -> None:
+        await self._give_up(_DROP, key, mark)
 
-    async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
-        await self._give_up(_RELEASE, key, mark, mark_seconds)
+    async def release(self, key: str, mark: Mark) -> None:
+        await self._give_up(_RELEASE, key, mark)
 
-    async def _give_up(self, script: str, key: str, mark: Mark, mark_seconds: float, *value: bytes | int) -> None:
-        if await self._run(script, key, mark, _milliseconds(mark_seconds), *value) != "done":
+    async def _give_up(self, script: str, key: str, mark: Mark, *value: bytes | int) -> None:
+        if await self._run(script, key, mark, _milliseconds(MARK_SECONDS[mark]), *value) != "done":
             raise self._unexpected()
 
     async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> Any:

@@ -93,18 +93,16 @@ class SqliteStore:
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         return await self._run(self._file.claim, _encode(key), known, self.now())
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
         if missing:  # names can be invented without end
             return await self.drop(key)
         now = self.now()
         return await self._run(self._file.put, _encode(key), value, now, now + keep_seconds)
 
-    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+    async def drop(self, key: str, mark: Mark = "") -> None:
         await self._run(self._file.drop, _encode(key))
 
-    async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
+    async def release(self, key: str, mark: Mark) -> None:
         pass
 
     def _run(self, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_R]:

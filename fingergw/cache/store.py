@@ -6,9 +6,15 @@ from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+BACK_OFF_SECONDS = 5.0
+"""For this long after a failure upstream is not asked again, if there is an answer to serve meanwhile."""
+
 Mark: TypeAlias = Literal["", "failed", "backing off", "not shared"]
 """What replaces a claim for a while: nothing; upstream failed; upstream failed and is not to be asked for now; there is
 nothing to wait for, since each gateway has to ask upstream itself."""
+
+MARK_SECONDS: dict[Mark, float] = {"": 0.0, "failed": 1.0, "backing off": BACK_OFF_SECONDS, "not shared": 60.0}
+"""How long a mark stays: gateways hear for so long that another one has failed, or need not wait for each other."""
 
 Claim: TypeAlias = Literal["granted", "held", "failed", "backing off", "not shared"]
 """The reply to a claim. ``granted``: ask upstream, then put, drop or release. ``held``: another gateway is asking.
@@ -38,25 +44,23 @@ class Store(Protocol):
         :param waited: whether the caller has found it held before, and waited.
         """
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
         """Replace a value, and give up the claim.
 
         :param missing: whether it says that the name does not exist; a store may choose to keep none of these.
-        :param mark: what replaces the claim, for ``mark_seconds``.
+        :param mark: what replaces the claim.
         """
 
-    async def drop(self, key: str, mark: Mark = "", mark_seconds: float = 0.0) -> None:
+    async def drop(self, key: str, mark: Mark = "") -> None:
         """Remove a value, and give up the claim.
 
-        :param mark: what replaces the claim, for ``mark_seconds``.
+        :param mark: what replaces the claim.
         """
 
-    async def release(self, key: str, mark: Mark, mark_seconds: float) -> None:
+    async def release(self, key: str, mark: Mark) -> None:
         """Give up the claim, if it is held.
 
-        :param mark: what replaces the claim, for ``mark_seconds``.
+        :param mark: what replaces the claim.
         """
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from twisted.internet.defer import Deferred
 
-from fingergw.cache.cached_backend import BACK_OFF_SECONDS
+from fingergw.cache.store import BACK_OFF_SECONDS
 from fingergw.core.outcome import Answered, Failed, Freshness, Missing, Outcome
 from fingergw.core.query import Query
 from tests.support.cache_bench import NEGATIVE_TTL, STALE, TTL, leave, make, told

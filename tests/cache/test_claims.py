@@ -8,8 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from fingergw.cache.cached_backend import BACK_OFF_SECONDS
-from fingergw.cache.store import Claim
+from fingergw.cache.store import BACK_OFF_SECONDS, Claim
 from fingergw.core.outcome import Answered, Failed, Freshness
 from tests.support.cache_bench import (
     BACKING_OFF,
@@ -156,7 +155,7 @@ def test_failed_with_nothing(store: FakeStore) -> None:
     """A failure where nothing is kept is left for those who wait, for a moment."""
     bench = make(DOWN, store=store)
     assert outcome_with(bench) == DOWN
-    assert store.calls[-1] == ("release", "web:moshez", "failed", 1.0)
+    assert store.calls[-1] == ("release", "web:moshez", "failed")
 
 
 def test_the_last_who_leaves_releases_the_claim(store: FakeStore) -> None:
@@ -166,7 +165,7 @@ def test_the_last_who_leaves_releases_the_claim(store: FakeStore) -> None:
     bench.turn()
     leave(asking)
     bench.turn()
-    assert store.calls[1:] == [("release", "web:moshez", "", 0.0)]
+    assert store.calls[1:] == [("release", "web:moshez", "")]
 
 
 def test_leaving_while_the_store_is_asked() -> None:

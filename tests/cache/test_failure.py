@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError
 
-from fingergw.cache.cached_backend import BACK_OFF_SECONDS
+from fingergw.cache.store import BACK_OFF_SECONDS
 from fingergw.core.outcome import Answered, Failed, Freshness
 from fingergw.core.query import Query
 from tests.support.cache_bench import (

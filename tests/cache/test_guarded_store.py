@@ -56,21 +56,19 @@ class Raw:
         assert (key, known, lock_seconds, waited) == ("key", "known", 6.0, True)
         return await self._do("claim") or HELD
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "") -> None:
         """Do as told."""
-        assert (key, value, keep_seconds, missing, mark, mark_seconds) == ("key", b"value", 40.0, True, "", 0.0)
+        assert (key, value, keep_seconds, missing, mark) == ("key", b"value", 40.0, True, "")
         await self._do("put")
 
-    async def drop(self, key: str, mark: str = "", mark_seconds: float = 0.0) -> None:
+    async def drop(self, key: str, mark: str = "") -> None:
         """Do as told."""
-        assert (key, mark, mark_seconds) == ("key", "", 0.0)
+        assert (key, mark) == ("key", "")
         await self._do("drop")
 
-    async def release(self, key: str, mark: str, mark_seconds: float) -> None:
+    async def release(self, key: str, mark: str) -> None:
         """Do as told."""
-        assert (key, mark, mark_seconds) == ("key", "failed", 1.0)
+        assert (key, mark) == ("key", "failed")
         await self._do("release")
 
     async def _do(self, name: str) -> Any:
@@ -98,7 +96,7 @@ class Bench:
             "claim": lambda: self.guarded.claim("key", "known", 6.0, True),
             "put": lambda: self.guarded.put("key", b"value", 40.0, True),
             "drop": lambda: self.guarded.drop("key"),
-            "release": lambda: self.guarded.release("key", "failed", 1.0),
+            "release": lambda: self.guarded.release("key", "failed"),
             "stop": self.guarded.stop,
         }
         call = Deferred.fromCoroutine(calls[name]())

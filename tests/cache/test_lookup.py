@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from fingergw.cache.cached_backend import BACK_OFF_SECONDS
 from fingergw.cache.entry import Entry, digest
 from fingergw.cache.store import Found
 from fingergw.core.outcome import Answered, Freshness, Missing, Outcome, Unchanged
@@ -181,7 +180,7 @@ def test_found_expired(store: FakeStore) -> None:
     bench.upstream.calls[0].callback(DOWN)
     assert told(asking) == OLD
     bench.turn()
-    assert store.calls[-1] == ("release", "web:moshez", "backing off", BACK_OFF_SECONDS)
+    assert store.calls[-1] == ("release", "web:moshez", "backing off")
     assert bench.at_once() == OLD
     assert bench.count == 1
 

@@ -23,8 +23,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from fingergw.cache import redis
 from fingergw.cache.redis import RedisStore
-from fingergw.cache.store import Claim, Found, Mark, Store
+from fingergw.cache.store import MARK_SECONDS, Claim, Found, Mark, Store
 from fingergw.net.trust import authorities, over_tls
 from tests.support.redis_server import RedisError, RedisServer, needs_redis
 from tests.support.sockets import free_port
@@ -67,6 +68,10 @@ class StoreCase(TestCase):
     """Tests with stores that are closed at their end."""
 
     timeout = 60
+
+    def setUp(self) -> None:
+        """Let marks outlast a test."""
+        self.patch(redis, "MARK_SECONDS", dict.fromkeys(MARK_SECONDS, LONG))
 
     def endpoint(self, port: int) -> IStreamClientEndpoint:
         """Return an endpoint to a server of the test."""
@@ -144,7 +149,7 @@ class ValueTests(RedisCase):
         await one.put(KEY, b"old", LONG, missing=False)
         assert await claim(one, known=sha1(b"old")) == GRANTED
         assert await found(other) == b"old"
-        await one.release(KEY, "backing off", LONG)
+        await one.release(KEY, "backing off")
         assert await found(other) == b"old"
 
     async def test_age(self) -> None:
@@ -231,7 +236,7 @@ class ClaimTests(RedisCase):
     async def test_not_shared(self) -> None:
         """Where a drop or a put says so, nobody waits for anybody, until a put says otherwise, or the time is over."""
         server, (one, other) = await self.several(2)
-        for giving_up in (one.drop(KEY, "not shared", LONG), one.put(KEY, b"x", LONG, False, "not shared", LONG)):
+        for giving_up in (one.drop(KEY, "not shared"), one.put(KEY, b"x", LONG, False, "not shared")):
             assert await claim(one, known=sha1(b"x")) == GRANTED
             await giving_up
             for store in (one, other, one):
@@ -292,15 +297,15 @@ class ClaimTests(RedisCase):
         for waited in (False, True):
             assert await claim(one) == GRANTED
             assert await claim(other, waited=waited) == HELD
-            await one.release(KEY, "", LONG)
+            await one.release(KEY, "")
             assert await claim(other, waited=waited) == GRANTED
-            await other.release(KEY, "", LONG)
+            await other.release(KEY, "")
 
     async def test_failed(self) -> None:
         """Those that have waited learn that the asker has failed; the next that comes asks again."""
         _, (one, other, third) = await self.several(3)
         assert await claim(one) == GRANTED
-        await one.release(KEY, "failed", LONG)
+        await one.release(KEY, "failed")
         assert await claim(other, waited=True) == FAILED
         assert await claim(one, waited=True) == FAILED
         assert await claim(third, waited=False) == GRANTED
@@ -310,7 +315,7 @@ class ClaimTests(RedisCase):
         """While a failure backs off nobody asks, also not the one that has failed."""
         server, (one, other) = await self.several(2)
         assert await claim(one) == GRANTED
-        await one.release(KEY, "backing off", LONG)
+        await one.release(KEY, "backing off")
         for store in (one, other):
             for waited in (False, True):
                 assert await claim(store, waited=waited) == BACKING_OFF
@@ -318,13 +323,14 @@ class ClaimTests(RedisCase):
 
     async def test_marks_end(self) -> None:
         """A mark is gone after its time."""
+        self.patch(redis, "MARK_SECONDS", dict.fromkeys(MARK_SECONDS, 0.1))
         _, (one, other) = await self.several(2)
         marks: tuple[Mark, ...] = ("failed", "backing off")
         for mark in marks:
             assert await claim(one) == GRANTED
-            await one.release(KEY, mark, 0.1)
+            await one.release(KEY, mark)
             await self.granted_in_time(other, waited=True)
-            await other.release(KEY, "", LONG)
+            await other.release(KEY, "")
 
     async def test_holder_vanishes(self) -> None:
         """A claim whose holder is gone ends by itself."""
@@ -346,7 +352,7 @@ class ClaimTests(RedisCase):
         server, (slow, other) = await self.several(2)
         marks: tuple[Mark, ...] = ("", "failed", "backing off")
         late: list[Callable[[], Awaitable[None]]] = [
-            *(lambda mark=mark: slow.release(KEY, mark, LONG) for mark in marks),
+            *(lambda mark=mark: slow.release(KEY, mark) for mark in marks),
             lambda: slow.drop(KEY),
             lambda: slow.put(KEY, b"late", LONG, missing=False),
         ]
@@ -365,7 +371,7 @@ class ClaimTests(RedisCase):
         server, store = await self.alone()
         assert await claim(store) == GRANTED
         server.command("DEL", LOCK)
-        await store.release(KEY, "backing off", LONG)
+        await store.release(KEY, "backing off")
         assert server.command("EXISTS", LOCK) == 0
 
 
@@ -439,8 +445,8 @@ class GarbageTests(RedisCase):
         """What is in the place of the claim that is given up hinders nothing."""
         server, store = await self.alone()
         server.command("RPUSH", LOCK, "x")
-        await store.release(KEY, "failed", LONG)
-        await store.release(KEY, "", LONG)
+        await store.release(KEY, "failed")
+        await store.release(KEY, "")
         await store.put(KEY, b"x", LONG, missing=False)
         assert await found(store) == b"x"
         await store.drop(KEY)
@@ -524,7 +530,7 @@ class TroubleTests(RedisCase):
         store = self.store(server.port)
         for _ in range(2):
             await store.close()
-            for call in (claim(store), store.put(KEY, b"", LONG, False), store.drop(KEY), store.release(KEY, "", 1)):
+            for call in (claim(store), store.put(KEY, b"", LONG, False), store.drop(KEY), store.release(KEY, "")):
                 with pytest.raises(txredisapi.ConnectionError, match="not open"):
                     await call
         await store.open()

@@ -120,23 +120,21 @@ class FakeStore:
         reply = self.replies[0] if callable(self.replies[0]) else self.replies.pop(0)
         return reply() if callable(reply) else reply
 
-    async def put(
-        self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "", mark_seconds: float = 0.0
-    ) -> None:
+    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "") -> None:
         """Note it."""
         self.calls.append(("put", key, value, keep_seconds, missing))
         self.marks.append(mark)
         await self.work("put")
 
-    async def drop(self, key: str, mark: str = "", mark_seconds: float = 0.0) -> None:
+    async def drop(self, key: str, mark: str = "") -> None:
         """Note it."""
         self.calls.append(("drop", key))
         self.marks.append(mark)
         await self.work("drop")
 
-    async def release(self, key: str, mark: str, mark_seconds: float) -> None:
+    async def release(self, key: str, mark: str) -> None:
         """Note it."""
-        self.calls.append(("release", key, mark, mark_seconds))
+        self.calls.append(("release", key, mark))
         await self.work("release")
 
     async def work(self, name: str) -> None:
