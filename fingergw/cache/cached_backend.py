@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from fingergw.cache.entry import Entry, digest
-from fingergw.cache.keys import Inputs, keys
+from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import BACK_OFF_SECONDS, Found, Mark, Store
 from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
@@ -59,8 +59,7 @@ class CachedBackend:
 
     :param ask: asks upstream.
     :param inputs: the parts of a query that its answer may depend on.
-    :param prefix: the start of all keys; no other backend has the same.
-    :param version: its current version, which is part of the key; None if it has none.
+    :param key: returns the key under which the answer to a query is kept; see :func:`fingergw.cache.keys.keys`.
     :param settings: how long answers are kept where upstream does not say.
     :param lock_seconds: the longest time that asking upstream can take.
     :param store: a store that outlives the process, or is shared; None if there is none. Its methods never fail, nor
@@ -72,8 +71,7 @@ class CachedBackend:
 
     ask: Ask
     inputs: Inputs
-    prefix: str
-    version: Callable[[], str] | None
+    key: Callable[[Query], str]
     settings: BackendCache
     lock_seconds: float
     memory: Memory
@@ -89,12 +87,6 @@ class CachedBackend:
     in_background: int = field(init=False, default=0)
     """How many of them are in the background."""
     _max_in_background: int = field(init=False, default=MAX_REFRESHES)
-    key: Callable[[Query], str] = field(init=False)
-    """Returns the key under which a query's answer is kept."""
-
-    def __attrs_post_init__(self) -> None:
-        key, version = keys(self.prefix, self.inputs), self.version
-        self.key = key if version is None else lambda query: f"{key(query)}\r{version()}"
 
     def at_once(self, query: Query) -> Answered | None:
         """Return a fresh answer, which is counted; None if there is none."""

@@ -39,10 +39,11 @@ class Inputs:
         )
 
 
-def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
+def keys(prefix: str, inputs: Inputs, version: Callable[[], str] | None = None) -> Callable[[Query], str]:
     """Return a function that gives a query's key. All parts of a name are printable, so line ends can separate them.
 
-    :param prefix: the start of all the keys.
+    :param prefix: the start of all the keys; no other backend has the same.
+    :param version: returns what the keys have at their end: the backend's current version. None if it has none.
     """
     names = None if inputs.placeholders is None else sorted(inputs.placeholders)
 
@@ -60,6 +61,8 @@ def keys(prefix: str, inputs: Inputs) -> Callable[[Query], str]:
             parts.append(query.listener)
         return prefix + "\n".join(parts)
 
+    if version is not None:
+        return lambda query: f"{key(query)}\r{version()}"
     if inputs == Inputs():  # most backends: nothing but the name counts, as a rule
         return lambda query: key(query) if query.groups else prefix + query.user
     return key

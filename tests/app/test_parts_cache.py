@@ -14,6 +14,8 @@ import fingergw
 from fingergw.app.build import check
 from fingergw.app.gateway import Gateway
 from fingergw.cache.cached_backend import CachedBackend
+from fingergw.core.query import Query
+from tests.support import ROOT, GatewayCase, caches, free_port, until
 from tests.support.gateway import GatewayCase, caches
 from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer, needs_redis
@@ -31,14 +33,14 @@ def found(folder: Path, text: str) -> list[str]:
     return [f"{problem.path[-1]}: {problem.message}" for problem in check(fingergw.load(file), reactor)[0]]
 
 
-def prefix(folder: Path, text: str) -> str:
-    """Return what all keys of the one cached backend have in common."""
+def key_of(folder: Path, text: str) -> str:
+    """Return the key under which the one cached backend keeps the answer to a query."""
     file = folder / "fingergw.toml"
     file.write_text(LISTENER + text)
     gateway = fingergw.make_service(fingergw.load(file), reactor)
     assert isinstance(gateway, Gateway)
     (cached,) = caches(gateway)
-    return cached.prefix + (cached.version() if cached.version else "")
+    return cached.key(Query("x"))
 
 
 @pytest.mark.parametrize("key", ["password_file", "ca_file"])
@@ -112,9 +114,9 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
     """The keys of one backend are the same in every process, wherever its files are: a fleet shares them."""
     token = 'bearer_token_file = "token"\n'
     text = CACHED.replace("[backends.x.cache]", token + "[backends.x.cache]")
-    program = "import sys; from pathlib import Path; from tests.app.test_parts_cache import prefix;"
-    program += "print(prefix(Path(sys.argv[1]), sys.argv[2]))"
-    prefixes = set()
+    program = "import sys; from pathlib import Path; from tests.app.test_parts_cache import key_of;"
+    program += "print(key_of(Path(sys.argv[1]), sys.argv[2]))"
+    keys = set()
     for seed in ("1", "2"):
         folder = tmp_path / seed
         folder.mkdir()
@@ -122,28 +124,28 @@ def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
         (folder / "token").chmod(0o600)
         environment = {"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"}
         command = [sys.executable, "-c", program, str(folder), text]
-        prefixes.add(subprocess.check_output(command, cwd=ROOT, text=True, env=environment, timeout=60))
-    assert len(prefixes) == 1
+        keys.add(subprocess.check_output(command, cwd=ROOT, text=True, env=environment, timeout=60))
+    assert len(keys) == 1
 
 
 def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
     """A backend with another upstream, other inputs or other times in its cache has other keys."""
-    usual = prefix(tmp_path, CACHED)
-    assert prefix(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
-    assert prefix(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
-    assert prefix(tmp_path, CACHED.replace("192.0.2.1", "192.0.2.2")) != usual
-    assert prefix(tmp_path, CACHED.replace("backends.x", "backends.y")) != usual
+    usual = key_of(tmp_path, CACHED)
+    assert key_of(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
+    assert key_of(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
+    assert key_of(tmp_path, CACHED.replace("192.0.2.1", "192.0.2.2")) != usual
+    assert key_of(tmp_path, CACHED.replace("backends.x", "backends.y")) != usual
     command = '[backends.x]\ntype = "command"\nargv = ["sh"]\n[backends.x.cache]\n'
-    assert prefix(tmp_path, command) != prefix(tmp_path, f"{command}vary = []\n")
+    assert key_of(tmp_path, command) != key_of(tmp_path, f"{command}vary = []\n")
     static = '[backends.x]\ntype = "static"\nfile = "map.toml"\n[backends.x.cache]\n'
-    prefixes = set()
+    keys = set()
     for text in ("one", "two"):
         (tmp_path / "map.toml").write_text(f'a = "{text}"\n')
-        prefixes.add(prefix(tmp_path, static))
+        keys.add(key_of(tmp_path, static))
     menu = '[backends.x]\ntype = "menu"\n[backends.x.cache]\n'
     route = '[[routes]]\nuser = "a"\nsummary = "A"\nbackends = ["x"]\n'
-    prefixes |= {prefix(tmp_path, menu), prefix(tmp_path, route + menu)}
-    assert len(prefixes) == 4
+    keys |= {key_of(tmp_path, menu), key_of(tmp_path, route + menu)}
+    assert len(keys) == 4
 
 
 @needs_redis

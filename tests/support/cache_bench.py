@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from fingergw.cache.cached_backend import CachedBackend, State
 from fingergw.cache.entry import Entry
-from fingergw.cache.keys import Inputs
+from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Claim, Found
 from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome, Unchanged, asking
@@ -216,8 +216,7 @@ def make(
     cache = CachedBackend(
         ask=asking(upstream),
         inputs=inputs,
-        prefix=prefix,
-        version=version,
+        key=keys(prefix, inputs, version),
         settings=settings,
         lock_seconds=LOCK_SECONDS,
         memory=memory,

@@ -14,6 +14,7 @@ from fingergw.app.parts.fingerprint import digest, keep_or_make
 from fingergw.app.parts.machine import Machine
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
+from fingergw.cache.keys import keys
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import RawStore
 from fingergw.config.dumping import dump_backend
@@ -58,8 +59,7 @@ def cached_backend(
     return CachedBackend(
         ask=ask,
         inputs=checked.inputs,
-        prefix=f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, site.used)}:",
-        version=version,
+        key=keys(f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, site.used)}:", checked.inputs, version),
         settings=settings,
         lock_seconds=(checked.table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
         memory=memory,
@@ -79,10 +79,10 @@ def _answers_fingerprint(checked: CheckedBackend, used: Mapping[str, object]) ->
     :param used: the settings beside its own table that the backend uses.
     """
     cls: Any = type(checked.table.settings)
-    keys, table = keys_of(cls), dump_backend(checked.table)
-    files = {key.name for key in keys if bare(key.type) in FILES}  # their contents count, not their names
+    table_keys, table = keys_of(cls), dump_backend(checked.table)
+    files = {key.name for key in table_keys if bare(key.type) in FILES}  # their contents count, not their names
     settings = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
-    secrets = [checked.digests.get(key.name) for key in keys if bare(key.type) is SecretFile]
+    secrets = [checked.digests.get(key.name) for key in table_keys if bare(key.type) is SecretFile]
     return hashlib.sha256(repr((settings, secrets, dict(used))).encode()).hexdigest()[:16]
 
 
