@@ -202,7 +202,7 @@ class FingerProtocol(Protocol):
             transport.loseConnection()
         took = self._log_access(outcome, len(answer), backend, cache)
         if not self._is_rejected:
-            self.connections.meter.took(self._route, took)
+            self.connections.meter.times[self._route].add(took)
 
     def close(self, outcome: str) -> None:
         """Close without an answer.

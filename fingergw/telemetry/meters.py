@@ -67,10 +67,6 @@ class ListenerMeter:
     times: defaultdict[str, Times] = Factory(lambda: defaultdict(Times))
     rejections: Counter[RejectReason] = Factory(Counter)
 
-    def took(self, route: str, seconds: float) -> None:
-        """Add the time that a query took from its line to the answer."""
-        self.times[route].add(seconds)
-
 
 @define(eq=False)
 class BackendMeter:

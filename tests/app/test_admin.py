@@ -348,7 +348,7 @@ class HostileTest(AdminCase):
         gateway = self.start(HERE + ADMIN + HELLO)
         meter = gateway.listeners[0].connections.meter
         for number in range(500):
-            meter.took(f"route {number}", 0.01)
+            meter.times[f"route {number}"].add(0.01)
         assert gateway.admin is not None
         scrape = await self.ask_at(gateway.admin.port, b"GET /metrics HTTP/1.1\r\n\r\n")
         self.assertEqual(await self.ask(gateway, b"hello\r\n"), b"Hello\r\n")
