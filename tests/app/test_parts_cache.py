@@ -15,7 +15,6 @@ from fingergw.app.build import check
 from fingergw.app.gateway import Gateway
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.core.query import Query
-from tests.support import ROOT, GatewayCase, caches, free_port, until
 from tests.support.gateway import GatewayCase, caches
 from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer, needs_redis

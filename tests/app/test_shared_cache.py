@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fingergw.cache.cached_backend import BACK_OFF_SECONDS
 from fingergw.cache.store import BACK_OFF_SECONDS
-from tests.support import receive_all, wait_until
 from tests.support.gateway_fleet import (
     BACK,
     FAILED,

@@ -18,7 +18,6 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.app.gateway import Gateway
 from fingergw.cache import cached_backend as cache_backend
 from fingergw.core.query import Query
-from tests.support import DEADLINE_SECONDS, Client, GatewayCase, caches, reactor, until
 from tests.support.cache_bench import in_memory
 from tests.support.gateway import Client, GatewayCase, caches
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
