@@ -10,9 +10,8 @@ from typing import Any
 
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
-from fingergw.app.parts.cache import keep_or_make_store
+from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
-from fingergw.app.parts.fingerprint import keep_or_make
 from fingergw.app.parts.forwarding import forwarding_of
 from fingergw.app.parts.listeners import AdminEndpoint, check_socket, check_sockets, listener_plans
 from fingergw.app.parts.machine import Machine
@@ -103,7 +102,7 @@ def build(
         configuration,
         _access_log(configuration.log, machine, reactor, previous.access_log if previous else None),
         memory=Memory(cache.max_entries, cache.max_bytes) if previous is None else previous.memory,
-        store=keep_or_make_store(cache, machine, environment.resolver, previous.store if previous else None),
+        store=store_of(cache, machine, environment.resolver, previous.store if previous else None),
     )
     checked = [check_backend(name, configuration, machine) for name in configuration.backends]
     forwarding = forwarding_of(configuration, machine, environment)
@@ -130,7 +129,7 @@ def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: 
         found = machine.later(machine.base / path, "log", "access")
         path = "off" if found is None else str(found)
     log = AccessLog(path, settings.format, reactor, time.time)
-    return keep_or_make(previous, log.fingerprint, lambda: log)
+    return previous if previous is not None and previous.fingerprint == log.fingerprint else log
 
 
 def _open_backends(
@@ -147,42 +146,33 @@ def _open_backends(
     configuration = parts.configuration
     routes = configuration.routes
     beside: dict[str, object] = {"case_sensitive": configuration.answers.case_sensitive, "routes": routes}
-    make_site = partial(
-        Site,
-        reactor=environment.reactor,
-        resolver=environment.resolver,
-        is_self=environment.is_self,
-        given=beside,
-        keywords=keywords_of(routes),  # once: there may be as many backends as routes
-    )
+    keywords = keywords_of(routes)  # once: there may be as many backends as routes
     for checked in checked_backends:
         name, active = checked.name, previous.get(checked.name)
-        site = make_site(
-            name=name,
-            timeout=checked.table.timeout,
+        if active is not None:
+            used = {key: beside[key] for key in active.site.used}
+            if active.fingerprint == fingerprint(checked, used, parts.store):
+                parts.backends[name] = active
+                parts.newer_files += [(watched, checked.files[key]) for key, watched in active.checked.files.items()]
+                continue
+        site = Site(
+            name,
+            environment.reactor,
+            environment.resolver,
+            checked.table.timeout,
+            environment.is_self,
             files=checked.files,
             programs=checked.programs,
+            given=beside,
+            keywords=keywords,
             convert=partial(environment.workers.convert, name),
         )
         meter = BackendMeter() if active is None else active.meter
-        used = {} if active is None else {key: beside[key] for key in active.site.used}
-        make = partial(_open, checked, site, meter, parts, machine)
-        backend = keep_or_make(active, fingerprint(checked, used, parts.store), make)
-        if backend is not None:
-            parts.backends[name] = backend
-        if active is not None and backend is active:
-            parts.newer_files += [(watched, checked.files[key]) for key, watched in active.checked.files.items()]
-
-
-def _open(
-    checked: CheckedBackend, site: Site, meter: BackendMeter, parts: Parts, machine: Machine
-) -> OpenBackend | None:
-    try:
-        return open_backend(checked, site, meter, parts.memory, parts.store)
-    except ForeignError as error:
-        why = f'type "{checked.table.type}" cannot be opened: {error}'
-        machine.problems.append(Problem(("backends", checked.name), why))
-        return None
+        try:
+            parts.backends[name] = open_backend(checked, site, meter, parts.memory, parts.store)
+        except ForeignError as error:
+            why = f'type "{checked.table.type}" cannot be opened: {error}'
+            machine.problems.append(Problem(("backends", name), why))
 
 
 def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> AdminEndpoint | None:

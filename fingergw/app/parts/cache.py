@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fingergw.app.parts.checked_backend import CheckedBackend
-from fingergw.app.parts.fingerprint import digest, keep_or_make
+from fingergw.app.parts.checked_backend import CheckedBackend, digest
 from fingergw.app.parts.machine import Machine
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
@@ -90,12 +89,12 @@ def _report(backend: str, failed: Failed) -> None:
     log_failed("backend {backend} failed, and what it answered before is kept: {why}", failed, backend)
 
 
-def keep_or_make_store(
+def store_of(
     settings: Cache, machine: Machine, resolver: Resolver, previous: GuardedStore | None
 ) -> GuardedStore | None:
     """Return the store of the cache; None if answers are kept in memory alone.
 
-    :param previous: the store under the previous configuration.
+    :param previous: the store under the previous configuration, which is kept if its fingerprint is the same.
     """
     address = parse_store(settings.store)
     digests: tuple[str, ...] = ()
@@ -114,8 +113,9 @@ def keep_or_make_store(
     if store is None:
         return None
     fingerprint = (settings, digests)
-    make = partial(GuardedStore, store, settings.store, resolver.reactor, fingerprint)
-    return keep_or_make(previous, fingerprint, make)
+    if previous is not None and previous.fingerprint == fingerprint:
+        return previous
+    return GuardedStore(store, settings.store, resolver.reactor, fingerprint)
 
 
 def _redis(

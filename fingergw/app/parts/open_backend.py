@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from functools import partial
-from inspect import iscoroutine
 from typing import Any
 
 from attrs import frozen
@@ -87,15 +86,11 @@ class OpenBackend:
             self.cache.stop()
         if not hasattr(self.backend, "close"):
             return succeed(None)
-        closing: Deferred[object] = detached(maybeDeferred(self._close))
+        closing: Deferred[object] = detached(maybeDeferred(self.backend.close))
         closing.addTimeout(_CLOSE_SECONDS, self.site.reactor)
         return closing.addErrback(
             lambda failure: _log.failure("backend {name} cannot be closed", failure, name=self.site.name)
         )
-
-    def _close(self) -> object:
-        closing = self.backend.close()
-        return Deferred.fromCoroutine(closing) if iscoroutine(closing) else closing
 
 
 def fingerprint(checked: CheckedBackend, used: Mapping[str, object], store: GuardedStore | None) -> object:
