@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application import app
-from twisted.application.service import IService, IServiceMaker
+from twisted.application.service import Application, IService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.scripts import _twistd_unix as unix  # where Twisted defines what twistd re-exports
-from zope.interface import implementer
 
 from fingergw.app.pid_file import PidFile
 from fingergw.app.privileges import identity_of
@@ -81,8 +79,6 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     :param own: from :func:`settings`.
     :raises FingergwError: it could not be started, or stopped because of a failure.
     """
-    own.subCommand, own.subOptions = "fingergw", None
-    own.loadedPlugins = {"fingergw": _Maker(service)}
     event_log: EventLog = own["event_log"]
 
     def logger() -> EventLog:
@@ -92,7 +88,7 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     if own["umask"] is not None:
         os.umask(own["umask"])  # before the log and the pid file are created
     own["logger"] = logger
-    runner = _Runner(own)
+    runner = _Runner(own, service)
     # twistd would end by the same signal again; a stop on request is no failure
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
     # from the start, as logrotate may not wait until all logs are open
@@ -131,6 +127,16 @@ def _stop(reactor: Any) -> None:
 class _Runner(unix.UnixApplicationRunner):
     """twistd, with our pid file, a user that need not be in passwd, and our words for a daemon that does not start."""
 
+    def __init__(self, config: unix.ServerOptions, service: IService) -> None:
+        super().__init__(config)  # type: ignore[no-untyped-call]
+        self._service = service
+
+    def createOrGetApplication(self) -> Any:
+        """Return an application of the service alone; twistd's own would load it as a plug-in."""
+        application = Application("fingergw")
+        self._service.setServiceParent(application)
+        return application
+
     def setupEnvironment(
         self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: object
     ) -> None:
@@ -159,17 +165,3 @@ class _Runner(unix.UnixApplicationRunner):
         log = "syslog" if self.config["syslog"] else self.config["logfile"]
         print(f"fingergw: the daemon did not start: {why}; for more see its log: {log}", file=sys.__stderr__)
         return 1
-
-
-@implementer(IServiceMaker)
-@attrs.frozen
-class _Maker:
-    """The service as a plug-in of twistd."""
-
-    service: IService
-    tapname: str = "fingergw"
-    description: str = "finger gateway"
-    options: None = None
-
-    def makeService(self, _: object) -> IService:
-        return self.service
