@@ -36,17 +36,6 @@ class Machine:
     problems: list[Problem] = field(factory=list)
     files: list[tuple[Path, KeyPath]] = field(factory=list)
 
-    def check_known(self, *where: str | int, name: str | None, lookup: Callable[[str], object]) -> None:
-        """Check that a user or group exists.
-
-        :param lookup: raises KeyError for a name that is unknown.
-        """
-        try:
-            if name is not None:
-                lookup(name)
-        except KeyError:
-            self.problems.append(Problem(where, f'no {where[-1]} "{name}" on this machine; create it, or name another'))
-
     def later(self, path: Path, *where: str | int) -> Path | None:
         """Return the name that a file has after the change of root; None, with a problem, if it is out of reach."""
         found = later(path)

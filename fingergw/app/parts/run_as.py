@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.python.util import gidFromString, uidFromString
@@ -35,8 +37,13 @@ def check_run_as(machine: Machine, process: tables.Process, run_as: tables.Proce
     root.expect(run_as.chroot)
     if run_as.chroot is not None and (why_not := _unfit(run_as.chroot)):
         machine.problems.append(Problem(("process", "chroot"), why_not))
-    machine.check_known("process", "user", name=process.user, lookup=uidFromString)
-    machine.check_known("process", "group", name=process.group, lookup=gidFromString)
+    for kind, name, lookup in (("user", process.user, uidFromString), ("group", process.group, gidFromString)):
+        try:
+            if name is not None:
+                lookup(name)  # type: ignore[no-untyped-call]
+        except KeyError:
+            why = f'no {kind} "{name}" on this machine; create it, or name another'
+            machine.problems.append(Problem(("process", kind), why))
 
 
 def _unfit(chroot: Path) -> str | None:
@@ -82,11 +89,11 @@ def unreadable(
         return found
     if os.geteuid() != 0 or (identity == Identity() and chroot is None):
         return found
-    for place, number in _errors([path for path, _ in within_reach], identity, chroot).items():
-        path, where = within_reach[place]
-        user = f'user "{run_as.user}"' if run_as.user else "in the chroot"
-        advice = _NO_LINK if number == errno.ENOENT else PERMISSION_ADVICE
-        found.append(Problem(where, _again(path, f"{user}: {os.strerror(number)}; {advice}")))
+    user = f'user "{run_as.user}"' if run_as.user else "in the chroot"
+    for (path, where), number in zip(within_reach, _errors(within_reach, identity, chroot), strict=False):
+        if number:
+            advice = _NO_LINK if number == errno.ENOENT else PERMISSION_ADVICE
+            found.append(Problem(where, _again(path, f"{user}: {os.strerror(number)}; {advice}")))
     return found
 
 
@@ -94,27 +101,29 @@ def _again(path: Path, why: str) -> str:
     return f"{path} cannot be read again when it changes, or at a reload: {why}"
 
 
-def _errors(paths: Sequence[Path], identity: Identity, chroot: Path | None) -> dict[int, int]:
-    """Return which files cannot be opened by a process with another root and user: their places and error numbers.
+def _errors(files: Iterable[tuple[Path, KeyPath]], identity: Identity, chroot: Path | None) -> list[int]:
+    """Return for each file the error number of opening it as another user in another root; 0 if it can be opened.
 
     A process that has changed to these opens them, so that links, folders and access control lists count.
+
+    :return: empty if no process can be started, or it may not change: then nobody can tell.
     """
-    names = [str(root.later(path)) for path in paths]
+    names = [str(root.later(path)) for path, _ in files]
 
     def attempt() -> bytes:
         if chroot is not None:
             os.chroot(chroot)
         identity.assume()
-        lines = []
-        for place, name in enumerate(names):
-            try:
-                os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
-            except OSError as error:
-                lines.append(b"%d %d" % (place, error.errno or 0))
-        return b"\n".join(lines)
+        return json.dumps(list(map(_error, names))).encode()
 
+    with suppress(OSError, limited.ExceededError):
+        return list(json.loads(limited.run(attempt, _TRY_SECONDS)))
+    return []
+
+
+def _error(name: str) -> int:
     try:
-        output = limited.run(attempt, _TRY_SECONDS)
-    except (OSError, limited.ExceededError):  # no process can be started, or it may not change: nobody can tell
-        return {}
-    return {int(place): int(number) for place, number in map(bytes.split, output.splitlines())}
+        os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return error.errno or 0
+    return 0
