@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import AdminEndpoint, check_socket, check_sockets, listener_plans
+from fingergw.app.parts.listeners import check_socket, check_sockets, listener_plans
 from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, keywords_of, open_backend
 from fingergw.app.parts.parts import Parts
@@ -24,6 +24,7 @@ from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
+from fingergw.listen.binding import Plan
 from fingergw.listen.endpoints import on_loopback
 from fingergw.net.site import Site
 from fingergw.telemetry.access_log import AccessLog
@@ -175,7 +176,7 @@ def _open_backends(
             machine.problems.append(Problem(("backends", name), why))
 
 
-def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> AdminEndpoint | None:
+def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> Callable[[Gateway], Plan[None]] | None:
     if settings.endpoint is None:
         return None
     where = ("admin", "endpoint")
@@ -186,4 +187,4 @@ def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> AdminEndpo
         machine.problems.append(Problem(where, why))
         return None
     socket = check_socket("[admin]", on_loopback(settings.endpoint), machine, reactor, *where)
-    return socket and AdminEndpoint(socket, partial(make_site, reactor=reactor, hosts=settings.hosts))
+    return socket and (lambda gateway: socket.plan(make_site(gateway, reactor, settings.hosts), None))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fingergw.app.environment import Environment
@@ -46,13 +46,14 @@ class Gateway(MultiService):
         self.last_reload_applied = True
         self.configured_at = 0.0
         """When the active parts became active, in seconds since 1970."""
-        self.admin: BoundService[None] | None = self._admin_service(parts)
+        plan = parts.admin and parts.admin(self)
+        self.admin: BoundService[None] | None = None if plan is None else BoundService(plan, self.reactor)
         """The admin pages; None without ``[admin]``. No child, as it is stopped last."""
         environment.listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
         for listener in self.listeners:
             listener.setServiceParent(self)
         self._stopping: set[Deferred[Any]] = set()  # services and stores that are no longer active
-        self._retired: dict[IDelayedCall, list[Callable[[], object]]] = {}  # parts that are to be closed
+        self._retiring: set[Deferred[None]] = set()  # parts that are to be closed
         self._needed_until = 0.0  # by connections that came before the last reload
         self._store_changes = DeferredLock()
 
@@ -64,12 +65,6 @@ class Gateway(MultiService):
     @property
     def _services(self) -> list[BoundService[Any]]:
         return [*self.listeners, *([] if self.admin is None else [self.admin])]
-
-    def _admin_service(self, parts: Parts) -> BoundService[None] | None:
-        """Return a service for the admin pages of a configuration."""
-        if parts.admin is None:
-            return None
-        return BoundService(parts.admin.socket.plan(parts.admin.make_site(self), None), self.reactor)
 
     def unready(self) -> str:
         """Return why the gateway cannot answer all queries; empty if it can."""
@@ -149,10 +144,15 @@ class Gateway(MultiService):
         :raises FingergwError: it cannot be activated, and nothing has changed.
         """
         previous, listeners = self.parts, self.environment.listeners
-        added = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans if plan.place not in listeners}
-        admin = self._admin_service(parts)
-        to_bind: list[BoundService[Any]] = [*added.values()]
-        if admin is not None and not _is_same_place(admin, self.admin):
+        services = {
+            plan.place: listeners.get(plan.place) or ListenerService(plan, self.reactor) for plan in parts.plans
+        }
+        to_bind: list[BoundService[Any]] = [each for place, each in services.items() if place not in listeners]
+        plan, admin = parts.admin and parts.admin(self), self.admin
+        if plan is None:
+            admin = None
+        elif admin is None or admin.plan.place != plan.place:
+            admin = BoundService(plan, self.reactor)
             to_bind.append(admin)
         try:
             for service in to_bind:
@@ -167,31 +167,24 @@ class Gateway(MultiService):
             for service in to_bind:
                 await service.stopService()
             raise
-        self._activate(parts, added, admin)
-
-    def _activate(
-        self, parts: Parts, added: dict[tuple[str, int], ListenerService], admin: BoundService[None] | None
-    ) -> None:
-        """Change over, in one turn of the reactor."""
-        previous, self.parts = self.parts, parts
+        # from here on there is no await: all changes in one turn of the reactor
+        self.parts = parts
         parts.take_over()
         if parts.store is not previous.store:
             self._wait_for(self._store_changes.run(_change_store, previous.store, parts.store))
-        listeners = self.environment.listeners
-        for place in listeners.keys() - {plan.place for plan in parts.plans}:
-            self._wait_for(listeners.pop(place).disownServiceParent())
-        if admin is not None and self.admin is not None and _is_same_place(admin, self.admin):
-            self.admin.activate(admin.plan)
-        else:
-            if self.admin is not None:
-                self._wait_for(self.admin.stopService())
-            self.admin = admin
-        for plan in parts.plans:
-            if plan.place in added:
-                added[plan.place].setServiceParent(self)
+        for place in listeners.keys() - services.keys():
+            self._wait_for(listeners[place].disownServiceParent())
+        if self.admin is not None and self.admin is not admin:
+            self._wait_for(self.admin.stopService())
+        self.admin = admin
+        if admin is not None and plan is not None:
+            admin.activate(plan)
+        for each in parts.plans:
+            if each.place in listeners:
+                listeners[each.place].activate(each)
             else:
-                listeners[plan.place].activate(plan)
-        self.environment.listeners = {plan.place: (listeners | added)[plan.place] for plan in parts.plans}
+                services[each.place].setServiceParent(self)
+        self.environment.listeners = services
         provide_descriptors(listener.rules.limits for listener in self.listeners)
         self.configured_at = time.time()
         self._retire(previous)
@@ -209,15 +202,11 @@ class Gateway(MultiService):
         # a connection may be from an earlier configuration, whose limits were longer
         self._needed_until = max(self._needed_until, now + longest + 2 * LINGER_SECONDS)
         closers = previous.closers(but=self.parts)
-        if not closers:
-            return
-
-        def close() -> None:
-            for close_part in self._retired.pop(call):
-                close_part()
-
-        call: IDelayedCall = self.reactor.callLater(self._needed_until - now, close)
-        self._retired[call] = closers
+        if closers:
+            waiting: Deferred[None] = deferLater(self.reactor, self._needed_until - now)  # or until a stop cancels it
+            self._retiring.add(waiting)
+            waiting.addBoth(lambda _: self._retiring.discard(waiting))
+            waiting.addCallback(lambda _: self._wait_for(_all(closers)))
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, let answers in flight finish, close the rest.
@@ -229,21 +218,19 @@ class Gateway(MultiService):
         return DeferredList([stopping, *self._stopping]).addBoth(self._close)
 
     def _close(self, result: object) -> Deferred[Any]:
+        for waiting in tuple(self._retiring):
+            waiting.cancel()
         closers = self.parts.closers(but=None)
-        for call, retired in self._retired.items():
-            call.cancel()
-            closers += retired
-        self._retired.clear()
         if self.admin is not None:
             closers.append(self.admin.stopService)
         closers.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
-        closers.append(lambda: Deferred.fromCoroutine(self.workers.stop()))
+        closers.append(self.workers.stop)
         self.manager.stop()
-        return DeferredList([maybeDeferred(close) for close in closers]).addCallback(lambda _: result)
+        return DeferredList([_all(closers), *self._stopping]).addCallback(lambda _: result)
 
 
-def _is_same_place(one: BoundService[None], other: BoundService[None] | None) -> bool:
-    return other is not None and one.plan.place == other.plan.place
+def _all(closers: Iterable[Callable[[], object]]) -> Deferred[Any]:
+    return DeferredList([maybeDeferred(close) for close in closers])
 
 
 async def _change_store(previous: GuardedStore | None, following: GuardedStore | None) -> None:

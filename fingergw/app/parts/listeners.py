@@ -59,16 +59,6 @@ class Socket(NamedTuple):
         return Plan(self.name, self.description, self.place, self.wrap(factory), listener)
 
 
-class AdminEndpoint(NamedTuple):
-    """The socket of the admin pages, and what makes these pages.
-
-    :param make_site: makes them for a gateway.
-    """
-
-    socket: Socket
-    make_site: Callable[[Any], IProtocolFactory]
-
-
 def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *where: str | int) -> Socket | None:
     """Return the socket that an endpoint string describes, not bound; None, with a problem, if it describes none.
 

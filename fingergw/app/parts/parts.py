@@ -7,7 +7,6 @@ from typing import Any
 
 from attrs import Factory, define
 
-from fingergw.app.parts.listeners import AdminEndpoint
 from fingergw.app.parts.open_backend import OpenBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
@@ -25,7 +24,7 @@ class Parts:
 
     :param store: where cached answers outlive the process, or are shared; None if they are in memory alone.
     :param plans: what is to be active at each listener's socket, in file order.
-    :param admin: None without ``[admin]``.
+    :param admin: returns what is to be active at the socket of a gateway's admin pages; None without ``[admin]``.
     :param backends: by name; empty where a configuration is only checked.
     :param newer_files: files that backends watch which are kept, each with what has just been read of it.
     :param warnings: a line each.
@@ -36,7 +35,7 @@ class Parts:
     memory: Memory
     store: GuardedStore | None
     plans: list[Plan[Listener]] = Factory(list)
-    admin: AdminEndpoint | None = None
+    admin: Callable[[Any], Plan[None]] | None = None
     backends: dict[str, OpenBackend] = Factory(dict)
     newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
     warnings: list[str] = Factory(list)
