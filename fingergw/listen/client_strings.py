@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, authorities_in
-from fingergw.listen.endpoint_strings import arguments_of, call, later_path, number, refusal, split
+from fingergw.listen.endpoint_strings import call, later_path, number, refusal, split
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, system_trust
 
 _EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
 _MAX_SECONDS = 2**31 - 1
 
+Client: TypeAlias = tuple[IStreamClientEndpoint, list[Path]]
 
-def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamClientEndpoint:
-    """Return the endpoint that a client's endpoint string describes.
+
+def parse_client(description: str, base: Path, resolver: Resolver) -> Client:
+    """Return the endpoint that a client's endpoint string describes, and the files that TLS needs there.
 
     :param base: the folder that the paths in it are relative to.
     :param resolver: finds the host; its reactor connects to it.
@@ -33,24 +36,9 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> IStreamCli
         function, example = _TYPES[kind]
         return call(partial(function, base, resolver), description, example)
     try:
-        endpoint: IStreamClientEndpoint = clientFromString(resolver.as_reactor(), description)
+        return clientFromString(resolver.as_reactor(), description), []
     except Exception as error:  # plug-ins raise what they like
         raise refusal(error, kind, _EXAMPLES) from None
-    return endpoint
-
-
-def client_files(description: str, base: Path) -> list[Path]:
-    """Return the files that TLS needs at the endpoint that a client's endpoint string describes.
-
-    :param description: one that :func:`parse_client` accepts.
-    :param base: the folder that the paths in it are relative to.
-    """
-    if split(description)[0] != "tls":
-        return []
-    takes_arguments = partial(_tls, base, None)  # type: ignore[arg-type]  # it is not called
-    given = arguments_of(takes_arguments, description).arguments
-    own = [base / given[key] for key in ("certificate", "privateKey", "trustRoots") if key in given]
-    return own + (client_files(given["endpoint"], base) if "endpoint" in given else [])
 
 
 # Each of these has the parameters of Twisted's endpoint type of that name, in that order.
@@ -64,23 +52,21 @@ def _tcp(
     *,
     timeout: str = "30",
     bindAddress: str | None = None,  # as Twisted has it
-) -> IStreamClientEndpoint:
+) -> Client:
     if not host:
         raise ValueError("the host is empty")
     port_number, seconds = number("the port", port, 1, 65535), number("timeout", timeout, 0, _MAX_SECONDS)
     if bindAddress is not None:
-        return HostnameEndpoint(resolver.as_reactor(), host, port_number, seconds, (bindAddress, 0))
+        return HostnameEndpoint(resolver.as_reactor(), host, port_number, seconds, (bindAddress, 0)), []
     # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
-    return resolver.endpoint(host, port_number, timeout=seconds)
+    return resolver.endpoint(host, port_number, timeout=seconds), []
 
 
-def _unix(
-    base: Path, resolver: Resolver, path: str, *, timeout: str = "30", lockfile: str = "0"
-) -> IStreamClientEndpoint:
+def _unix(base: Path, resolver: Resolver, path: str, *, timeout: str = "30", lockfile: str = "0") -> Client:
     if not path:
         raise ValueError("the path is empty")
     seconds, has_lock = number("timeout", timeout, 0, _MAX_SECONDS), number("lockfile", lockfile, 0, 1)
-    return UNIXClientEndpoint(resolver.reactor, str(later_path(base / path)), seconds, bool(has_lock))
+    return UNIXClientEndpoint(resolver.reactor, str(later_path(base / path)), seconds, bool(has_lock)), []
 
 
 def _tls(
@@ -94,26 +80,29 @@ def _tls(
     privateKey: str | None = None,  # noqa: N803
     trustRoots: str | None = None,
     endpoint: str | None = None,
-) -> IStreamClientEndpoint:
-    below = _tcp(base, resolver, host, port, timeout=timeout, bindAddress=bindAddress)
+) -> Client:
+    below, files = _tcp(base, resolver, host, port, timeout=timeout, bindAddress=bindAddress)
     if endpoint is not None:
-        below = parse_client(endpoint, base, resolver)
-    trust = system_trust() if trustRoots is None else authorities_in(base / trustRoots)
+        below, files = parse_client(endpoint, base, resolver)
+    trust = system_trust()
+    if trustRoots is not None:
+        trust = authorities_in(base / trustRoots)
+        files = [*files, base / trustRoots]
     own = {}
     if certificate is not None:
         path = base / certificate
         pair = KeyPair(path if privateKey is None else base / privateKey, path)
         pair.load()  # now, so that its mistakes are reported
-        own = pair.own()
+        own, files = pair.own(), [*files, *pair.files()]
     elif privateKey is not None:
         raise ValueError("privateKey= is of no use without its certificate=; name both, or neither")
     try:
-        return over_tls(below, host, trust, **own)
+        return over_tls(below, host, trust, **own), files
     except ValueError:
         raise ValueError(f'"{host}" cannot be the name of a host') from None
 
 
-_TYPES: dict[str, tuple[Callable[..., IStreamClientEndpoint], str]] = {
+_TYPES: dict[str, tuple[Callable[..., Client], str]] = {
     "tcp": (_tcp, "tcp:old.example.org:79"),
     "tls": (_tls, "tls:old.example.org:79"),
     "unix": (_unix, "unix:/run/other/finger.sock"),

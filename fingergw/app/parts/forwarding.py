@@ -20,7 +20,7 @@ from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding, normal_host
 from fingergw.core.outcome import asking
 from fingergw.core.query import Query
-from fingergw.listen.client_strings import client_files, parse_client
+from fingergw.listen.client_strings import parse_client
 from fingergw.net.waiting import Waiting
 
 _INPUTS = Inputs(frozenset({"user"}), verbose=True)
@@ -54,11 +54,11 @@ def _targets(settings: tables.Forwarding, machine: Machine, environment: Environ
     for host, description in settings.allow.items():
         path = ("forwarding", "allow", host)
         try:
-            endpoint = parse_client(description, machine.base, environment.resolver)
+            endpoint, files = parse_client(description, machine.base, environment.resolver)
         except ListenError as error:
             machine.problems.append(Problem(path, str(error)))
             continue
-        machine.files += [(file, path) for file in client_files(description, machine.base)]
+        machine.files += [(file, path) for file in files]
         name = normal_host(host)
         if name in targets:
             machine.problems.append(Problem(path, "this host is there twice, but for case"))
