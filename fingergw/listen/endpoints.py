@@ -24,7 +24,6 @@ from fingergw.listen.endpoint_strings import PROXIED, arguments_of, call, number
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
 # Clients that find the queue full try again after a second, and then three. The kernel has a limit of its own.
 _BACKLOG = "4096"
-_QUEUEING = ("tcp", "unix")
 _MAX_INT = 2**31 - 1
 
 
@@ -136,8 +135,7 @@ _EXAMPLES = "tcp:79, tcp:79:interface=127.0.0.1, unix:PATH, ssl:PORT:privateKey=
 
 
 def _backlog(text: str) -> str:
-    count = str(number("backlog", text, -1, _MAX_INT))
-    return "" if count == _BACKLOG else count
+    return str(number("backlog", text, -1, _MAX_INT))
 
 
 def _join(kind: str, *unnamed: str, **named: str) -> str:
@@ -176,9 +174,7 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
     :param socket_string: a :class:`Server`'s ``socket``.
     :raises ListenError: it describes none; the message says why.
     """
-    kind, *arguments = split(socket_string)
-    if kind in _QUEUEING and not any(argument.startswith("backlog=") for argument in arguments):
-        socket_string += f":backlog={_BACKLOG}"
+    kind = split(socket_string)[0]
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, socket_string)
     except LookupError as error:
