@@ -74,10 +74,6 @@ class ServiceManager:
         """Report that the process is about to end."""
         self._send("STOPPING=1", _status("finishing the answers under way"))
 
-    def status(self, text: str) -> None:
-        """Report the status, in a line."""
-        self._send(_status(text))
-
     def watch(self, clock: IReactorTime) -> None:
         """Send signs of life from the reactor, if the watchdog asks for them; a reactor that hangs sends none."""
         if self.watchdog_seconds is not None and self._beat is None:

@@ -114,17 +114,15 @@ class TestMessages:
         with told(NOTIFY_SOCKET=manager.address) as telling:
             telling.ready("serving 3 listeners")
             telling.stopping()
-            telling.status("draining")
         assert manager.read() == {"READY": "1", "STATUS": "serving 3 listeners"}
         assert manager.read()["STOPPING"] == "1"
-        assert manager.read() == {"STATUS": "draining"}
 
     def test_abstract_name(self) -> None:
         """A name in the abstract namespace works as well as a path."""
         listening = Manager(f"@fingergw-{os.getpid()}-{time.monotonic_ns()}")
         with listening.socket, told(NOTIFY_SOCKET=listening.address) as telling:
-            telling.status("here")
-            assert listening.read() == {"STATUS": "here"}
+            telling.ready("here")
+            assert listening.read() == {"READY": "1", "STATUS": "here"}
 
     def test_reloading_has_its_time(self, manager: Manager) -> None:
         """A reload has the time of its beginning by the monotonic clock, in microseconds, as sd_notify(3) asks."""
@@ -139,9 +137,9 @@ class TestMessages:
     def test_status_is_one_line(self, manager: Manager) -> None:
         """A status can bring in no other message, nor a terminal's controls, and is never too long to be read."""
         with told(NOTIFY_SOCKET=manager.address) as telling:
-            telling.status("a\nSTOPPING=1\x1b[2J é\udcff" + 9999 * "x")
+            telling.ready("a\nSTOPPING=1\x1b[2J é\udcff" + 9999 * "x")
         received = manager.socket.recv(65536)
-        assert received.startswith("STATUS=a\\nSTOPPING=1\\x1b[2J é\\xff".encode())
+        assert received.startswith("READY=1\nSTATUS=a\\nSTOPPING=1\\x1b[2J é\\xff".encode())
         assert len(received) < 1000
 
     def test_works_after_a_chroot(self, manager: Manager) -> None:
