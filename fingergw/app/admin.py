@@ -34,6 +34,9 @@ _AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-
 
 _Content: TypeAlias = tuple[int, str, bytes | Iterator[bytes]]
 """A page's status, its content type, and its body, whole or in pieces."""
+_NOT_FOUND: _Content = 404, _TEXT, b"not found: the pages are /metrics, /healthz and /readyz\n"
+_WHY_MISDIRECTED = b"unknown host: use an IP address, localhost, or a name listed as hosts in [admin]\n"
+_MISDIRECTED: _Content = 421, _TEXT, _WHY_MISDIRECTED
 
 
 def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Site:
@@ -51,7 +54,7 @@ def make_site(gateway: Gateway, reactor: Any, hosts: Collection[str] = ()) -> Si
         reason = gateway.unready()
         return (503, _TEXT, f"{reason}\n".encode()) if reason else (200, _TEXT, b"ready\n")
 
-    root = _Page(_not_found)
+    root = _Page(lambda _: _NOT_FOUND)
     root.putChild(b"metrics", _Page(metrics))
     root.putChild(b"healthz", _Page(lambda _: (200, _TEXT, b"ok\n")))
     root.putChild(b"readyz", _Page(readiness))
@@ -83,14 +86,6 @@ def _read(gateway: Gateway) -> Readings:
     )
 
 
-def _not_found(_: Request) -> _Content:
-    return 404, _TEXT, b"not found: the pages are /metrics, /healthz and /readyz\n"
-
-
-def _misdirected(_: Request) -> _Content:
-    return 421, _TEXT, b"unknown host: use an IP address, localhost, or a name listed as hosts in [admin]\n"
-
-
 def _is_known(authority: bytes, names: Collection[str]) -> bool:
     """Tell whether a request is for a host that no stranger's DNS can name: against DNS rebinding.
 
@@ -116,7 +111,7 @@ class _Page(Resource):
         self._content = content
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return _Page(_not_found)
+        return _Page(lambda _: _NOT_FOUND)
 
     def render(self, request: Request) -> bytes | int:
         """Answer GET with the page, HEAD with its header, and any other method with 405."""
@@ -257,7 +252,7 @@ class _AdminSite(Site):
         if (absolute := _ABSOLUTE_URL.match(request.uri)) is not None:
             hosts.append(absolute[1])
         if not all(_is_known(host, self._names) for host in hosts):
-            return _Page(_misdirected)
+            return _Page(lambda _: _MISDIRECTED)
         return super().getResourceFor(request)  # type: ignore[no-any-return, no-untyped-call]
 
     def getContentFile(self, length: int | None) -> BytesIO:
