@@ -31,10 +31,7 @@ def forwarding_of(configuration: model.Config, machine: Machine, environment: En
     own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
     settings = configuration.forwarding
     forwarding = Forwarding(
-        targets={
-            host: Chain(((host, backend),), cancelled=(CancelledError,))
-            for host, backend in _targets(settings, machine, environment).items()
-        },
+        targets=_targets(settings, machine, environment),
         own_names=frozenset(own_names),
         max_hops=settings.max_hops,
         clients=None if settings.clients is None else Networks(settings.clients),
@@ -48,9 +45,9 @@ def forwarding_of(configuration: model.Config, machine: Machine, environment: En
     return forwarding
 
 
-def _targets(settings: tables.Forwarding, machine: Machine, environment: Environment) -> dict[str, UncachedBackend]:
-    """Return a backend for each host, by the host's name."""
-    targets: dict[str, UncachedBackend] = {}
+def _targets(settings: tables.Forwarding, machine: Machine, environment: Environment) -> dict[str, Chain]:
+    """Return a chain of one backend for each host, by the host's name."""
+    targets: dict[str, Chain] = {}
     for host, description in settings.allow.items():
         path = ("forwarding", "allow", host)
         try:
@@ -64,5 +61,6 @@ def _targets(settings: tables.Forwarding, machine: Machine, environment: Environ
             machine.problems.append(Problem(path, "this host is there twice, but for case"))
         backend = FingerBackend(endpoint, settings.max_bytes, environment.is_self)
         waiting = Waiting(settings.timeout, settings.max_running, environment.reactor)
-        targets[name] = UncachedBackend(waiting.before(asking(backend), backend.at_once), _INPUTS)
+        asked = UncachedBackend(waiting.before(asking(backend), backend.at_once), _INPUTS)
+        targets[name] = Chain(((name, asked),), cancelled=(CancelledError,))
     return targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IProtocolFactory
@@ -20,8 +20,7 @@ from fingergw.core.outcome import Backend, Failed, Missing
 from fingergw.core.patterns import glob, regex
 from fingergw.core.query import fold_case
 from fingergw.core.routing import Route, Router
-from fingergw.core.rules import Rules
-from fingergw.core.settings import keys_of
+from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
 from fingergw.finger.connections import Connections
 from fingergw.finger.factory import FingerFactory
@@ -136,13 +135,11 @@ def _rules(
     configuration: model.Config, listener: tables.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
 ) -> Rules:
     answers = configuration.answers
-    names = [key.name for key in keys_of(tables.Answers) if key.name not in ("charset", "case_sensitive")]
-    refusals: dict[Any, bytes] = {name: to_wire(getattr(answers, name), answers.charset) for name in names}
     return Rules(
         listener=listener.name,
         router=router,
         limits=listener.limits,
-        refusals=refusals,
+        refusals={name: to_wire(getattr(answers, name), answers.charset) for name in get_args(Refusal)},
         charset=answers.charset,
         case_sensitive=answers.case_sensitive,
         allow=None if listener.allow is None else Networks(listener.allow),
