@@ -1,79 +1,35 @@
-"""The cache as the configuration has it: its memory, its store, and the backends whose answers it keeps."""
+"""The cache as the configuration has it: its store, and the keys of a backend's answers."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from fingergw.app.parts.checked_backend import CheckedBackend, digest
 from fingergw.app.parts.machine import Machine
-from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
-from fingergw.cache.keys import keys
-from fingergw.cache.memory import Memory
 from fingergw.cache.store import RawStore
 from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.config.tables import Cache
-from fingergw.core.outcome import Ask, Failed
 from fingergw.core.setting_types import FILES, SecretFile
 from fingergw.core.settings import bare, keys_of
 from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
-from fingergw.net.site import Site
 from fingergw.net.trust import over_tls, read_authorities, system_trust
-from fingergw.telemetry.event_log import log_failed
 
 # Answers are cut to max_answer_bytes: a value that takes more than this is garbage, or not worth sharing.
 _MAX_VALUE_BYTES = 16 * 2**20
-# The longest time that a backend without a timeout takes.
-_AT_ONCE_SECONDS = 5.0
-_MARGIN_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
 
 
-def cached_backend(
-    checked: CheckedBackend,
-    site: Site,
-    ask: Ask,
-    version: Callable[[], str] | None,
-    counts: Counter[str],
-    memory: Memory,
-    store: GuardedStore | None,
-) -> CachedBackend | None:
-    """Return what caches a backend's answers; None if its table has no cache.
+def key_prefix(checked: CheckedBackend, used: Mapping[str, object]) -> str:
+    """Return the start of the keys of a backend's answers: its name, and a digest of all that these depend on.
 
-    :param ask: asks the backend.
-    :param version: returns the version that its answers have now; None if they have none.
-    :param counts: counts what the cache does.
-    """
-    settings = checked.table.cache
-    if settings is None:
-        return None
-    return CachedBackend(
-        ask=ask,
-        inputs=checked.inputs,
-        key=keys(f"fingergw:1:{checked.name}:{_answers_fingerprint(checked, site.used)}:", checked.inputs, version),
-        settings=settings,
-        lock_seconds=(checked.table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
-        memory=memory,
-        store=store,
-        clock=site.reactor,
-        seconds=time.monotonic,
-        report=partial(_report, checked.name),
-        counts=counts,
-    )
-
-
-def _answers_fingerprint(checked: CheckedBackend, used: Mapping[str, object]) -> str:
-    """Return a digest of all that a backend's answers, and how long they are kept, depend on.
-
-    Each key has it, as a store may hold answers of other gateways, and of previous configurations.
+    How long they are kept counts, too, as a store may hold answers of other gateways, and of previous configurations.
 
     :param used: the settings beside its own table that the backend uses.
     """
@@ -82,11 +38,7 @@ def _answers_fingerprint(checked: CheckedBackend, used: Mapping[str, object]) ->
     files = {key.name for key in table_keys if bare(key.type) in FILES}  # their contents count, not their names
     settings = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
     secrets = [checked.digests.get(key.name) for key in table_keys if bare(key.type) is SecretFile]
-    return hashlib.sha256(repr((settings, secrets, dict(used))).encode()).hexdigest()[:16]
-
-
-def _report(backend: str, failed: Failed) -> None:
-    log_failed("backend {backend} failed, and what it answered before is kept: {why}", failed, backend)
+    return f"fingergw:1:{checked.name}:{digest(repr((settings, secrets, dict(used))))[:16]}:"
 
 
 def store_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -10,23 +11,28 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
-from fingergw.app.parts.cache import cached_backend
+from fingergw.app.parts.cache import key_prefix
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.cache.cached_backend import CachedBackend
 from fingergw.cache.guarded import GuardedStore
-from fingergw.cache.keys import Inputs
+from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
 from fingergw.config.tables import Route
 from fingergw.core.addresses import Networks
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import Ask, Backend, Known, Outcome, asking, knowing
+from fingergw.core.outcome import Ask, Known, Outcome, asking, knowing
 from fingergw.core.query import Query
 from fingergw.net.site import Keywords, Site
 from fingergw.net.waiting import Waiting, detached
+from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import BackendMeter, Measured
 
 _log = Logger()
+_KEPT = "backend {backend} failed, and what it answered before is kept: {why}"
+# The longest time that a backend without a timeout takes.
+_AT_ONCE_SECONDS = 5.0
+_MARGIN_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0  # how long a stop, or the rest after a reload, waits for a backend to close
 
 
@@ -58,9 +64,8 @@ class OpenBackend:
     :param checked: its table, and the files that it watches.
     :param site: what it was given when it was opened.
     :param meter: counts and times its answers.
-    :param store: the store of its cache; None if it has none.
+    :param store: where its answers are kept, if its table has a cache.
     :param backend: what its type opened.
-    :param cache: what caches its answers; None if its table has no cache.
     :param asked: what a chain asks: its cache, or else the backend itself.
     """
 
@@ -69,8 +74,7 @@ class OpenBackend:
     meter: BackendMeter
     store: GuardedStore | None
     backend: Any
-    cache: CachedBackend | None
-    asked: Backend
+    asked: CachedBackend | UncachedBackend
 
     @property
     def fingerprint(self) -> object:
@@ -82,8 +86,8 @@ class OpenBackend:
 
         :return: fires when it is closed, or has had its time.
         """
-        if self.cache is not None:
-            self.cache.stop()
+        if isinstance(self.asked, CachedBackend):
+            self.asked.stop()
         if not hasattr(self.backend, "close"):
             return succeed(None)
         closing: Deferred[object] = detached(maybeDeferred(self.backend.close))
@@ -116,10 +120,22 @@ def open_backend(
     if table.timeout is not None and table.max_running is not None:
         ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
     measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
-    cache = cached_backend(checked, site, measured, version, meter.cache, memory, store)
-    own_store = None if cache is None else store
-    asked = cache or UncachedBackend(measured, checked.inputs, measured.at_once)
-    return OpenBackend(checked, site, meter, own_store, backend, cache, asked)
+    asked: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
+    if table.cache is not None:
+        asked = CachedBackend(
+            ask=measured,
+            inputs=checked.inputs,
+            key=keys(key_prefix(checked, site.used), checked.inputs, version),
+            settings=table.cache,
+            lock_seconds=(table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
+            memory=memory,
+            store=store,
+            clock=reactor,
+            seconds=time.monotonic,
+            report=partial(log_failed, _KEPT, backend=checked.name),
+            counts=meter.cache,
+        )
+    return OpenBackend(checked, site, meter, store, backend, asked)
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
