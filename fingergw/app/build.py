@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolFactory
+
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import check_socket, check_sockets, listener_plans
+from fingergw.app.parts.listeners import check_socket, check_sockets, with_rules
 from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, keywords_of, open_backend
 from fingergw.app.parts.parts import Parts
@@ -24,7 +26,7 @@ from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
-from fingergw.listen.binding import Plan
+from fingergw.listen.binding import Socket
 from fingergw.listen.endpoints import on_loopback
 from fingergw.net.site import Site
 from fingergw.telemetry.access_log import AccessLog
@@ -115,7 +117,7 @@ def build(
             for close in parts.closers(but=previous):
                 close()
     chained = {name: backend.asked for name, backend in parts.backends.items()}
-    parts.plans += listener_plans(
+    parts.listeners += with_rules(
         sockets, configuration, chained, forwarding, parts.access_log, environment.connections_at
     )
     if previous is None:
@@ -176,7 +178,9 @@ def _open_backends(
             machine.problems.append(Problem(("backends", name), why))
 
 
-def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> Callable[[Gateway], Plan[None]] | None:
+def _admin(
+    settings: tables.Admin, machine: Machine, reactor: Any
+) -> tuple[Socket, Callable[[Gateway], IProtocolFactory]] | None:
     if settings.endpoint is None:
         return None
     where = ("admin", "endpoint")
@@ -187,4 +191,4 @@ def _admin(settings: tables.Admin, machine: Machine, reactor: Any) -> Callable[[
         machine.problems.append(Problem(where, why))
         return None
     socket = check_socket("[admin]", on_loopback(settings.endpoint), machine, reactor, *where)
-    return socket and (lambda gateway: socket.plan(make_site(gateway, reactor, settings.hosts), None))
+    return socket and (socket, partial(make_site, reactor=reactor, hosts=settings.hosts))

@@ -46,10 +46,11 @@ class Gateway(MultiService):
         self.last_reload_applied = True
         self.configured_at = 0.0
         """When the active parts became active, in seconds since 1970."""
-        plan = parts.admin and parts.admin(self)
-        self.admin: BoundService[None] | None = None if plan is None else BoundService(plan, self.reactor)
+        self.admin = self._admin_of(parts, None)
         """The admin pages; None without ``[admin]``. No child, as it is stopped last."""
-        environment.listeners = {plan.place: ListenerService(plan, self.reactor) for plan in parts.plans}
+        environment.listeners = {
+            socket.place: ListenerService(socket, listener, self.reactor) for socket, listener in parts.listeners
+        }
         for listener in self.listeners:
             listener.setServiceParent(self)
         self._stopping: set[Deferred[Any]] = set()  # services and stores that are no longer active
@@ -63,14 +64,23 @@ class Gateway(MultiService):
         return list(self.environment.listeners.values())
 
     @property
-    def _services(self) -> list[BoundService[Any]]:
+    def _services(self) -> list[BoundService]:
         return [*self.listeners, *([] if self.admin is None else [self.admin])]
+
+    def _admin_of(self, parts: Parts, previous: BoundService | None) -> BoundService | None:
+        """Return the service of a configuration's admin pages: the previous one, if its place is the same."""
+        if parts.admin is None:
+            return None
+        socket, make_site = parts.admin
+        if previous is not None and previous.socket.place == socket.place:
+            return previous
+        return BoundService(socket, make_site(self), self.reactor)
 
     def unready(self) -> str:
         """Return why the gateway cannot answer all queries; empty if it can."""
         if not self.running:
             return "starting, or finishing the last answers before it stops"
-        return next((f"{each.plan.name} is not bound yet" for each in self.listeners if each.port is None), "")
+        return next((f"{each.socket.name} is not bound yet" for each in self.listeners if each.port is None), "")
 
     def privilegedStartService(self) -> None:
         """Bind all listeners, or none.
@@ -145,14 +155,12 @@ class Gateway(MultiService):
         """
         previous, listeners = self.parts, self.environment.listeners
         services = {
-            plan.place: listeners.get(plan.place) or ListenerService(plan, self.reactor) for plan in parts.plans
+            socket.place: listeners.get(socket.place) or ListenerService(socket, listener, self.reactor)
+            for socket, listener in parts.listeners
         }
-        to_bind: list[BoundService[Any]] = [each for place, each in services.items() if place not in listeners]
-        plan, admin = parts.admin and parts.admin(self), self.admin
-        if plan is None:
-            admin = None
-        elif admin is None or admin.plan.place != plan.place:
-            admin = BoundService(plan, self.reactor)
+        to_bind: list[BoundService] = [each for place, each in services.items() if place not in listeners]
+        admin = self._admin_of(parts, self.admin)
+        if admin is not None and admin is not self.admin:
             to_bind.append(admin)
         try:
             for service in to_bind:
@@ -176,14 +184,15 @@ class Gateway(MultiService):
             self._wait_for(listeners[place].disownServiceParent())
         if self.admin is not None and self.admin is not admin:
             self._wait_for(self.admin.stopService())
+        elif parts.admin is not None and self.admin is not None:
+            socket, make_site = parts.admin
+            self.admin.activate(socket, make_site(self))
         self.admin = admin
-        if admin is not None and plan is not None:
-            admin.activate(plan)
-        for each in parts.plans:
-            if each.place in listeners:
-                listeners[each.place].activate(each)
+        for socket, listener in parts.listeners:
+            if socket.place in listeners:
+                listeners[socket.place].change(socket, listener)
             else:
-                services[each.place].setServiceParent(self)
+                services[socket.place].setServiceParent(self)
         self.environment.listeners = services
         provide_descriptors(listener.rules.limits for listener in self.listeners)
         self.configured_at = time.time()
@@ -196,7 +205,7 @@ class Gateway(MultiService):
 
     def _retire(self, previous: Parts) -> None:
         """Close the parts that are no longer active, once no connection from before the reload can need them."""
-        limits = [plan.listener.rules.limits for plan in previous.plans]
+        limits = [listener.rules.limits for _, listener in previous.listeners]
         longest = max((each.query_timeout + each.answer_timeout for each in limits), default=0.0)
         now = self.reactor.seconds()
         # a connection may be from an earlier configuration, whose limits were longer

@@ -64,7 +64,7 @@ def identity_of(process: tables.Process) -> Identity:
     return Identity.of(uid, gid)
 
 
-def refuse_root(bound: Collection[BoundService[Any]], user: str | None) -> None:
+def refuse_root(bound: Collection[BoundService], user: str | None) -> None:
     """Refuse to serve other hosts as root, and warn when only this host is served.
 
     :param bound: the sockets that are about to be served.
@@ -73,7 +73,7 @@ def refuse_root(bound: Collection[BoundService[Any]], user: str | None) -> None:
     """
     if os.geteuid() != 0 or user in ("root", "0"):
         return
-    reachable = [each.plan.name for each in bound if each.port is not None and is_reachable(each.port.getHost())]
+    reachable = [each.socket.name for each in bound if each.port is not None and is_reachable(each.port.getHost())]
     advice = 'name an ordinary user in [process] user, or "root" to allow it'
     if user is not None:
         advice = "start it by fingergw, or give the Application the uid and gid to change to"

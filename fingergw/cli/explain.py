@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> int:
     parts, problems = build.build(configuration, None, environment, opens=arguments.ask)
     if problems:
         raise to_error(problems, configuration.source)
-    rules = next(plan.listener.rules for plan in parts.plans if plan.listener.rules.listener == name)
+    rules = next(listener.rules for _, listener in parts.listeners if listener.rules.listener == name)
     endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
     client = arguments.client or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
     sent = os.fsencode(arguments.query)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from select import POLLIN, poll
 from socket import gaierror
-from typing import Any, Generic, TypeVar
+from typing import NamedTuple
 
-from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, ILoggingContext, IProtocolFactory, IReactorCore
@@ -20,33 +19,29 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
+from fingergw.listen.certificates import Wrap
 from fingergw.listen.endpoint_strings import split, unquote
 from fingergw.listen.endpoints import parse
 from fingergw.net.root import below
-
-L = TypeVar("L")
 
 _log = Logger()
 _MAX_QUEUED = 10_000  # connections accepted from a socket's queue before it is closed
 
 
-@frozen(eq=False)
-class Plan(Generic[L]):
-    """What is to be active at a socket.
+class Socket(NamedTuple):
+    """A socket to bind.
 
     :param name: its name in messages, such as ``listener "public"``.
     :param description: its endpoint string.
     :param place: the endpoint string of the socket alone, and how many sockets before this one have the same, as any
         number can at port 0. A socket stays open as long as its place stays the same.
-    :param factory: makes its connections, TLS included.
-    :param listener: the listener that they belong to; None if there is none.
+    :param wrap: puts TLS before the factory of its connections, if the endpoint has TLS.
     """
 
     name: str
     description: str
     place: tuple[str, int]
-    factory: IProtocolFactory
-    listener: L
+    wrap: Wrap
 
 
 @implementer(ILoggingContext)
@@ -55,41 +50,47 @@ class _Active(ServerFactory):
 
     noisy = False
 
-    def __init__(self, plan: Plan[Any]) -> None:
-        self.plan = plan
+    def __init__(self, socket: Socket, factory: IProtocolFactory) -> None:
+        self.activate(socket, factory)
+
+    def activate(self, socket: Socket, factory: IProtocolFactory) -> None:
+        self.socket, self.factory = socket, socket.wrap(factory)
 
     def logPrefix(self) -> str:
         """Return the name that Twisted logs for it."""
-        return self.plan.name
+        return self.socket.name
 
     def stopFactory(self) -> None:
         """Let the factory close its idle connections."""
-        stop: Callable[[], object] | None = getattr(self.plan.factory, "stopFactory", None)
+        stop: Callable[[], object] | None = getattr(self.factory, "stopFactory", None)
         if stop is not None:
             stop()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        return self.plan.factory.buildProtocol(addr)  # type: ignore[arg-type, return-value]  # a unix client has no address
+        return self.factory.buildProtocol(addr)  # type: ignore[arg-type, return-value]  # a unix client has no address
 
 
-class BoundService(Service, Generic[L]):
-    """One listening socket, which is bound while the process is privileged; the active plan serves its connections."""
+class BoundService(Service):
+    """One listening socket, which is bound while the process is privileged; one factory at a time serves it."""
 
-    def __init__(self, plan: Plan[L], reactor: IReactorCore) -> None:
+    def __init__(self, socket: Socket, factory: IProtocolFactory, reactor: IReactorCore) -> None:
         self.port: IListeningPort | None = None
-        self._active = _Active(plan)
+        self._active = _Active(socket, factory)
         self._reactor = reactor
         self._error: ListenError | None = None
         self._binding: Deferred[None] | None = None
 
     @property
-    def plan(self) -> Plan[L]:
-        """The active plan."""
-        return self._active.plan
+    def socket(self) -> Socket:
+        """The socket, as the active configuration has it."""
+        return self._active.socket
 
-    def activate(self, plan: Plan[L]) -> None:
-        """Pass new connections to another plan's factory from now on."""
-        self._active.plan = plan
+    def activate(self, socket: Socket, factory: IProtocolFactory) -> None:
+        """Pass new connections to another factory from now on.
+
+        :param socket: the same place, perhaps with another name, or other TLS.
+        """
+        self._active.activate(socket, factory)
 
     def privilegedStartService(self) -> None:
         """Bind, unless that is done.
@@ -100,7 +101,7 @@ class BoundService(Service, Generic[L]):
             return
         self._error = None
         try:
-            endpoint = parse(self.plan.place[0], self._reactor)
+            endpoint = parse(self.socket.place[0], self._reactor)
         except ListenError as error:
             raise self._failed(str(error)) from None
         binding = maybeDeferred(endpoint.listen, self._active)
@@ -123,10 +124,10 @@ class BoundService(Service, Generic[L]):
 
     def _not_bound(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self._error = self._failed(_reason(failure.value, self.plan.place[0]))
+            self._error = self._failed(_reason(failure.value, self.socket.place[0]))
 
     def _failed(self, why: str) -> ListenError:
-        return ListenError(f"{self.plan.name} ({self.plan.description}) cannot be bound: {why}")
+        return ListenError(f"{self.socket.name} ({self.socket.description}) cannot be bound: {why}")
 
     def stopService(self) -> Deferred[None]:
         """Stop listening.
@@ -148,7 +149,7 @@ class BoundService(Service, Generic[L]):
         # The process that made a unix socket has given up the rights to remove it. The next start does that.
         why = getattr(failure.value, "strerror", None) or str(failure.value)
         _log.info(
-            "{name}: its socket is left behind, and the next start replaces it: {why}", name=self.plan.name, why=why
+            "{name}: its socket is left behind, and the next start replaces it: {why}", name=self.socket.name, why=why
         )
 
 

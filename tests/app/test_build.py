@@ -129,6 +129,6 @@ def test_checked_alone(folder: Path) -> None:
     path.write_text(TEXT)
     parts, problems = build(fingergw.load(path), None, Environment(reactor), opens=False)
     assert (parts.backends, problems) == ({}, [])
-    assert [plan.listener.rules.listener for plan in parts.plans] == ["tcp:0:interface=127.0.0.1"]
+    assert [listener.rules.listener for _, listener in parts.listeners] == ["tcp:0:interface=127.0.0.1"]
     assert not (folder / "cache.db").exists()
     assert not (folder / "access.log").exists()

@@ -470,6 +470,6 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     views = [gateway, gateway.parts.store, gateway.parts.store.store]
     for each in gateway.parts.backends.values():
         views += [each, each.asked, each.backend, each.site, each.checked]
-    views += [gateway.listeners[0].plan.listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
+    views += [gateway.listeners[0].listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

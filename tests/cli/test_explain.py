@@ -328,7 +328,7 @@ def listener_of(configuration: model.Config, name: str, clock: Any = None) -> Li
     """Return a listener of a gateway's."""
     gateway = fingergw.make_service(configuration, clock or MemoryReactorClock())
     assert isinstance(gateway, Gateway)
-    return next(each.plan.listener for each in gateway.listeners if each.rules.listener == name)
+    return next(each.listener for each in gateway.listeners if each.rules.listener == name)
 
 
 def told_by_gateway(listener: Listener, line: bytes, client: str) -> bytes:

@@ -129,7 +129,7 @@ def compiled(folder: Path, text: str) -> list[Listener]:
     path.write_text(LISTENERS + text)
     gateway = fingergw.make_service(fingergw.load(path), Still())
     assert isinstance(gateway, Gateway)
-    return [service.plan.listener for service in gateway.listeners]
+    return [service.listener for service in gateway.listeners]
 
 
 def seen(listener: Listener, line: bytes, client: str = OUTSIDER, before: bytes = b"") -> tuple[bytes, str, bool]:
@@ -303,10 +303,10 @@ class AskedTests(GatewayCase):
     """Backends that are at work for those who may use them."""
 
     def _seen(self, gateway: Gateway, line: bytes) -> tuple[bytes, str, bool]:
-        return seen(gateway.listeners[PUBLIC].plan.listener, line)
+        return seen(gateway.listeners[PUBLIC].listener, line)
 
     async def _insider(self, gateway: Gateway, line: bytes = b"secret\r\n") -> bytes:
-        transport: FakeTransport = connect(gateway.listeners[PUBLIC].plan.listener, client=INSIDER)
+        transport: FakeTransport = connect(gateway.listeners[PUBLIC].listener, client=INSIDER)
         transport.protocol.dataReceived(line)
         await until(lambda: transport.closed, "the answer")
         return transport.sent()

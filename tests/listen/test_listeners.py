@@ -23,7 +23,7 @@ from fingergw.core.outcome import Answered
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.service import ListenerService
 from fingergw.listen import binding as binding_module
-from fingergw.listen.binding import Plan
+from fingergw.listen.binding import Socket
 from fingergw.listen.endpoint_strings import anchor
 from fingergw.listen.endpoints import parse, server
 from fingergw.listen.reachability import is_reachable
@@ -332,7 +332,7 @@ class BindingTests(GatewayCase):
         await ready
         assert (
             str(gateway.failure)
-            == f"{gateway.listeners[0].plan.name} ({gateway.listeners[0].plan.description}) cannot be bound: no"
+            == f"{gateway.listeners[0].socket.name} ({gateway.listeners[0].socket.description}) cannot be bound: no"
         )
         assert stops == ["stop"]
 
@@ -342,7 +342,9 @@ class BindingTests(GatewayCase):
             binding: Deferred[Any] = Deferred()
             own = make_listener()
             errors: list[str] = []
-            service = ListenerService(Plan('listener "l"', "slow:", ("slow:", 0), FingerFactory(own), own), reactor)
+            service = ListenerService(
+                Socket('listener "l"', "slow:", ("slow:", 0), lambda factory: factory), own, reactor
+            )
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(binding_module, "parse", lambda *_, binding=binding: SlowEndpoint(binding))
                 service.privilegedStartService()

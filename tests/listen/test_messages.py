@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 import fingergw
 from fingergw.app.build import check
 from fingergw.core.errors import ListenError
-from fingergw.listen.binding import BoundService, Plan
+from fingergw.listen.binding import BoundService, Socket
 from fingergw.listen.endpoint_strings import anchor
 from fingergw.listen.endpoints import server
 from tests.support.certificates import AUTHORITY, issue
@@ -243,7 +243,8 @@ UNBOUND = {
 def refused(endpoint: str) -> str:
     """Return why a socket is not bound, and leave none behind."""
     socket_string = server(anchor(endpoint, Path("/"))).socket
-    service = BoundService(Plan('listener "l"', endpoint, (socket_string, 0), ServerFactory(), None), reactor)
+    bound = Socket('listener "l"', endpoint, (socket_string, 0), lambda factory: factory)
+    service = BoundService(bound, ServerFactory(), reactor)
     with pytest.raises(ListenError) as caught:
         service.privilegedStartService()
     start = f'listener "l" ({endpoint}) cannot be bound: '

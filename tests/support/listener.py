@@ -39,9 +39,9 @@ def router_to(backend: object, user: str = "x") -> Router[Chain]:
 def put(gateway: Gateway, backend: object) -> None:
     """Have a backend asked for the name "x" on all of a gateway's listeners."""
     for service in gateway.listeners:
-        plan, before = service.plan, service.plan.listener
+        before = service.listener
         listener = evolve(before, rules=evolve(before.rules, router=router_to(backend)))
-        service.activate(evolve(plan, factory=FingerFactory(listener), listener=listener))
+        service.change(service.socket, listener)
 
 
 def rate_of(queries: int, per: float, burst: int) -> Rate:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, get_args
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IProtocolFactory
 
 from fingergw.app.parts.machine import Machine
 from fingergw.config import model, tables
@@ -23,39 +22,14 @@ from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
 from fingergw.finger.connections import Connections
-from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
 from fingergw.listen import endpoints
-from fingergw.listen.binding import Plan
-from fingergw.listen.certificates import Wrap
+from fingergw.listen.binding import Socket
 from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
 from fingergw.telemetry.access_log import AccessLog
 
-L = TypeVar("L")
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
-
-
-class Socket(NamedTuple):
-    """A socket to bind.
-
-    :param name: what messages call it, such as ``listener "public"``.
-    :param description: its endpoint string.
-    :param place: see :class:`~fingergw.listen.binding.Plan`.
-    :param wrap: puts TLS before the factory of its connections, if the endpoint has TLS.
-    """
-
-    name: str
-    description: str
-    place: tuple[str, int]
-    wrap: Wrap
-
-    def plan(self, factory: IProtocolFactory, listener: L) -> Plan[L]:
-        """Return the plan of what is active there.
-
-        :param factory: makes the protocols of its connections.
-        """
-        return Plan(self.name, self.description, self.place, self.wrap(factory), listener)
 
 
 def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *where: str | int) -> Socket | None:
@@ -93,14 +67,14 @@ def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -
     return sockets
 
 
-def listener_plans(
+def with_rules(
     sockets: Iterable[tuple[tables.Listener, Socket]],
     configuration: model.Config,
     backends: Mapping[str, Backend],
     forwarding: Forwarding[Chain],
     access_log: AccessLog,
     connections_at: Callable[[tuple[str, int]], Connections],
-) -> Iterator[Plan[Listener]]:
+) -> Iterator[tuple[Socket, Listener]]:
     """Return what is to be active at each socket.
 
     :param backends: what chains ask, by name; a backend that is not there is left out of its chains.
@@ -119,8 +93,7 @@ def listener_plans(
         )
         own_forwarding = forwarding if forwards is None or listener.name in forwards else _NO_FORWARDING
         rules = _rules(configuration, listener, router, own_forwarding)
-        active = Listener(rules, connections_at(socket.place), access_log)
-        yield socket.plan(FingerFactory(active), active)
+        yield socket, Listener(rules, connections_at(socket.place), access_log)
 
 
 def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import Factory, define
+from twisted.internet.interfaces import IProtocolFactory
 
 from fingergw.app.parts.open_backend import OpenBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.config import model
 from fingergw.finger.listener import Listener
-from fingergw.listen.binding import Plan
+from fingergw.listen.binding import Socket
 from fingergw.net.watched import Watched
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.meters import BackendMeter
@@ -23,8 +24,8 @@ class Parts:
     """All parts of a gateway under one configuration.
 
     :param store: where cached answers outlive the process, or are shared; None if they are in memory alone.
-    :param plans: what is to be active at each listener's socket, in file order.
-    :param admin: returns what is to be active at the socket of a gateway's admin pages; None without ``[admin]``.
+    :param listeners: what is to be active at each listener's socket, in file order.
+    :param admin: the socket of the admin pages, and what makes these for a gateway; None without ``[admin]``.
     :param backends: by name; empty where a configuration is only checked.
     :param newer_files: files that backends watch which are kept, each with what has just been read of it.
     :param warnings: a line each.
@@ -34,8 +35,8 @@ class Parts:
     access_log: AccessLog
     memory: Memory
     store: GuardedStore | None
-    plans: list[Plan[Listener]] = Factory(list)
-    admin: Callable[[Any], Plan[None]] | None = None
+    listeners: list[tuple[Socket, Listener]] = Factory(list)
+    admin: tuple[Socket, Callable[[Any], IProtocolFactory]] | None = None
     backends: dict[str, OpenBackend] = Factory(dict)
     newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
     warnings: list[str] = Factory(list)
