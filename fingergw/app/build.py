@@ -15,7 +15,7 @@ from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import check_socket, check_sockets, with_rules
+from fingergw.app.parts.listeners import check_socket, check_sockets, routes_of, rules_of
 from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, keywords_of, open_backend
 from fingergw.app.parts.parts import Parts
@@ -26,6 +26,7 @@ from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
+from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoints import on_loopback
 from fingergw.net.site import Site
@@ -117,9 +118,11 @@ def build(
             for close in parts.closers(but=previous):
                 close()
     chained = {name: backend.asked for name, backend in parts.backends.items()}
-    parts.listeners += with_rules(
-        sockets, configuration, chained, forwarding, parts.access_log, environment.connections_at
-    )
+    routes = routes_of(configuration, chained)
+    for listener, socket in sockets:
+        rules = rules_of(listener, configuration, routes, forwarding)
+        connections = environment.connections_at(socket.place)
+        parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
     if previous is None:
         source = configuration.source
         parts.warnings += located(unreadable(machine.files, source, run_as), source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from twisted.internet.defer import CancelledError
@@ -21,12 +21,9 @@ from fingergw.core.query import fold_case
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
-from fingergw.finger.connections import Connections
-from fingergw.finger.listener import Listener
 from fingergw.listen import endpoints
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
-from fingergw.telemetry.access_log import AccessLog
 
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
@@ -67,33 +64,13 @@ def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -
     return sockets
 
 
-def with_rules(
-    sockets: Iterable[tuple[tables.Listener, Socket]],
-    configuration: model.Config,
-    backends: Mapping[str, Backend],
-    forwarding: Forwarding[Chain],
-    access_log: AccessLog,
-    connections_at: Callable[[tuple[str, int]], Connections],
-) -> Iterator[tuple[Socket, Listener]]:
-    """Return what is to be active at each socket.
+def routes_of(configuration: model.Config, backends: Mapping[str, Backend]) -> list[tuple[tables.Route, Route[Chain]]]:
+    """Return each route's table with the route itself.
 
     :param backends: what chains ask, by name; a backend that is not there is left out of its chains.
-    :param forwarding: the hosts that queries are forwarded to, for the listeners that forward.
-    :param connections_at: returns the connections of the listener that has a place already.
     """
-    chains = [_chain(route, backends) for route in configuration.routes]
-    case_sensitive, forwards = configuration.answers.case_sensitive, configuration.forwarding.listeners
-    for listener, socket in sockets:
-        router = Router(
-            [
-                _route(route, chain, case_sensitive)
-                for route, chain in zip(configuration.routes, chains, strict=True)
-                if route.listeners is None or listener.name in route.listeners
-            ]
-        )
-        own_forwarding = forwarding if forwards is None or listener.name in forwards else _NO_FORWARDING
-        rules = _rules(configuration, listener, router, own_forwarding)
-        yield socket, Listener(rules, connections_at(socket.place), access_log)
+    case_sensitive = configuration.answers.case_sensitive
+    return [(table, _route(table, _chain(table, backends), case_sensitive)) for table in configuration.routes]
 
 
 def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:
@@ -104,20 +81,29 @@ def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:
     )
 
 
-def _rules(
-    configuration: model.Config, listener: tables.Listener, router: Router[Chain], forwarding: Forwarding[Chain]
+def rules_of(
+    listener: tables.Listener,
+    configuration: model.Config,
+    routes: Iterable[tuple[tables.Route, Route[Chain]]],
+    forwarding: Forwarding[Chain],
 ) -> Rules:
-    answers = configuration.answers
+    """Return the rules of a listener.
+
+    :param routes: those of all listeners.
+    :param forwarding: the hosts that queries are forwarded to, if this listener forwards.
+    """
+    answers, forwards = configuration.answers, configuration.forwarding.listeners
+    own = [route for table, route in routes if table.listeners is None or listener.name in table.listeners]
     return Rules(
         listener=listener.name,
-        router=router,
+        router=Router(own),
         limits=listener.limits,
         refusals={name: to_wire(getattr(answers, name), answers.charset) for name in get_args(Refusal)},
         charset=answers.charset,
         case_sensitive=answers.case_sensitive,
         allow=None if listener.allow is None else Networks(listener.allow),
         deny=Networks(listener.deny) if listener.deny else None,
-        forwarding=forwarding,
+        forwarding=forwarding if forwards is None or listener.name in forwards else _NO_FORWARDING,
         decoy_delay=listener.delay if listener.decoy else None,
         trusted_proxies=Networks(listener.trusted_proxies) if is_proxied(listener.endpoint) else None,
     )
