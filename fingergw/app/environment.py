@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import Factory, define, field
 from twisted.internet.interfaces import ITransport
 
 from fingergw.finger.connections import Connections
@@ -14,19 +13,19 @@ from fingergw.net.resolving import Resolver
 from fingergw.net.workers.pool import WorkerPool
 
 
-@define(eq=False)
 class Environment:
     """What configurations are built for, one after the other.
 
     :param reactor: the reactor that the application runs.
     """
 
-    reactor: Any
-    workers: WorkerPool = field(init=False, default=Factory(lambda self: WorkerPool(self.reactor), takes_self=True))
-    """Processes that convert what may take long."""
-    resolver: Resolver = field(init=False, default=Factory(lambda self: Resolver(self.reactor), takes_self=True))
-    listeners: dict[tuple[str, int], ListenerService] = field(init=False, factory=dict)
-    """The active listeners in file order, by the place that each is bound to."""
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.workers = WorkerPool(reactor)
+        """Processes that convert what may take long."""
+        self.resolver = Resolver(reactor)
+        self.listeners: dict[tuple[str, int], ListenerService] = {}
+        """The active listeners in file order, by the place that each is bound to."""
 
     def connections_at(self, place: tuple[str, int]) -> Connections:
         """Return the connections of the listener at a place; new ones if there is no listener yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -52,10 +52,6 @@ class Server:
         :raises ListenError: a key or certificate cannot be used; the message says which and why.
         """
         return (lambda factory: factory) if self.tls is None else certificates.secured(self.tls, reactor)
-
-    def files(self) -> Iterable[Path]:
-        """Return the files that TLS needs."""
-        return () if self.tls is None else self.tls.files()
 
 
 # Each of these has the parameters of Twisted's endpoint type of that name, in that order.

@@ -43,7 +43,8 @@ def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *wher
     except ListenError as error:
         machine.problems.append(Problem(where, str(error)))
         return None
-    machine.files += [(path, where) for path in server.files()]
+    if server.tls is not None:
+        machine.files += [(path, where) for path in server.tls.files()]
     return Socket(name, description, (server.socket, 0), wrap)
 
 
