@@ -54,20 +54,20 @@ class _Active(ServerFactory):
         self.activate(socket, factory)
 
     def activate(self, socket: Socket, factory: IProtocolFactory) -> None:
-        self.socket, self.factory = socket, socket.wrap(factory)
+        self.socket, self.factory, self._wrapped = socket, factory, socket.wrap(factory)
 
     def logPrefix(self) -> str:
         """Return the name that Twisted logs for it."""
         return self.socket.name
 
     def stopFactory(self) -> None:
-        """Let the factory close its idle connections."""
+        """Let the factory close its idle connections; one that puts TLS before it does not pass this on."""
         stop: Callable[[], object] | None = getattr(self.factory, "stopFactory", None)
         if stop is not None:
             stop()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        return self.factory.buildProtocol(addr)  # type: ignore[arg-type, return-value]  # a unix client has no address
+        return self._wrapped.buildProtocol(addr)  # type: ignore[arg-type, return-value]  # a unix client has no address
 
 
 class BoundService(Service):

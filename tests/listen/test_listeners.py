@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import capturedLogs
 
 import fingergw
@@ -23,12 +24,14 @@ from fingergw.core.outcome import Answered
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.service import ListenerService
 from fingergw.listen import binding as binding_module
-from fingergw.listen.binding import Socket
+from fingergw.listen.binding import BoundService, Socket
 from fingergw.listen.endpoint_strings import anchor
 from fingergw.listen.endpoints import parse, server
 from fingergw.listen.reachability import is_reachable
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
+from tests.support.good_certificates import GOOD
+from tests.support.good_certificates import put as issued
 from tests.support.listener import make_listener, put
 from tests.support.sockets import free_port, listens, receive_all
 from tests.support.waiting import in_thread, reactor, until
@@ -355,6 +358,21 @@ class BindingTests(GatewayCase):
                 binding.errback(RuntimeError("no"))
             await bound
             assert errors == expected
+
+    async def test_stop_under_tls(self) -> None:
+        """A factory learns that its socket is closed, also if TLS is put before its connections."""
+        folder = self.write("own.pem", "").parent
+        issued(folder, "own.pem", GOOD)
+        described = server(f"ssl:0:privateKey={folder}/own.pem:interface=127.0.0.1")
+        stops: list[str] = []
+        factory = Factory()
+        factory.stopFactory = lambda: stops.append("stop")  # type: ignore[method-assign]
+        place = (described.socket, 0)
+        service = BoundService(Socket("[admin]", "ssl:", place, described.secured(reactor)), factory, reactor)
+        service.privilegedStartService()
+        await service.bound()
+        await service.stopService()
+        assert stops == ["stop"]
 
 
 async def _noted(bound: Coroutine[Any, Any, None], errors: list[str]) -> None:
