@@ -163,31 +163,23 @@ class _Asking:
         revalidate = self.revalidate
         try:
             return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
-        except (Exception, *_OURS):
-            raise
         except BaseException as error:  # such as SystemExit, which is not for a backend to decide
-            return Failed(_unforeseen(error), error)
+            return _bug(error, (Exception,))
 
 
 def knowing(backend: Backend) -> Known:
     """Return a backend's ``at_once``, or a function that returns None; Failed if it raises."""
     known: Known | None = getattr(backend, "at_once", None)
     if known is None:
-        return _nothing_known
+        return lambda _: None
 
     def know(query: Query) -> Outcome | None:
         try:
             return known(query)
-        except _OURS:
-            raise
         except BaseException as error:
-            return Failed(_unforeseen(error), error)
+            return _bug(error)
 
     return know
-
-
-def _nothing_known(_: Query) -> None:
-    return None
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:
@@ -198,13 +190,15 @@ async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException],
     """
     try:
         return await asking
-    except cancelled:
-        raise
-    except _OURS:
-        raise
     except BaseException as error:
-        return Failed(_unforeseen(error), error)
+        return _bug(error, cancelled)
 
 
-def _unforeseen(error: BaseException) -> str:
-    return f"unforeseen {type(error).__name__}"
+def _bug(error: BaseException, passed_on: tuple[type[BaseException], ...] = ()) -> Failed:
+    """Return Failed for an exception that only a bug in a backend raises.
+
+    :param passed_on: exceptions that are for the caller, and raised again.
+    """
+    if isinstance(error, (*_OURS, *passed_on)):
+        raise error
+    return Failed(f"unforeseen {type(error).__name__}", error)
