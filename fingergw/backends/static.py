@@ -64,10 +64,12 @@ class Static:
     def open(self, site: Site) -> Backend:
         """Return the backend."""
         if self.text is not None:
-            return StaticText(Answered(self.text))
+            answer = Answered(self.text)
+            return StaticBackend(lambda _: answer)
         if self.file is not None:
             return StaticFile(site.file("file").current, site.fold)
-        return StaticMap(_answers(self.entries or {}, site.fold))
+        answers = _answers(self.entries or {}, site.fold)
+        return StaticBackend(lambda query: answers.get(query.user, _MISSING))
 
 
 def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered]:
@@ -77,20 +79,16 @@ def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered
 
 
 @frozen
-class StaticMap:
-    """Answer from a map.
+class StaticBackend:
+    """Answer from the configuration.
 
-    :param answers: by name, in the case that names in queries have.
+    :param at_once: returns a query's outcome.
     """
 
-    answers: Mapping[str, Answered]
-
-    def at_once(self, query: Query) -> Outcome:
-        """Return the name's answer, or Missing."""
-        return self.answers.get(query.user, _MISSING)
+    at_once: Callable[[Query], Outcome]
 
     async def answer(self, query: Query) -> Outcome:
-        """Return the name's answer, or Missing."""
+        """Return the query's outcome."""
         return self.at_once(query)
 
 
@@ -104,21 +102,18 @@ class StaticFile:
 
     entries: Callable[[], Entries]
     fold: Callable[[str], str]
-    _current: Entries = field(init=False)
+    _current: Entries | None = field(init=False, default=None)
     _answers: Mapping[str, Answered] = field(init=False)
     _version: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._use(self.entries())
-
-    def _use(self, entries: Entries) -> None:
-        self._current, self._answers, self._version = entries, _answers(entries, self.fold), ""
+        self._follow()
 
     def _follow(self) -> None:
         """Use the current entries if the file has changed."""
         entries = self.entries()
         if entries is not self._current:
-            self._use(entries)
+            self._current, self._answers, self._version = entries, _answers(entries, self.fold), ""
 
     def at_once(self, query: Query) -> Outcome:
         """Return the name's answer, or Missing."""
@@ -136,18 +131,3 @@ class StaticFile:
         if not self._version:
             self._version = hashlib.sha256(repr(self._current).encode()).hexdigest()[:16]
         return self._version
-
-
-@frozen
-class StaticText:
-    """Answer every query with the same text."""
-
-    text: Answered
-
-    def at_once(self, _: Query) -> Outcome:
-        """Return the text."""
-        return self.text
-
-    async def answer(self, _: Query) -> Outcome:
-        """Return the text."""
-        return self.text

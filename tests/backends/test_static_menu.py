@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from fingergw.api import Name
 from fingergw.backends.menu import MenuBackend
-from fingergw.backends.static import Person, StaticMap, StaticText
+from fingergw.backends.static import Person, Static
 from fingergw.core.outcome import Answered, Missing, Outcome
-from fingergw.core.query import Query
+from fingergw.core.query import Query, fold_case
 from tests.support.waiting import sync
+
+SITE: Any = SimpleNamespace(fold=fold_case)
 
 
 @pytest.mark.parametrize(("user", "expected"), [("moshez", Answered("Happy")), ("nail", Missing()), ("", Missing())])
 def test_map(user: str, expected: Outcome) -> None:
     """A map has the name, or the name is missing."""
-    assert sync(StaticMap({"moshez": Answered("Happy")}).answer(Query(user))) == expected
+    backend = Static(entries={Name("moshez"): "Happy"}).open(SITE)
+    assert sync(backend.answer(Query(user))) == expected
 
 
 @pytest.mark.parametrize("user", ["", "anybody"])
 def test_text(user: str) -> None:
     """One text answers any query."""
-    assert sync(StaticText(Answered("Nobody here.")).answer(Query(user))) == Answered("Nobody here.")
+    backend = Static(text="Nobody here.").open(SITE)
+    assert sync(backend.answer(Query(user))) == Answered("Nobody here.")
 
 
 @pytest.mark.parametrize(
