@@ -36,7 +36,7 @@ from fingergw.core.rules import Rules
 from fingergw.core.settings import changed
 from fingergw.core.text import to_wire, truncate
 from fingergw.listen.endpoint_strings import split
-from fingergw.net.waiting import in_time
+from fingergw.net.waiting import within
 
 _EX_USAGE = 2
 _BROKEN_OFF = 128 + signal.SIGINT  # or SIGTERM; Twisted would exit with 0, as if a backend had answered
@@ -148,7 +148,7 @@ async def ask(explained: Explanation, asked: Asked, rules: Rules, clock: IReacto
     seconds, cancelled = clock.seconds, asked.chain.cancelled
     recorded = tuple((name, _Recorded(name, each, cancelled, seconds, steps)) for name, each in asked.chain.backends)
     asking = evolve(asked.chain, backends=recorded).answer(asked.query)
-    result = await in_time(rules.limits.answer_timeout, clock, asking)
+    result = await within(rules.limits.answer_timeout, clock, Deferred.fromCoroutine(asking))
     outcome = result if isinstance(result, Failed) else result.outcome
     notes = explained.notes
     if isinstance(result, Failed):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from attrs import Factory, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
@@ -86,8 +86,3 @@ class Waiting:
             self.clock.callLater(0, self._places.release)
         else:
             self._places.release()
-
-
-def in_time(timeout: float, clock: IReactorTime, asking: Coroutine[Deferred[Any], Any, T]) -> Deferred[T | Failed]:
-    """Run a coroutine within a time; for the parameters see :func:`within`."""
-    return within(timeout, clock, Deferred.fromCoroutine(asking))

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
-from fingergw.net.waiting import Waiting, detached, in_time, within
+from fingergw.net.waiting import Waiting, detached, within
 
 LATE = Failed("not done within 5 s")
 
@@ -320,7 +320,7 @@ class TimeAloneTests(WaitingCase):
     def test_deadline(self) -> None:
         """What is not done in time has failed and is cancelled; what is done leaves no timer."""
         clock: Any = self.clock
-        late, done = (in_time(5, clock, self.slow.answer()) for _ in range(2))
+        late, done = (within(5, clock, Deferred.fromCoroutine(self.slow.answer())) for _ in range(2))
         self.slow.asked[1].callback("done")
         assert self.successResultOf(done) == "done"
         self.clock.advance(5)
