@@ -9,7 +9,6 @@ from typing import Any
 from weakref import ref
 
 from attrs import frozen
-from cryptography.x509 import Certificate as X509Certificate
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -89,8 +88,8 @@ def system_trust() -> Any:
     return trustRootFromCertificates([Certificate.load(each) for each in found]) if found else platformTrust()
 
 
-def verified(host: str, trust: Any, **own: Any) -> IOpenSSLClientConnectionCreator:
-    """Return a creator of TLS connections to a server that must be verified.
+def over_tls(endpoint: IStreamClientEndpoint, host: str, trust: Any, **own: Any) -> IStreamClientEndpoint:
+    """Wrap an endpoint in TLS to a server that must be verified.
 
     If the server cannot be verified the connection is lost with :class:`UnverifiedError`, and nothing has been sent.
 
@@ -99,12 +98,8 @@ def verified(host: str, trust: Any, **own: Any) -> IOpenSSLClientConnectionCreat
     :param own: options of CertificateOptions for a client certificate.
     :raises ValueError: the host is no valid name.
     """
-    return _Verified(host, optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own))
-
-
-def over_tls(endpoint: IStreamClientEndpoint, host: str, trust: Any, **own: Any) -> IStreamClientEndpoint:
-    """Wrap an endpoint in TLS; for the parameters see :func:`verified`."""
-    return wrapClientTLS(verified(host, trust, **own), endpoint)
+    options = optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
+    return wrapClientTLS(_Verified(host, options), endpoint)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -143,17 +138,14 @@ def _why_not(host: str, certificate: X509, error: int, depth: int, *, is_trusted
     if not is_trusted:
         whose = f"the certificate of {host}" if depth == 0 else f"the certificate of an authority of {host}"
         return f"{whose} {_FOUND.get(error, f'cannot be verified (X509_V_ERR {error})')}"
-    return _why_not_for(host, certificate.to_cryptography()) if depth == 0 else None
-
-
-def _why_not_for(host: str, certificate: X509Certificate) -> str | None:
-    """Return why a certificate is not for a host; None if it is."""
+    if depth > 0:
+        return None
     address = parse_address(host)
     try:
         if address is None:
-            verify_certificate_hostname(certificate, host)
+            verify_certificate_hostname(certificate.to_cryptography(), host)
         else:
-            verify_certificate_ip_address(certificate, str(address))
+            verify_certificate_ip_address(certificate.to_cryptography(), str(address))
     except VerificationError:
         return f"the certificate is not for {host}"
     except CertificateError:
