@@ -207,11 +207,8 @@ class CommandBackend:
             return await run.status
         finally:  # also when it is killed at the deadline
             if run.errors:
-                _log.info(
-                    "{program} wrote to standard error: {text}",
-                    program=program,
-                    text=escape(run.errors.decode(errors="replace")),
-                )
+                text = escape(run.errors.decode(errors="replace"))
+                _log.info("{program} wrote to standard error: {text}", program=program, text=text)
 
     def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:
         if run.refusal:

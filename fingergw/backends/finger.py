@@ -84,18 +84,15 @@ class FingerBackend:
         line = line_for(query)
         assert line is not None  # at_once would have answered
         try:
-            received = await exchange(self.endpoint, line, max_bytes=self.max_bytes, may_send=self._may_send)
+            received = await exchange(
+                self.endpoint, line, max_bytes=self.max_bytes, may_send=lambda transport: not self.is_self(transport)
+            )
         except NotSent:
             return Failed("its address leads back to this gateway, which would ask itself; correct it")
         except TooMuch:
             return Failed(f"the answer is larger than max_bytes = {self.max_bytes}")
         except NoAnswer as error:
             return Failed(str(error))
-        return (
-            Answered(received.decode(errors="replace"))
-            if received
-            else Failed("the server closed the connection without an answer")
-        )
-
-    def _may_send(self, transport: ITransport) -> bool:
-        return not self.is_self(transport)
+        if not received:
+            return Failed("the server closed the connection without an answer")
+        return Answered(received.decode(errors="replace"))
