@@ -147,10 +147,7 @@ Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchan
 
 
 def asking(backend: Backend) -> Ask:
-    """Return a function that asks a backend, which may come from another package.
-
-    It returns Failed for a BaseException such as SystemExit, which callers that expect an Exception would let through.
-    """
+    """Return a function that asks a backend. Call it through :func:`outcome_of`, as the backend may have bugs."""
     return _Asking(backend, getattr(backend, "revalidate", None))
 
 
@@ -161,10 +158,7 @@ class _Asking:
 
     async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         revalidate = self.revalidate
-        try:
-            return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
-        except BaseException as error:  # such as SystemExit, which is not for a backend to decide
-            return _bug(error, (Exception,))
+        return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
 
 
 def knowing(backend: Backend) -> Known:
@@ -195,7 +189,7 @@ async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException],
 
 
 def _bug(error: BaseException, passed_on: tuple[type[BaseException], ...] = ()) -> Failed:
-    """Return Failed for an exception that only a bug in a backend raises.
+    """Return Failed for an exception that a bug in a backend raises, also for SystemExit: that is not its to decide.
 
     :param passed_on: exceptions that are for the caller, and raised again.
     """
