@@ -1,4 +1,4 @@
-"""A finger (RFC 1288) gateway: listeners, routes and chains of backends from one TOML file."""
+"""A finger (RFC 1288) gateway, configured by one TOML file with listeners, routes and backends."""
 
 from importlib import import_module
 from importlib.metadata import version as _version
@@ -24,7 +24,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # imported when asked for, as a command that asks a server needs nothing of the gateway itself (PEP 562)
+    # imported on first use (PEP 562), as commands such as query need few of these modules
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'fingergw' has no attribute '{name}'")

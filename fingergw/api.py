@@ -1,4 +1,4 @@
-"""All that a package with types of backends needs to import."""
+"""The public API for packages that provide types of backends; import nothing else of fingergw."""
 
 from fingergw.core.addresses import Network
 from fingergw.core.errors import ConfigError

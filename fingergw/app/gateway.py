@@ -123,7 +123,7 @@ class Gateway(MultiService):
         try:
             self.workers.start()
         except OSError as error:  # other answers need none, and each of these tries again
-            why = "no process to convert HTML pages and templates in, which fail until there is one: {why}"
+            why = "HTML pages and templates fail until a worker process can be started: {why}"
             _log.error(why, why=error.strerror)
 
     async def tell_ready(self) -> None:

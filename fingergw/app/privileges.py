@@ -52,7 +52,7 @@ def identity_of(process: tables.Process) -> Identity:
     if os.geteuid() != 0:
         if uid not in (None, os.getuid()) or gid not in (None, os.getgid()) or process.chroot is not None:
             raise PrivilegeError(
-                "changing the user, the group or the root takes root: start it as root, "
+                "changing the user, the group or the root needs root: start it as root, "
                 "or remove user, group and chroot from [process]"
             )
         return Identity()

@@ -24,7 +24,7 @@ from fingergw.core.errors import ConfigError, FingergwError, ListenError
 from fingergw.core.settings import changed
 
 _log = Logger()
-_NOT_BOUND = ", and a restart can bind what a reload has no rights for, or what another listener still has"
+_NOT_BOUND = "; a restart can bind what needs root, or what another listener still uses"
 
 Read: TypeAlias = Callable[[], tuple[model.Config, list[Problem]]]
 
@@ -141,7 +141,7 @@ class Operation(MultiService):
         configuration, problems = self._read()
         process = previous.configuration.process
         if configuration.process != process:
-            _log.warn("[process] has changed, which takes a restart; the rest is reloaded")
+            _log.warn("[process] has changed, which needs a restart; the rest is reloaded")
             configuration = changed(configuration, process=process)
         parts, found = build(configuration, previous, gateway.environment, opens=not problems)
         if problems or found:
@@ -164,7 +164,7 @@ def _log_refused(error: FingergwError) -> None:
         for problem in error.problems:
             _log.error("{problem}", problem=problem)
         why = error.count
-    _log.error("{why}; the configuration stays as it was{advice}", why=why, advice=advice)
+    _log.error("{why}; the previous configuration stays active{advice}", why=why, advice=advice)
 
 
 def _warn(warnings: Iterable[str]) -> None:

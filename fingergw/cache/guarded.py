@@ -142,7 +142,7 @@ class GuardedStore:
         self.failures += 1
         if not self._is_unavailable:
             self._is_unavailable = True
-            text = "cache store {name} is unavailable: {why}; until it is back, answers are cached in memory alone"
+            text = "cache store {name} is unavailable: {why}; until it is back, answers are cached in memory only"
             _log.error(text, name=self.name, why=escape(_reason(error)))
         self._end_opening()
 

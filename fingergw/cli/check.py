@@ -15,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the options of ``fingergw check``."""
     parser.description = (
         "Report every mistake in a configuration, and warn of what will fail later.\n"
-        "Binds nothing and contacts nobody. Exits with 78 if there are mistakes, else with 0."
+        "Binds no ports and contacts no servers. Exits with 78 if there are mistakes, else with 0."
     )
     add_config(parser)
     add_base_dir(parser)

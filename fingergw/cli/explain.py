@@ -46,16 +46,16 @@ def add_arguments(parser: Parser) -> None:
     """Add the arguments of ``fingergw explain``."""
     parser.usage = "fingergw explain [options] QUERY"
     parser.description = (
-        "Show which route and backends a query goes to, and why. Binds nothing, and contacts nobody without --ask.\n"
+        "Show which route and backends answer a query, and why. Binds no ports; without --ask, contacts no servers.\n"
         "Exits with 0 if a route matches or the query is forwarded (with --ask: if a backend answers), 1 if not,\n"
         "2 for wrong usage, 78 if the file has mistakes."
     )
-    parser.add_argument("query", metavar="QUERY", help="what a client would send; '' for the empty query")
+    parser.add_argument("query", metavar="QUERY", help="the line that a client would send; '' for the empty query")
     add_config(parser)
     add_base_dir(parser)
     parser.hint = "; put quotes around a query of several words"
-    parser.add_argument("--listener", metavar="NAME", help="the listener that is asked [default: the first]")
-    client = 'who asks: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]'
+    parser.add_argument("--listener", metavar="NAME", help="the listener that gets the query [default: the first]")
+    client = 'the client: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]'
     parser.add_argument("--from", dest="client", metavar="IP", type=_client, help=client)
     parser.add_argument("--ask", action="store_true", help="ask the backends, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -192,13 +192,13 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
     notes, steps = [], explained.steps or ()
     if any(step.cache for step in steps):
         if parts.store is None:
-            notes.append("cache: the gateway's own is not looked into, and this one began empty")
+            notes.append("cache: the gateway's own cache is not used; this one started empty")
         elif not parts.store.is_open:
-            notes.append("cache: the store could not be asked, and what is in memory here began empty")
+            notes.append("cache: the store is unavailable; the cache in memory here started empty")
     user = parts.configuration.process.user
     programs = {name for name, backend in parts.backends.items() if backend.checked.programs}
     if user is not None and explained.forwarding is None and any(step.backend in programs for step in steps):
-        notes.append(f'programs are run with the rights of who runs this, by the gateway with those of "{user}"')
+        notes.append(f'programs run as you here, and in the gateway as "{user}"')
     return notes
 
 

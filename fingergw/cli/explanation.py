@@ -160,11 +160,11 @@ class Explanation:
         yield "listener", _at(self.listener.line) + f"{_quoted(self.listener.name)}: {self.listener.endpoint}"
         if self.listener.trusted_proxies is not None:
             proxies = ", ".join(self.listener.trusted_proxies)
-            yield "listener", f"the client is who the PROXY header says, if it comes from {proxies}"
+            yield "listener", f"the client is the one in the PROXY header, if that comes from {proxies}"
         client = self.client
-        yield "client", f"{client.address} is {'let in' if client.let_in else 'not let in'}: {client.why}"
+        yield "client", f"{client.address} is {'allowed' if client.let_in else 'not allowed'}: {client.why}"
         if client.let_in and self.listener.decoy:
-            yield "listener", "it is a decoy: nobody is ever found there"
+            yield "listener", "it is a decoy: it answers every query with no_such_user"
         for each in self.routes:
             yield "routes", _at(each.line) + f"{_quoted(each.name)} {'matches' if each.matches else 'no'}: {each.why}"
             for group, value in each.groups.items():

@@ -109,13 +109,13 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
     try:
         return Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
     except DeferredTimeout:
-        missing = "the answer is not whole: its end did not come" if connection.received else "no answer"
+        missing = "the answer is incomplete: its end did not arrive" if connection.received else "no answer"
         return Answer(connection.received, f"{missing} within {timeout:g} s")
     except CancelledError:
         raise
     except NoAnswer as error:
         if error.received:
-            return Answer(error.received, f"the answer is not whole: {error}")
+            return Answer(error.received, f"the answer is incomplete: {error}")
         is_unclear = trust is not None and not str(error).startswith("TLS: ")
         return Answer(b"", f"{error}{'; the server may not speak TLS on this port' if is_unclear else ''}")
     except Exception as error:  # whatever an endpoint raises

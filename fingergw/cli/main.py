@@ -78,8 +78,8 @@ def add_arguments(parser: Parser) -> None:
     """Add the options of the gateway."""
     parser.usage = "fingergw [--config FILE] [options]\n       fingergw COMMAND --help"
     parser.description = (
-        "Run the gateway, in the foreground unless told otherwise.\n"
-        "All options but --config and --daemonize are twistd's, and win over [process]."
+        "Run the gateway, in the foreground unless --daemonize is given.\n"
+        "All options but --config and --daemonize are twistd's, and take precedence over [process]."
     )
     parser.epilog = "commands:\n" + "\n".join(f"    {name:<12} {what}" for name, (_, what) in COMMANDS.items())
     add_config(parser)

@@ -29,7 +29,7 @@ def show(text: str, *, for_people: bool = False) -> int:
         print(text, end="", flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            complain(f"standard output: {error.strerror}; send it to where there is room")
+            complain(f"standard output: {error.strerror}; redirect it to a disk with free space")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would report what it cannot flush
         return 1
     return 0

@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Ask finger servers. Several targets are asked at once, and their answers printed in order under\n"
         "headings. An IPv6 address takes brackets if a port follows: user@[::1]:1079. With --unix, the\n"
-        "whole target is the query. What could harm a terminal is removed from answers.\n"
+        "whole target is the query. Control characters that could harm a terminal are removed.\n"
         "Exits with 0 if all answers came whole, 1 if one did not, 2 for wrong usage."
     )
     parser.repeated = "targets"
@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
     add("--tls", action="store_true", help="ask over TLS; the certificate must be for the host")
     add("--ca-file", metavar="FILE", help="the authorities to trust for --tls, in PEM form [default: the system's]")
     add("--ascii", action="store_true", help="print only 7-bit characters, with ? for any other")
-    add("--raw", action="store_true", help="print the bytes as they came, without headings; they can harm a terminal")
+    add("--raw", action="store_true", help="print the bytes as received, without headings; they can harm a terminal")
 
 
 def _seconds(text: str) -> float:
@@ -52,7 +52,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise ArgumentTypeError(f'expected a number of seconds above 0, such as 20, not "{text}"')
+        raise ArgumentTypeError(f'expected a finite number of seconds above 0, such as 20, not "{text}"')
     return number
 
 
@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> int:
     if arguments.ascii and arguments.raw:
         raise UsageError("--ascii and --raw contradict each other: remove one")
     if arguments.unix is not None and arguments.tls:
-        raise UsageError("--tls is for hosts, and --unix asks none: remove one")
+        raise UsageError("--tls and --unix cannot be combined: remove one")
     if arguments.ca_file is not None and not arguments.tls:
         raise UsageError("--ca-file is for TLS: add --tls, or remove it")
     targets = arguments.targets or [""]
@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
         raise UsageError(str(error)) from None
     trust = _trust(arguments.ca_file) if arguments.tls else None
     if sys.stdout is None:
-        complain("standard output is closed, so there is no place to print answers: open it")
+        complain("standard output is closed, so answers cannot be printed: open it")
         return 1
     # at once, whatever it waits for: a lookup, a server, or a reader of what it prints
     signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
@@ -133,7 +133,7 @@ async def _print(data: bytes) -> None:
     except ConnectionError:
         raise SystemExit(128 + signal.SIGPIPE) from None  # the reader has gone
     except OSError as error:
-        complain(f"standard output: {error.strerror}; send it to where there is room")
+        complain(f"standard output: {error.strerror}; redirect it to a disk with free space")
         raise SystemExit(1) from None
 
 

@@ -136,7 +136,7 @@ def _forwarded(
     key, endpoint = next(each for each in settings.allow.items() if normal_host(each[0]) == host)
     notes: tuple[str, ...] = ()
     if not own_address and any(parse_address(each.strip("[]")) for each in query.hosts):
-        notes = ("it is not forwarded if one of the hosts is the very address that the client has connected to",)
+        notes = ("it is not forwarded if one of the hosts is the address that the client connected to",)
     return evolve(
         explained,
         forwarding=Forwarded(host, allowed=True, why="[forwarding] allow has the host", endpoint=endpoint),
@@ -191,4 +191,4 @@ def _denied(settings: tables.Forwarding, query: Query, denied: Denied) -> str:
         return f'"{host}" is not in [forwarding] allow'
     if denied.why == "own":
         return f'"{host}" is this gateway itself'
-    return f'"{host}" is a loopback' if denied.why == "loopback" else f'"{host}" is no plain name or address of a host'
+    return f'"{host}" is a loopback' if denied.why == "loopback" else f'"{host}" is not a plain host name or address'

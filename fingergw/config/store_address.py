@@ -38,7 +38,7 @@ def parse_store(text: str) -> RedisAddress | Path | None:
     parts = urlsplit(text)
     if parts.password is not None:
         raise ExpectedError(
-            "expected an address without a password; put that into a file, and name it in password_file"
+            "expected an address without a password; put the password into a file, and name that in password_file"
         )
     database = parts.path.removeprefix("/") or "0"
     if (

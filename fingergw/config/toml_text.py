@@ -23,7 +23,7 @@ _REASONS: Final = {
     "Invalid initial character": "expected a key; put it in quotes if it has other characters than A-Z a-z 0-9 - _",
     "Expected '='": "expected = after the key",
     "Expected ']": "expected ] or ]] at the end of the table's name",
-    "Expected newline": "expected the end of the line after the value; put quotes around the whole of a string",
+    "Expected newline": "expected the end of the line after the value; put the whole string in quotes",
     "Cannot overwrite": "this key or table is defined twice; remove one of the two",
     "Cannot declare": "this key or table is defined twice; remove one of the two",
     "Cannot redefine": "this key or table is defined twice; remove one of the two",
@@ -37,7 +37,7 @@ _REASONS: Final = {
     "Expected \"'": "expected the string to end; add the closing quotes",
     "Unclosed array": "expected , or ] in the list",
     "Unclosed inline table": "expected , or } in the table, on the same line",
-    "Invalid date": "expected a date and time that exist",
+    "Invalid date": "expected a valid date and time",
 }
 """What to say in the place of tomllib's own words, by how these begin."""
 _MAX_DEPTH: Final = 100

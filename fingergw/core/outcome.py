@@ -64,7 +64,7 @@ class VaryingCache(BackendCache):
     """How long the backend's answers are kept."""
 
     vary: tuple[Literal["client", "listener", "verbose"], ...] = setting(
-        "What the command is told about a query beside the name. Each combination of these has an answer of its own. "
+        "The parts of a query, besides the name, that the command gets and that are part of the cache key. "
         "[]: one answer for all clients.",
         default=("client", "listener", "verbose"),
     )

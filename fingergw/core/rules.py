@@ -32,14 +32,16 @@ class Limits:
     )
     max_answer_bytes: Bytes = setting("An answer is cut to this.", default=65536)
     max_connections: Count = setting(
-        "Connections at once, for each listener; more are told that it is busy.", default=1000
+        "Connections at once, for each listener; further ones get the answer busy.", default=1000
     )
     max_connections_per_client: Count = setting(
         "Connections at once of one client, which is an IPv4 address or an IPv6 /64.", default=20
     )
-    max_waiting: Count = setting("Queries that wait for a backend at once; more are told that it is busy.", default=500)
+    max_waiting: Count = setting(
+        "Queries that wait for a backend at once; further ones get the answer busy.", default=500
+    )
     rate: Rate | None = setting(
-        "How often one client may ask; more is told that it is busy. Default: as often as it likes", default=None
+        "How often one client may send queries; further ones get the answer busy. Default: no limit", default=None
     )
 
 

@@ -196,10 +196,14 @@ def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
     try:
         with socket.socket(fileno=os.dup(endpoint.fileno)) as passed:
             if passed.type != socket.SOCK_STREAM:
-                raise ListenError("systemd passed a socket that is no stream; write ListenStream= in its .socket unit")
+                raise ListenError(
+                    "systemd passed a socket that is not a stream socket; write ListenStream= in its .socket unit"
+                )
             name = passed.getsockname()
             if passed.family == socket.AF_UNIX and isinstance(name, str) and name:  # an abstract one is bytes
-                raise ListenError("systemd passed a socket with a path; write unix:PATH, so that the gateway makes it")
+                raise ListenError(
+                    "systemd passed a socket with a path; write unix:PATH, so that the gateway creates it"
+                )
             endpoint.fileno = passed.detach()
     except OSError as error:
         raise ListenError(

@@ -68,4 +68,6 @@ class Identity:
                 set_uid(self.uid)
         except OSError as error:
             who = " and ".join(f"{kind} {n}" for kind, n in (("user", self.uid), ("group", self.gid)) if n is not None)
-            raise PrivilegeError(f"cannot become {who}: {error.strerror}; start as root, or ask for no other") from None
+            raise PrivilegeError(
+                f"cannot become {who}: {error.strerror}; start as root, or set no other user or group"
+            ) from None

@@ -12,11 +12,11 @@ from fingergw.net.trust import UnverifiedError
 
 _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (error.DNSLookupError, "the host has no address; check its name, and the name server"),
-    (error.TimeoutError, "no connection came about in time"),
+    (error.TimeoutError, "the connection attempt timed out"),
     (error.ConnectionDone, "the other side closed the connection"),
-    (error.ConnectionLost, "the connection was broken off"),
-    (error.ConnectError, "no connection came about"),
-    (ValueError, "no host can have that name or address; correct it"),
+    (error.ConnectionLost, "the connection was lost"),
+    (error.ConnectError, "the connection attempt failed"),
+    (ValueError, "this is not a valid host name or address; correct it"),
 )
 # What OpenSSL says where its words need explaining, or the other side is to blame.
 _OPENSSL: Final = {

@@ -80,7 +80,7 @@ class Resolver:
             try:
                 Thread(target=self._run, args=(host,), name="getaddrinfo", daemon=True).start()
             except RuntimeError as error:
-                _log.error("cannot look up hosts: {why}; let the process have more threads", why=str(error))
+                _log.error("cannot look up hosts: {why}; raise the process's limit on threads", why=str(error))
                 # in another turn of the reactor, or callbacks that look up the next host would recurse
                 self.reactor.callLater(0, self._ended, host, ())
         return finding

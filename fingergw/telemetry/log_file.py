@@ -23,11 +23,11 @@ _ADVICE = {
     errno.ENOENT: "create its folder (mkdir -p), or name another",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "name a file",
-    errno.ENXIO: "start what reads it first",
+    errno.ENXIO: "start the program that reads it first",
     errno.EROFS: "name a file on another file system",
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or raise the quota",
-    errno.EPIPE: "restart what reads it, and then fingergw",
+    errno.EPIPE: "restart the program that reads it, then fingergw",
 }
 
 

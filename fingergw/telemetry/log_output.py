@@ -81,7 +81,7 @@ class Output:
             kept = self._waiting.rfind(b"\n", 0, MAX_WAITING_BYTES) + 1 or self._waiting.find(b"\n") + 1
             self.lost += _count(self._waiting[kept:])
             self._waiting = self._waiting[:kept]
-            self._trouble("nobody reads it; start what should")
+            self._trouble("it has no reader; start the program that reads it")
 
     def reopen(self) -> None:
         """Write what waits, and continue in the file that has the path now; if it cannot be opened, in the old one."""

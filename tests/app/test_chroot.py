@@ -259,7 +259,10 @@ def test_no_null_device(folder: Path) -> None:
     for command in (["check", *arguments], arguments):
         refused = run(command)
         assert refused.returncode == 78
-        assert f"process.chroot: no /dev/null in it, which listeners and programs need; run: {make}\n" in refused.stderr
+        assert (
+            f"process.chroot: the folder has no /dev/null, which listeners and programs need; run: {make}\n"
+            in refused.stderr
+        )
     os.system(make)
     assert run(["check", *arguments]).stderr == ""
 
@@ -313,7 +316,7 @@ def reload(path: Path, port: int, pid: int, log: Path | None = None) -> None:
     if log is not None:
         path.write_text(good + "[limits]\nmax_query_byte = 1\n")
         os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: "stays as it was" in log.read_text(), "the refusal")
+        wait_until(lambda: "stays active" in log.read_text(), "the refusal")
         line = len(good.splitlines()) + 2
         assert f'{path}:{line}: limits.max_query_byte: unknown key "max_query_byte"' in log.read_text()
     path.write_text(good.replace('"Hello"', '"Changed"'))
@@ -356,7 +359,7 @@ def test_reload_that_brings_types(folder: Path) -> None:
         )
         path.write_text(path.read_text() + more)
         running.send_signal(signal.SIGHUP)
-        ends = ("configuration reloaded", "stays as it was", "the reload failed")
+        ends = ("configuration reloaded", "stays active", "the reload failed")
         wait_until(lambda: any(end in log.read_text() for end in ends), "the reload")
         assert "configuration reloaded" in log.read_text(), log.read_text()
 
@@ -390,7 +393,7 @@ def test_configuration_outside(folder: Path) -> None:
         warning = f"process.chroot: {folder}/fingergw.toml {AGAIN}"
         assert warning in log.read_text()
         running.send_signal(signal.SIGHUP)
-        wait_until(lambda: "stays as it was" in log.read_text(), "the refusal")
+        wait_until(lambda: "stays active" in log.read_text(), "the refusal")
         why = f"cannot be read: it is outside of the chroot {root}, which the root is now; put it below that"
         assert f"{folder}/fingergw.toml: {why}" in log.read_text()
         assert "fingergw init" not in log.read_text()

@@ -25,7 +25,7 @@ from tests.support.waiting import reactor
 
 DENIED = b"Finger forwarding service denied\r\n"
 BROKEN = b"Internal error in server\r\n"
-OWN = "expected another host: this is a loopback, or no plain name or address"
+OWN = "expected a plain host name or address, and no loopback"
 # what the system takes for this machine
 HERE = ["0", "0.0", "00", "0x0", "0.0.0.0", "127.1", "127.0.1", "0177.0.0.1", "0x7f.1", "0x7f000001", "2130706433"]
 HERE += ["017700000001", "127.255.0.9", "localhost"]
@@ -201,7 +201,10 @@ class BackendTests(GatewayCase):
         ('"h" = "ssl:h:79"', "ssl: does not verify the server; write tls:HOST:PORT in its place"),
         ('"127.0.0.1" = "tcp:h:79"', OWN),
         ('"LOCALHOST" = "tcp:h:79"', OWN),
-        ('"h" = "tcp:h:79", "H." = "tcp:h:79"', "this host is there twice, but for case"),
+        (
+            '"h" = "tcp:h:79", "H." = "tcp:h:79"',
+            "this host is defined twice, differing only by case; remove one of the two",
+        ),
     ],
 )
 def test_mistakes(allow: str, message: str, tmp_path: Path) -> None:

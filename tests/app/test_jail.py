@@ -357,10 +357,10 @@ def test_all_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 wait_until((folder / "log" / "event.log").exists, "a new log")
                 assert case.ask("text") == "Gr\u00fcn\r\n"
             for mistake in MISTAKES:
-                refused = case.log().count("stays as it was")
+                refused = case.log().count("stays active")
                 case.configure(mistake)
                 running.send_signal(signal.SIGHUP)
-                wait_until(lambda: case.log().count("stays as it was") > refused, "the refusal")  # noqa: B023
+                wait_until(lambda: case.log().count("stays active") > refused, "the refusal")  # noqa: B023
                 assert case.ask("text") == "Gr\u00fcn\r\n"
             case.config.unlink()
             running.send_signal(signal.SIGHUP)

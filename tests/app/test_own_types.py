@@ -88,7 +88,7 @@ def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
     ("does", "why"),
     [
         ("raise", "LookupError: cannot"),
-        ("nothing", "what it opens has no method answer"),
+        ("nothing", "its open returns an object without a method answer"),
         ("version", "LookupError: no version"),
     ],
 )
@@ -112,7 +112,7 @@ class Served:
         before = self.log.read_text()
         write(self.folder, self.port, does, more)
         self._running.send_signal(signal.SIGHUP)
-        wait_until(lambda: re.search("reloaded|stays as it was", self._since(before)), "the end of the reload")
+        wait_until(lambda: re.search("reloaded|stays active", self._since(before)), "the end of the reload")
         return self._since(before)
 
     def _since(self, before: str) -> str:

@@ -47,7 +47,7 @@ def test_files_of_a_redis_without_one(tmp_path: Path, key: str) -> None:
     """A file that only a Redis takes is refused beside another store."""
     for store in ("memory", "sqlite:cache.db"):
         assert found(tmp_path, f'store = "{store}"\n{key} = "x"\n') == [
-            f"{key}: only a redis store takes one; remove it"
+            f"{key}: only a Redis store has a {key}; remove it"
         ]
 
 
@@ -56,7 +56,7 @@ def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
     assert found(tmp_path, 'store = "redis://bob@h"\n') == ["store: a user needs a password: name its password_file"]
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     assert found(tmp_path, 'store = "redis://h"\nca_file = "ca.pem"\n') == [
-        "ca_file: only rediss: takes one; remove it"
+        "ca_file: only a rediss: store has a ca_file; remove it, or write rediss:"
     ]
 
 

@@ -149,7 +149,7 @@ def test_ordinary_user(tmp_path: Path, settings: str) -> None:
     ended = subprocess.run(AS_NOBODY, cwd=tmp_path, text=True, capture_output=True, check=False, timeout=60)
     assert ended.returncode == 78
     assert ended.stderr.startswith(
-        "fingergw: changing the user, the group or the root takes root: start it as root, "
+        "fingergw: changing the user, the group or the root needs root: start it as root, "
         "or remove user, group and chroot from [process]\n"
     )
 
@@ -241,6 +241,6 @@ def test_no_more_processes(tmp_path: Path) -> None:
         running.terminate()
         out, error = running.communicate(timeout=20)
     assert running.returncode == 0
-    why = "no process to convert HTML pages and templates in, which fail until there is one: Resource temporarily"
+    why = "HTML pages and templates fail until a worker process can be started: Resource temporarily"
     assert why in out + error
     assert "Traceback" not in out + error

@@ -91,7 +91,7 @@ class RulesTests(ReloadCase):
         assert logged == [
             f"{self.path}:4: listeners[0].colour: {unknown}",
             f'{self.path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
-            "2 mistakes; the configuration stays as it was",
+            "2 mistakes; the previous configuration stays active",
         ]
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"
         assert (gateway.reloads, self.applied) == ({"refused": 1}, [])
@@ -156,7 +156,7 @@ class RulesTests(ReloadCase):
         """For a change of [process] the log says that it needs a restart; the rest of the file is activated."""
         gateway = self.begin(LISTENER + says_text("old"))
         logged = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
-        assert logged[0] == "[process] has changed, which takes a restart; the rest is reloaded"
+        assert logged[0] == "[process] has changed, which needs a restart; the rest is reloaded"
         assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
 
 
@@ -602,7 +602,7 @@ def test_without_the_rights(stack: contextlib.ExitStack) -> None:
         path = folder / "fingergw.toml"
         path.write_text(listener(more, "new") + path.read_text().replace('"Hello"', '"Changed"'))
         running.send_signal(signal.SIGHUP)
-        wait_until(lambda: "stays as it was" in log.read_text(), "the refusal")
+        wait_until(lambda: "stays active" in log.read_text(), "the refusal")
         assert f'listener "new" (tcp:{more}:interface=127.0.0.1) cannot be bound: Permission denied' in log.read_text()
         assert "a restart can bind" in log.read_text()
         assert finger(port, b"hello\r\n") == b"Hello\r\n"

@@ -299,7 +299,7 @@ class TimeTests(CommandCacheCase):
             await until(partial(counts.__getitem__, "failed"), "the failure")
             for _ in range(5):
                 assert await self.told(gateway, "ada") == b"up\r\n"
-            assert self.logged() == [f"backend program failed, and what it answered before is kept: {why}"]
+            assert self.logged() == [f"backend program failed, so its cached answer stays in use: {why}"]
             assert len(self.runs) == 2
             down.unlink()
 

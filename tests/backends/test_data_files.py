@@ -55,7 +55,9 @@ class StaticTests(AtOnce):
         self.write("people.toml", 'moshez = "Away"\nMosheZ = "Away"')
         assert await self.ask(gateway, b"moshez\r\n") == b"Happy\r\n"
         (line,) = self.lines
-        assert line.endswith('people.toml: "MosheZ": this name is there twice, but for case')
+        assert line.endswith(
+            'people.toml: "MosheZ": this name is defined twice, differing only by case; remove one of the two'
+        )
 
     async def test_kept_answers(self) -> None:
         """What the cache keeps is told apart by what is in the file when the gateway starts."""

@@ -202,10 +202,8 @@ class OutcomeTests(FingerCase):
 
     async def test_reset(self) -> None:
         """A connection that was reset, before or in the answer, has failed."""
-        assert await self.outcome_of(breaks_off()) == Failed("the connection was broken off")
-        assert await self.outcome_of(breaks_off(b"half")) == Failed(
-            "the connection was broken off, 4 bytes into the answer"
-        )
+        assert await self.outcome_of(breaks_off()) == Failed("the connection was lost")
+        assert await self.outcome_of(breaks_off(b"half")) == Failed("the connection was lost, 4 bytes into the answer")
 
     async def test_refused(self) -> None:
         """A server that is not there has failed, in the system's words."""
@@ -349,7 +347,7 @@ class TimeTests(FingerCase):
         waiting.cancel()
         running.cancel()
         for script, outcome in (
-            (breaks_off(), Failed("the connection was broken off")),
+            (breaks_off(), Failed("the connection was lost")),
             (says(b""), Failed("the server closed the connection without an answer")),
             (says(b"x" * 1001), Failed("the answer is larger than max_bytes = 1000")),
             (says(b"yes"), Answered("yes")),

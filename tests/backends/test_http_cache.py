@@ -301,7 +301,7 @@ class FailureTests(CacheCase):
         await self.failed(gateway)
         for _ in range(10):
             assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
-        kept = "backend web failed, and what it answered before is kept: Connection refused"
+        kept = "backend web failed, so its cached answer stays in use: Connection refused"
         assert self.logged() == [kept]
         assert not self.cache(gateway).refreshes  # nor is it asked again, which would take a moment to fail
         assert +self.cache(gateway).counts == {"absent": 1, "stale": 11, "failed": 1}
@@ -340,7 +340,7 @@ class FailureTests(CacheCase):
             assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n", why
             assert self.cache(gateway).counts["failed"] == 1
             assert len(self.logged()) == 1
-            assert self.logged()[0].endswith(f" is kept: {why}")
+            assert self.logged()[0].endswith(f" stays in use: {why}")
             self.events.clear()
 
     async def test_stale_if_error_for_several_queries(self) -> None:

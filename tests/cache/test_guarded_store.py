@@ -175,7 +175,7 @@ def logged() -> Iterator[list[str]]:
 
 def unavailable(why: str) -> str:
     """Return the line that says so."""
-    return f"error: cache store shelf is unavailable: {why}; until it is back, answers are cached in memory alone"
+    return f"error: cache store shelf is unavailable: {why}; until it is back, answers are cached in memory only"
 
 
 BACK = "info: cache store shelf is back"

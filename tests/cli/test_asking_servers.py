@@ -40,16 +40,16 @@ class FetchTests(GatewayCase):
         """An answer that breaks off has the part that came, and why there is no more."""
         assert await self.cut(breaks_off(b"half")) == (
             b"half",
-            "the connection was broken off, 4 bytes into the answer",
+            "the connection was lost, 4 bytes into the answer",
         )
-        assert await self.cut(hangs(b"half"), timeout=0.2) == (b"half", "its end did not come within 0.2 s")
+        assert await self.cut(hangs(b"half"), timeout=0.2) == (b"half", "its end did not arrive within 0.2 s")
         for script in (says(b"x" * (2 << 20)), hangs(b"x" * (2 << 20))):
             assert await self.cut(script) == (b"x" * (1 << 20), "more than 1048576 bytes")
 
     async def cut(self, script: Script, *, timeout: float = 20) -> tuple[bytes, str]:
         answer = await self.fetched(script, timeout=timeout)
         said, _, why = answer.problem.partition(": ")
-        assert said == "the answer is not whole"
+        assert said == "the answer is incomplete"
         return answer.received, why
 
     async def test_nothing(self) -> None:
@@ -57,7 +57,7 @@ class FetchTests(GatewayCase):
         server = Target("127.0.0.1", free_port(), "x")
         assert (await fetch(server, Resolver(reactor), timeout=20)).problem == "Connection refused"
         assert (await self.fetched(hangs(), timeout=0.2)).problem == "no answer within 0.2 s"
-        assert await self.fetched(breaks_off()) == Answer(b"", "the connection was broken off")
+        assert await self.fetched(breaks_off()) == Answer(b"", "the connection was lost")
 
     async def test_no_connection(self) -> None:
         """Connecting takes no longer than the timeout, and is given up then."""
@@ -174,12 +174,12 @@ class NoTlsTests(GatewayCase):
     async def test_plain_server(self) -> None:
         """That a server has no TLS is reported, whether it sends text or only closes."""
         assert await self.problem(b"No TLS here\r\n") == "TLS: the other side does not speak TLS"
-        closed = "the connection was broken off; the server may not speak TLS on this port"
+        closed = "the connection was lost; the server may not speak TLS on this port"
         assert await self.problem(b"") == closed
 
     async def test_impossible_name(self) -> None:
         """A name that no certificate can be for is reported."""
-        assert await self.problem(b"", "under_score.example") == "no host can have that name or address; correct it"
+        assert await self.problem(b"", "under_score.example") == "this is not a valid host name or address; correct it"
 
 
 @pytest.mark.parametrize("path", ["", "x" * 108])

@@ -24,7 +24,7 @@ from tests.support.processes import COMMAND, ROOT, forked, process, run
 from tests.support.sockets import finger, free_port, listens, receive_all, serves
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
-FULL = "fingergw: standard output: No space left on device; send it to where there is room\n"
+FULL = "fingergw: standard output: No space left on device; redirect it to a disk with free space\n"
 # waits until the test lets it go on
 WAITING = """
 [[routes]]
@@ -540,7 +540,10 @@ class TestUsage:
             (["--umask", "9"], '--umask: expected octal digits such as 027, not "9"'),
             (["--uid", "no-such-user-here"], 'no user "no-such-user-here" on this machine'),
             (["--reactor", "nonsense"], '--reactor: "nonsense" cannot be used here; fingergw --help-reactors prints'),
-            (["query", "--timeout", "-1"], '--timeout: expected a number of seconds above 0, such as 20, not "-1"'),
+            (
+                ["query", "--timeout", "-1"],
+                '--timeout: expected a finite number of seconds above 0, such as 20, not "-1"',
+            ),
         ],
     )
     def test_wrong_usage(self, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:

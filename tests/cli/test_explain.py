@@ -117,7 +117,7 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
     [
         (["status"], 0, 'line 18 "status" matches: user is "status"\nchain line 39 "people" (static, cached)'),
         (["/W  Status"], 0, 'query for "status", verbose (/W)\n'),
-        (["x"], 1, 'listener line 1 "public": tcp:1079\nclient 127.0.0.1 is let in: in 127.0.0.0/8 of allow\n'),
+        (["x"], 1, 'listener line 1 "public": tcp:1079\nclient 127.0.0.1 is allowed: in 127.0.0.0/8 of allow\n'),
         (["x"], 1, 'routes line 18 "status" no: user is not "status"\nline 21'),
         (["x"], 1, '"moshez, nail" no: user is none of "moshez", "nail"\n'),
         (["svc-1"], 1, '"services" no: not asked here, only at "local"\n'),
@@ -130,15 +130,19 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         ([""], 1, '"team" no: not for the empty query\n'),
         ([""], 1, "outcome list_denied\nanswer Finger online user list denied"),
         (["--listener", "local", ""], 0, '"index" matches: the query is empty\n'),
-        (["--listener", "local", "x"], 1, "client unix is let in"),
+        (["--listener", "local", "x"], 1, "client unix is allowed"),
         (["--listener", "local", "x"], 1, '"services" no: user does not match the pattern "svc-*"\n'),
         (["--listener", "local", "x"], 1, '"index" no: only for the empty query\n'),
-        (["--from", "10.6.1.1", "x"], 1, "10.6.1.1 is not let in: in 10.6.0.0/16 of deny\noutcome denied"),
-        (["--from", "192.0.2.1", "x"], 1, "192.0.2.1 is not let in: in no network of allow\noutcome denied"),
-        (["--from", "2001:DB8:0::1", "x"], 1, "client 2001:db8::1 is let in: in 2001:db8::/32 of allow"),
-        (["--from", "::ffff:10.1.2.3", "x"], 1, "client 10.1.2.3 is let in: in 10.0.0.0/8 of allow"),
-        (["--listener", "behind", "x"], 1, "who the PROXY header says, if it comes from 192.0.2.1/32\nclient 127."),
-        (["--listener", "trap", "status"], 1, "it is a decoy: nobody is ever found there\noutcome no_such_user"),
+        (["--from", "10.6.1.1", "x"], 1, "10.6.1.1 is not allowed: in 10.6.0.0/16 of deny\noutcome denied"),
+        (["--from", "192.0.2.1", "x"], 1, "192.0.2.1 is not allowed: in no network of allow\noutcome denied"),
+        (["--from", "2001:DB8:0::1", "x"], 1, "client 2001:db8::1 is allowed: in 2001:db8::/32 of allow"),
+        (["--from", "::ffff:10.1.2.3", "x"], 1, "client 10.1.2.3 is allowed: in 10.0.0.0/8 of allow"),
+        (["--listener", "behind", "x"], 1, "the one in the PROXY header, if that comes from 192.0.2.1/32\nclient 127."),
+        (
+            ["--listener", "trap", "status"],
+            1,
+            "it is a decoy: it answers every query with no_such_user\noutcome no_such_user",
+        ),
         (["a@"], 1, 'query "a@" is not a query: an empty host name\n'),
         (["\x1b[2J"], 1, 'query "\\x1b[2J" is not a query: a control or an invisible character\n'),
         (["\udcfe"], 1, "is not a query: not UTF-8\n"),
@@ -146,11 +150,11 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         (["@old.example.org."], 0, 'query for no user at "old.example.org."\n'),
         (["a@x@old.example.ORG"], 0, "forwarding goes to tcp:old.example.org:79: [forwarding] allow has the host\n"),
         (["a@old.example.org"], 0, 'chain line 47 "old.example.org" (finger)'),
-        (["a@192.0.2.7"], 0, "note it is not forwarded if one of the hosts is the very address that the client"),
+        (["a@192.0.2.7"], 0, "note it is not forwarded if one of the hosts is the address that the client"),
         (["--listener", "behind", "a@192.0.2.7"], 1, '"192.0.2.7" is this gateway itself\n'),
         (["a@other"], 1, 'forwarding is not forwarded: "other" is not in [forwarding] allow\noutcome forward_denied'),
         (["a@b@c@d@old.example.org"], 1, "is not forwarded: 4 hosts are more than max_hops, 3\n"),
-        (["a@127.1@old.example.org"], 1, '"127.1" is no plain name or address of a host\n'),
+        (["a@127.1@old.example.org"], 1, '"127.1" is not a plain host name or address\n'),
         (["a@localhost@old.example.org"], 1, '"localhost" is a loopback\n'),
         (["a@public@old.example.org"], 1, '"public" is this gateway itself\n'),
         (["--from", "10.1.2.3", "a@old.example.org"], 1, "not for 10.1.2.3, only for clients in 127.0.0.0/8\n"),
@@ -471,12 +475,12 @@ class AskTests(GatewayCase):
         assert "the answer is cut to max_answer_bytes, 12" in told.notes
 
     async def test_cache(self) -> None:
-        """What a cache had is told, and that the gateway's own is not looked into."""
+        """What a cache had is told, and that the gateway's own is not used."""
         explained, decision, rules, gateway = self.explain()
         first = await ask(explained, decision, rules, reactor)
         second = await asked_of(explained, decision, rules, gateway.parts, gateway.environment)
         assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
-        assert any("the gateway's own is not looked into" in note for note in second.notes)
+        assert any("the gateway's own cache is not used" in note for note in second.notes)
 
     @needs_redis
     async def test_shared_cache(self) -> None:
@@ -497,7 +501,7 @@ class AskTests(GatewayCase):
         """A Redis that cannot be reached is told of, and the backends answer all the same."""
         told = await self.asked_by_command(f'[cache]\nstore = "redis://127.0.0.1:{free_port()}/0"\n')
         assert told.outcome == "answered"
-        assert any("the store could not be asked" in note for note in told.notes)
+        assert any("the store is unavailable" in note for note in told.notes)
 
 
 class Web(BaseHTTPRequestHandler):
@@ -550,7 +554,7 @@ def test_real_backends(tmp_path: Path) -> None:
             serving.join()
     assert (text.returncode, text.stderr) == (0, "")
     assert re.search(r'asked       "web" answered in [0-9.]+ ms, cache: absent\noutcome     answered\n', text.stdout)
-    assert "\nanswer      web\nnote        cache: the gateway's own is not looked into" in text.stdout
+    assert "\nanswer      web\nnote        cache: the gateway's own cache is not used" in text.stdout
     assert "program" not in text.stdout.partition("asked after")[2]
     assert (machine.returncode, machine.stderr) == (0, "")
     told = json.loads(machine.stdout)
@@ -559,7 +563,7 @@ def test_real_backends(tmp_path: Path) -> None:
         ("program", "answered"),
     ]
     assert told["answer"] == "anna at tcp:79\n"
-    assert 'by the gateway with those of "nobody"' in told["notes"][-1]
+    assert 'in the gateway as "nobody"' in told["notes"][-1]
     assert [path.name for path in tmp_path.iterdir()] == ["fingergw.toml"]
 
 

@@ -70,7 +70,7 @@ class SeveralTargets(QueryCase):
         place = f"127.0.0.1, port {server.port}"
         assert err.decode().splitlines() == [
             f"fingergw: 127.0.0.1, port {nobody}: Connection refused",
-            f"fingergw: {place}: the answer is not whole: the connection was broken off, 4 bytes into the answer",
+            f"fingergw: {place}: the answer is incomplete: the connection was lost, 4 bytes into the answer",
         ]
 
     async def test_options_after_targets(self) -> None:
@@ -170,7 +170,7 @@ class OneTarget(QueryCase):
         ended = await self.query(f"@127.0.0.1:{server.port}", program=program)
         assert ended == (
             b"",
-            b"fingergw: standard output is closed, so there is no place to print answers: open it\n",
+            b"fingergw: standard output is closed, so answers cannot be printed: open it\n",
             1,
         )
         assert server.connections == []
@@ -180,7 +180,7 @@ class OneTarget(QueryCase):
     ("arguments", "message"),
     [
         (["--raw", "--ascii"], "--ascii and --raw contradict each other"),
-        (["--tls", "--unix", "/s"], "--tls is for hosts"),
+        (["--tls", "--unix", "/s"], "--tls and --unix cannot"),
         (["--ca-file", "/ca.pem"], "--ca-file is for TLS: add --tls"),
         (["--tls", "--ca-file", "/none/ca.pem"], "/none/ca.pem: No such file or directory"),
         (["--tls", "--ca-file", "/dev/null"], "/dev/null: expected one or more certificates in PEM form"),

@@ -167,12 +167,12 @@ def test_commands(command: str, tmp_path: Path) -> None:
 
 class ReloadTests(ReloadCase):
     async def test_reload(self) -> None:
-        """At a reload such a file is a line in the log, and all stays as it was."""
+        """At a reload such a file is a line in the log, and the previous configuration stays active."""
         gateway: Gateway = self.begin(LISTENER + MAP)
         for text, why in BROKEN.values():
             first, second = await self.reload(gateway, LISTENER + text)
             assert first.endswith(f"fingergw.toml:3: {why}")
-            assert second == "1 mistake; the configuration stays as it was"
+            assert second == "1 mistake; the previous configuration stays active"
         assert await self.ask(gateway, b"a\r\n") == b"x\r\n"
 
 

@@ -78,7 +78,7 @@ IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; wr
         ("=1", "1, column 1", "expected a key, a [table] or a [[list of tables]]"),
         ("[[é]]", "1, column 3", "expected a key; put it in quotes if it has other characters than A-Z a-z 0-9 - _"),
         ("a: 1", "1, column 2", "expected = after the key"),
-        ("a = 'it's'", "1, column 9", "expected the end of the line after the value; put quotes around the whole of a"),
+        ("a = 'it's'", "1, column 9", "expected the end of the line after the value; put the whole string in quotes"),
         ("[a\n", "1, column 3", "expected ] or ]] at the end of the table's name"),
         ("a = 1\na = 2\n", "2, column 6", TWICE),
         ("[a]\n\n[a]", "3, column 3", TWICE),
@@ -95,7 +95,7 @@ IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; wr
         ('a = "\\ud800"', "1, column 12", "expected an escape of a Unicode character"),
         ("a = [1 2]", "1, column 8", "expected , or ] in the list"),
         ("a = { b = 1", "1, end of the file", "expected , or } in the table, on the same line"),
-        ("a = 2026-02-30", "1, column 5", "expected a date and time that exist"),
+        ("a = 2026-02-30", "1, column 5", "expected a valid date and time"),
         ('\na = """x\n', "3, end of the file", "expected the string to end; add the closing quotes"),
     ],
 )

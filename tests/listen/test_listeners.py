@@ -470,7 +470,7 @@ def test_one_passed_socket_for_two(tmp_path: Path) -> None:
     (problem,), _ = build.check(config, reactor)
     assert (problem.path, problem.message) == (
         ("listeners", 1, "endpoint"),
-        "another listener has this socket; one of them is enough",
+        "another listener uses this socket already; remove one of the two",
     )
 
 

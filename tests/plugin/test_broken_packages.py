@@ -151,8 +151,8 @@ OPENS = {
     "raise BaseException": "cannot be opened: BaseException",
     "from fingergw.api import ConfigError; raise ConfigError(['no such thing'])": "cannot be opened: no such thing",
     "import nowhere_at_all": "cannot be opened: ModuleNotFoundError: No module named 'nowhere_at_all'",
-    "return None": "cannot be opened: what it opens has no method answer",
-    "return Broken": "cannot be opened: what it opens has no method answer",
+    "return None": "cannot be opened: its open returns an object without a method answer",
+    "return Broken": "cannot be opened: its open returns an object without a method answer",
 }
 ANSWERS = {
     "text": ('return "text"', "it returned 'text', expected Answered, Missing or Failed"),
@@ -299,7 +299,7 @@ def test_open_at_a_reload(folder: Path) -> None:
         config.write_text(CONFIG.format(port=port) + more)
         running.send_signal(1)
         wait_until(lambda: "first is closed" in log.read_text(), "the end of what was opened")
-        wait_until(lambda: "stays as it was" in log.read_text(), "the refusal")
+        wait_until(lambda: "stays active" in log.read_text(), "the refusal")
         told = log.read_text()
         assert f'{config}:10: backends.last: type "broken" cannot be opened: SystemExit: 3' in told
         assert "b is closed" not in told

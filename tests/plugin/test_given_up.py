@@ -126,7 +126,7 @@ def test_first_needed_by_a_reload(jailed: Jailed, tmp_path: Path, python: Path) 
         assert jailed.ask("moshez") == "no book\r\n"
         jailed.configure(BOOK + "depth = 10" + MOTTO)
         running.send_signal(signal.SIGHUP)
-        wait_until(lambda: "stays as it was" in jailed.log, "the refusal")
+        wait_until(lambda: "stays active" in jailed.log, "the refusal")
         assert "backends.book.depth: expected a number from 1 to 9" in jailed.log
         jailed.configure(BOOK + MOTTO)
         running.send_signal(signal.SIGHUP)
@@ -146,6 +146,6 @@ def test_unused_broken_package(jailed: Jailed, tmp_path: Path) -> None:
         assert "Traceback" not in jailed.log
         jailed.configure(BOOK.replace("phonebook", "broken") + MOTTO.replace("motto.txt", "x"))
         running.send_signal(signal.SIGHUP)
-        wait_until(lambda: "stays as it was" in jailed.log, "the refusal")
+        wait_until(lambda: "stays active" in jailed.log, "the refusal")
         assert 'backends.book.type: type "broken" of the package fingergw_broken: ' in jailed.log
         assert jailed.ask("moshez") == "no book\r\n"

@@ -30,7 +30,7 @@ SLACK_SECONDS = 2.0
 # What a client may have to wait at the most, whatever Redis does, with an upstream that answers at once.
 SLOWEST_SECONDS = 3.0
 UNAVAILABLE, BACK = " is unavailable: ", " is back\n"
-KEPT = "failed, and what it answered before is kept"
+KEPT = "failed, so its cached answer stays in use"
 UNKNOWN, FAILED = b"No such user\r\n", b"Internal error in server\r\n"
 
 

@@ -599,7 +599,7 @@ MEANINGS = {
     "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32"',
     "$NO_HAPROXY": "only a haproxy: endpoint has trusted proxies; remove this key, or put haproxy: before the endpoint",
     "$ONE": "expected exactly one of the keys user, users, pattern, regex, index; found",
-    "$PASSWORD": "expected an address without a password; put that into a file, and name it in password_file",
+    "$PASSWORD": "expected an address without a password; put the password into a file, and name that in password_file",
     "$PERIOD": "expected a finite number of seconds, 0 or more and below 1000000000",
     "$PERSON": "expected a string, or a table with any of the keys name, directory, shell, office, phone, "
     "project, plan",

@@ -484,7 +484,7 @@ def test_a_named_pipe(tmp_path: Path) -> None:
     """A named pipe without a reader cannot be opened; one with a reader is written to."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(OSError, match="No such device or address; start what reads it first"):
+    with pytest.raises(OSError, match="No such device or address; start the program that reads it first"):
         make(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     assert make(path)[0].lost == 0

@@ -56,7 +56,7 @@ def store_of(
     else:
         for key in ("password_file", "ca_file"):
             if getattr(settings, key) is not None:
-                machine.problems.append(Problem(("cache", key), "only a redis store takes one; remove it"))
+                machine.problems.append(Problem(("cache", key), f"only a Redis store has a {key}; remove it"))
         path = None if address is None else machine.later(machine.base / address, "cache", "store")
         if path is not None:
             from fingergw.cache.sqlite import SqliteStore
@@ -82,7 +82,9 @@ def _redis(
         machine.problems.append(Problem(("cache", "store"), "a user needs a password: name its password_file"))
     if settings.ca_file is not None:
         if not address.tls:
-            machine.problems.append(Problem(("cache", "ca_file"), "only rediss: takes one; remove it"))
+            machine.problems.append(
+                Problem(("cache", "ca_file"), "only a rediss: store has a ca_file; remove it, or write rediss:")
+            )
         trust, pem = machine.load(settings.ca_file, read_authorities, "cache", "ca_file") or (trust, "")
     try:
         from fingergw.cache.redis import RedisStore

@@ -25,7 +25,7 @@ from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
 from fingergw.net.workers.templates import TemplateError, names_within_limits
 
-_TWICE = "this name is there twice, but for case"
+_TWICE = "this name is defined twice, differing only by case; remove one of the two"
 _MAX_TEMPLATE_BYTES = 65536  # of a template's output, where the table has no max_bytes
 
 

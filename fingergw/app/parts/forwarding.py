@@ -40,7 +40,7 @@ def forwarding_of(configuration: model.Config, machine: Machine, environment: En
     anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)
     for host in forwarding.targets:
         if anywhere.find(Query("", (host,)), "") is None:
-            why = "expected another host: this is a loopback, or no plain name or address"
+            why = "expected a plain host name or address, and no loopback"
             machine.problems.append(Problem(("forwarding", "allow", host), why))
     return forwarding
 
@@ -58,7 +58,9 @@ def _targets(settings: tables.Forwarding, machine: Machine, environment: Environ
         machine.files += [(file, path) for file in files]
         name = normal_host(host)
         if name in targets:
-            machine.problems.append(Problem(path, "this host is there twice, but for case"))
+            machine.problems.append(
+                Problem(path, "this host is defined twice, differing only by case; remove one of the two")
+            )
         backend = FingerBackend(endpoint, settings.max_bytes, environment.is_self)
         waiting = Waiting(settings.timeout, settings.max_running, environment.reactor)
         asked = UncachedBackend(waiting.before(asking(backend), backend.at_once), _INPUTS)

@@ -58,7 +58,7 @@ def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -
             continue
         bound, _ = socket.place
         if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
-            why = "another listener has this socket; one of them is enough"
+            why = "another listener uses this socket already; remove one of the two"
             machine.problems.append(Problem(where, why))
         sockets.append((listener, socket._replace(place=(bound, places[bound]))))
         places[bound] += 1

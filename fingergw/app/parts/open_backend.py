@@ -29,7 +29,7 @@ from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import BackendMeter, Measured
 
 _log = Logger()
-_KEPT = "backend {backend} failed, and what it answered before is kept: {why}"
+_KEPT = "backend {backend} failed, so its cached answer stays in use: {why}"
 # The longest time that a backend without a timeout takes.
 _AT_ONCE_SECONDS = 5.0
 _MARGIN_SECONDS = 1.0
@@ -145,7 +145,7 @@ def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
     """
     backend = settings.open(site)
     if isinstance(backend, type) or not callable(getattr(backend, "answer", None)):
-        raise FingergwError("what it opens has no method answer")
+        raise FingergwError("its open returns an object without a method answer")
     return backend, (lambda: str(backend.version)) if hasattr(backend, "version") else None
 
 

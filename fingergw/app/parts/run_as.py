@@ -58,7 +58,7 @@ def _unfit(chroot: Path) -> str | None:
         if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises for a name that is too long
             return f"no folder {chroot}; make it: mkdir -p {shlex.quote(str(chroot))}"
     make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
-    return f"no /dev/null in it, which listeners and programs need; run: {make}"
+    return f"the folder has no /dev/null, which listeners and programs need; run: {make}"
 
 
 def unreadable(

@@ -150,7 +150,7 @@ def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:
             raise MemoryError from None
         return
     if isinstance(value, str) and len(value) > max_bytes:
-        raise TemplateError(f"expected no text in it that is larger than max_bytes (its line {node.lineno})")
+        raise TemplateError(f"expected no text larger than max_bytes in the template (its line {node.lineno})")
 
 
 def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> str:

@@ -47,7 +47,7 @@ _TELL_SECONDS = 60.0
 # What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words.
 _KEPT = re.compile(r"fingergw\.(cache\.entry\.Entry|core\.outcome\.\w+)")
 # What is logged as an error and is none of the gateway's: the faults that were injected.
-_FORESEEN = re.compile(r"backend \S+ failed, (asked by route \S+|and what it answered before is kept): (?!unforeseen)")
+_FORESEEN = re.compile(r"backend \S+ failed, (asked by route \S+|so its cached answer stays in use): (?!unforeseen)")
 
 
 @frozen
