@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
-from fingergw.core.outcome import Answered, Backend, Failed, Known, Missing, Outcome, outcome_of
+from fingergw.core.outcome import Answered, Backend, Failed, Known, Missing, Outcome, knowing, outcome_of
 from fingergw.core.query import Query
 
 
@@ -35,16 +35,18 @@ class Chain:
     backends: tuple[tuple[str, Backend], ...]
     fallthrough: tuple[type[Missing | Failed], ...] = (Missing, Failed)
     cancelled: tuple[type[BaseException], ...] = ()
-    _first_known: Known | None = field(init=False, eq=False, repr=False)
+    _first_known: Known = field(init=False, eq=False, repr=False)
 
     @_first_known.default
-    def _find_first_known(self) -> Known | None:
-        return getattr(self.backends[0][1], "at_once", None) if self.backends else None
+    def _find_first_known(self) -> Known:
+        return knowing(self.backends[0][1]) if self.backends else lambda _: None
 
     def at_once(self, query: Query) -> Result | None:
-        """Return the first backend's answer, if that is known without asking anybody; else None."""
-        known = self._first_known
-        outcome = None if known is None else known(query)
+        """Return the first backend's answer, if that is known without asking anybody.
+
+        :return: None if it is not, or the backend has failed: then ask the chain, which finds out anew.
+        """
+        outcome = self._first_known(query)
         return Result(outcome, self.backends[0][0]) if isinstance(outcome, Answered) else None
 
     async def answer(self, query: Query) -> Result:

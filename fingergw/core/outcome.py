@@ -130,8 +130,9 @@ class Backend(Protocol):
 
     - ``revalidate(query, validators)``, called instead of ``answer`` if a cached answer came with validators. It
       returns an outcome, or :class:`Unchanged` if that answer still holds.
-    - ``at_once(query)``, of a type that waits: called before the query waits for its turn. It returns an outcome that
-      takes no waiting, or None; ``answer`` and ``revalidate`` are called only after None.
+    - ``at_once(query)``, which returns an outcome that takes no waiting, or None. If the type waits, it is called
+      before the query waits for its turn, and ``answer`` or ``revalidate`` only after None. If it does not wait, an
+      :class:`Answered` may be sent without calling ``answer``, and anything else is ignored.
     - ``close()``, which may be a coroutine function, called when the backend is no longer needed.
     - ``version``, a string in the cache key: answers cached under another version are not used.
     """

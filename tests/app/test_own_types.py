@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 MODULE = '''
 from pathlib import Path
 
-from fingergw.api import Answered, Backend, FilePath, Site, setting, settings
+from fingergw.api import Answered, Backend, FilePath, Site, Waits, setting, settings
 
 
 class Says:
@@ -29,6 +29,20 @@ class Says:
 
     async def answer(self, query):
         return self.says
+
+
+class VersionThatBreaks(Says):
+    has_answered = False
+
+    async def answer(self, query):
+        self.has_answered = True
+        return self.says
+
+    @property
+    def version(self):
+        if self.has_answered:
+            raise LookupError("no version any more")
+        return "1"
 
 
 class BrokenVersion(Says):
@@ -60,18 +74,41 @@ class Odd:
             raise LookupError("cannot")
         if self.does == "nothing":
             return None
+        if self.does == "version that breaks":
+            return VersionThatBreaks(Answered("first"))
         if self.does == "version":
             return BrokenVersion(Answered("x"))
         if self.place is not None:
             return Says(Answered(self.place.name))
         return Says(None) if self.does == "none" else Noted(Path(self.does))
+
+
+class Counting:
+    calls = 0
+
+    def at_once(self, query):
+        self.calls += 1
+
+    async def answer(self, query):
+        return Answered(str(self.calls))
+
+
+@settings
+class Counted:
+    """Counts how often it is asked what it knows at once."""
+
+    waits = Waits(timeout=5, max_running=2)
+
+    def open(self, site: Site) -> Backend:
+        """Return the backend."""
+        return Counting()
 '''
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     """Return the command that runs ``fingergw`` with such a package installed."""
-    return write_package(tmp_path / "packages", "odd", MODULE, "odd = odd:Odd")
+    return write_package(tmp_path / "packages", "odd", MODULE, "odd = odd:Odd\ncounted = odd:Counted")
 
 
 def write(folder: Path, port: int, does: str, more: str = "") -> list[str]:
@@ -137,6 +174,33 @@ def test_no_outcome(tmp_path: Path, command: list[str]) -> None:
         "backend o failed, asked by route *: it returned None, expected Answered, Missing or Failed"
         in gateway.log.read_text()
     )
+
+
+def test_a_version_that_breaks_later(tmp_path: Path, command: list[str]) -> None:
+    """A cached backend whose version cannot be had any more has failed, and the next one of the chain is asked."""
+    last = '[backends.last]\ntype = "static"\ntext = "last"\n'
+    port, log = free_port(), tmp_path / "log"
+    arguments = write(tmp_path, port, "version that breaks", "cache = {}\n" + last)
+    path = tmp_path / "fingergw.toml"
+    path.write_text(path.read_text().replace('["o"]', '["o", "last"]'))
+    with process([*arguments, "--logfile", str(log)], port=port, command=command) as running:
+        said = [finger(port, b"x\r\n") for _ in range(2)]
+        running.terminate()
+        assert running.wait(20) == 0
+    assert said == [b"first\r\n", b"last\r\n"]
+    assert "backend o failed" in log.read_text()
+
+
+def test_known_at_once(tmp_path: Path, command: list[str]) -> None:
+    """A type that waits is asked what it knows at once, once for each query."""
+    port = free_port()
+    arguments = write(tmp_path, port, "none")
+    path = tmp_path / "fingergw.toml"
+    path.write_text(path.read_text().replace('type = "odd"\ndoes = "none"', 'type = "counted"'))
+    with process(arguments, port=port, command=command) as running:
+        assert [finger(port, b"x\r\n") for _ in range(3)] == [b"1\r\n", b"2\r\n", b"3\r\n"]
+        running.terminate()
+        assert running.wait(20) == 0
 
 
 def test_closed(tmp_path: Path, command: list[str]) -> None:

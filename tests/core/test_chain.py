@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from attrs import define
 
 from fingergw.core.chain import Chain, Result
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
@@ -84,3 +85,45 @@ def test_cancellation_ends_the_chain(error: BaseException) -> None:
     with pytest.raises(type(error)):
         sync(chain.answer(QUERY))
     assert not last.queries
+
+
+@define
+class KnowingBackend(FakeBackend):
+    """A backend that knows something at once, too.
+
+    :param known: what it returns or raises.
+    """
+
+    known: Any = None
+
+    def at_once(self, _: Query) -> Any:
+        """Return or raise it."""
+        if isinstance(self.known, BaseException):
+            raise self.known
+        return self.known
+
+
+@pytest.mark.parametrize(
+    ("known", "others", "expected"),
+    [
+        (HIT, [], Result(HIT, "b0")),
+        (HIT, [FAIL], Result(HIT, "b0")),
+        (MISS, [], None),
+        (FAIL, [HIT], None),
+        (None, [HIT], None),
+        (ValueError("bug"), [HIT], None),
+        (SystemExit(1), [HIT], None),
+    ],
+)
+def test_at_once(known: Any, others: Sequence[Any], expected: Result | None) -> None:
+    """Only the first backend's answer can be the chain's at once; for anything else the chain is to be asked."""
+    fakes = [KnowingBackend(HIT, known=known), *map(FakeBackend, others)]
+    chain = Chain(tuple((f"b{place}", fake) for place, fake in enumerate(fakes)))
+    assert chain.at_once(QUERY) == expected
+    assert not any(fake.queries for fake in fakes)
+
+
+def test_at_once_without_a_backend_that_knows() -> None:
+    """A chain that is empty, or whose first backend always has to be asked, knows nothing at once."""
+    assert Chain(()).at_once(QUERY) is None
+    assert Chain((("b0", FakeBackend(HIT)), ("b1", KnowingBackend(HIT, known=HIT)))).at_once(QUERY) is None

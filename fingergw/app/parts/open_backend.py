@@ -81,6 +81,11 @@ class OpenBackend:
         """What it was made from; a reload keeps it while this is the same."""
         return fingerprint(self.checked, self.site.used, self.store)
 
+    @property
+    def is_closable(self) -> bool:
+        """Whether there is anything to close: of the others nothing is to be kept until then."""
+        return isinstance(self.asked, CachedBackend) or hasattr(self.backend, "close")
+
     def close(self) -> Deferred[object]:
         """Cancel what its cache has asked, and close it; an error is logged.
 
@@ -119,6 +124,7 @@ def open_backend(
     ask, known = asking(backend), knowing(backend)
     if table.timeout is not None and table.max_running is not None:
         ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
+        known = _nothing_known  # or it would be called twice
     measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
     asked: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
     if table.cache is not None:
@@ -136,6 +142,10 @@ def open_backend(
             counts=meter.cache,
         )
     return OpenBackend(checked, site, meter, store, backend, asked)
+
+
+def _nothing_known(_: Query) -> None:
+    """Leave it to the queue to call ``at_once``."""
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:

@@ -56,5 +56,6 @@ class Parts:
     def closers(self, but: Parts | None) -> list[Callable[[], object]]:
         """Return what closes each of the parts, but for those of another configuration, and for the store."""
         kept = set() if but is None else {but.access_log, *but.backends.values()}
-        own: list[AccessLog | OpenBackend] = [self.access_log, *self.backends.values()]
+        closable = [backend for backend in self.backends.values() if backend.is_closable]
+        own: list[AccessLog | OpenBackend] = [self.access_log, *closable]
         return [part.close for part in own if part not in kept]
