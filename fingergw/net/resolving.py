@@ -29,6 +29,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 _log = Logger()
+RETRY_SECONDS = 60.0
+"""How old a lookup is when another is started beside it, as what it waits for may be working again."""
+_MAX_LOOKUPS = 4  # of one host at once
 _TYPES: dict[int, Callable[..., IAddress]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 _ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
     AF_INET: TCP4ClientEndpoint,
@@ -44,7 +47,7 @@ class Resolver:
     """Look up hosts with ``getaddrinfo``, in one daemon thread for each host that is being looked up.
 
     All who ask for a host meanwhile share its lookup. One that hangs delays neither other hosts, nor a stop, nor the
-    end of the process, which joins no daemon thread. There are never more threads than hosts, and hosts come from the
+    end of the process, which joins no daemon thread. The number of threads is bounded, as hosts come from the
     configuration only. Results are not cached: the system does that.
 
     :param reactor: an IReactorFromThreads, IReactorTCP and IReactorTime. Its own resolver is not used: its few threads
@@ -55,6 +58,7 @@ class Resolver:
     reactor: Any
     look_up: Callable[..., _Found] = getaddrinfo
     _waiting: dict[str, dict[Deferred[_Found], None]] = field(init=False, factory=dict)
+    _running: dict[str, list[float]] = field(init=False, factory=dict)  # when each lookup of a host began
 
     def endpoint(self, host: str, port: int, *, timeout: float) -> IStreamClientEndpoint:
         """Return an endpoint that connects to a host; cancelling a connection attempt takes effect at once.
@@ -72,29 +76,36 @@ class Resolver:
         """Look up a host; an address is returned at once."""
         with suppress(OSError, ValueError):
             return succeed(_ask(getaddrinfo, host, AI_NUMERICHOST))  # it asks no server
-        is_running = host in self._waiting
         waiting = self._waiting.setdefault(host, {})
         finding: Deferred[_Found] = Deferred(lambda cancelled: waiting.pop(cancelled, None))
         waiting[finding] = None
-        if not is_running:
+        running, now = self._running.setdefault(host, []), self.reactor.seconds()
+        if not running or (now - running[-1] >= RETRY_SECONDS and len(running) < _MAX_LOOKUPS):
+            running.append(now)
             try:
-                Thread(target=self._run, args=(host,), name="getaddrinfo", daemon=True).start()
+                Thread(target=self._run, args=(host, now), name="getaddrinfo", daemon=True).start()
             except RuntimeError as error:
                 _log.error("cannot look up hosts: {why}; raise the process's limit on threads", why=str(error))
                 # in another turn of the reactor, or callbacks that look up the next host would recurse
-                self.reactor.callLater(0, self._ended, host, ())
+                self.reactor.callLater(0, self._ended, host, now, ())
         return finding
 
-    def _run(self, host: str) -> None:
+    def _run(self, host: str, began_at: float) -> None:
         found: _Found = ()
         try:
             with suppress(OSError, ValueError):  # no such host, no answer, or an invalid name
                 found = _ask(self.look_up, host, 0)
         finally:
-            self.reactor.callFromThread(self._ended, host, found)
+            self.reactor.callFromThread(self._ended, host, began_at, found)
 
-    def _ended(self, host: str, found: _Found) -> None:
-        for waiting in list(self._waiting.pop(host)):
+    def _ended(self, host: str, began_at: float, found: _Found) -> None:
+        running = self._running[host]
+        running.remove(began_at)
+        if running and not found:
+            return  # another lookup of the host may find something
+        if not running:
+            del self._running[host]
+        for waiting in list(self._waiting.pop(host, {})):
             if not waiting.called:  # a callback before it may have cancelled it
                 waiting.callback(found)
 

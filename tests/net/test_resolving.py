@@ -29,6 +29,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from fingergw.net import resolving
 from fingergw.net.resolving import Resolver
 from tests.support.gateway import Client
 from tests.support.processes import COMMAND, ROOT, process, run
@@ -98,6 +99,34 @@ class Find(TestCase):
         call.end(ONE)
         assert [await one for one in asking] == [ONE] * 3
         assert call.host == b"a.example"
+
+    async def test_another_after_a_while(self) -> None:
+        """A host whose lookup does not end is looked up once more after a while, and all who wait are told of that."""
+        self.patch(resolving, "RETRY_SECONDS", 0.0)
+        first = self.resolver.find("a.example")
+        await self.calls(1)
+        second = self.resolver.find("a.example")
+        (await self.calls(2))[1].end(ONE)
+        assert [await first, await second] == [ONE, ONE]
+
+    async def test_one_of_several_that_fails(self) -> None:
+        """A lookup that fails while another still runs decides nothing; the last of them does."""
+        self.patch(resolving, "RETRY_SECONDS", 0.0)
+        asking = self.resolver.find("a.example")
+        await self.calls(1)
+        other = self.resolver.find("a.example")
+        calls = await self.calls(2)
+        calls[1].end([])
+        await until(lambda: calls[1].ended.is_set())
+        calls[0].end(ONE)
+        assert [await asking, await other] == [ONE, ONE]
+
+    async def test_lookups_of_one_host_are_few(self) -> None:
+        """However often a host is asked for, no more than a few of its lookups hang."""
+        self.patch(resolving, "RETRY_SECONDS", 0.0)
+        for _ in range(20):
+            self.resolver.find("a.example").addErrback(lambda _: None)
+        await self.calls(4)
 
     async def test_hung(self) -> None:
         """A lookup that hangs holds up no other host's, however many hang."""
