@@ -6,15 +6,14 @@ import os
 import signal
 import socket
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
 from fingergw.net.workers import limited, worker
@@ -47,7 +46,7 @@ class _Job:
 
 
 @define(eq=False)
-class _Worker(Int32StringReceiver):
+class _Worker(Protocol):
     """The gateway's end of a worker's socket.
 
     :param place: its index among the workers.
@@ -57,21 +56,27 @@ class _Worker(Int32StringReceiver):
     pool: WorkerPool
     place: int
     job: _Job | None = field(init=False, default=None)
+    _received: bytearray = field(init=False, factory=bytearray)
 
     def begin(self, job: _Job) -> None:
         """Send it a job."""
+        assert self.transport is not None
         self.job, job.worker = job, self
-        self.MAX_LENGTH = job.conversion.max_bytes + _REPLY_BYTES
-        self.sendString(job.conversion.request(job.data))
+        request = job.conversion.request(job.data)
+        self.transport.writeSequence([worker.LENGTH.pack(len(request)), request])
 
-    def stringReceived(self, string: bytes) -> None:
-        if self.job is None or string.endswith(worker.LAST):
+    def dataReceived(self, data: bytes) -> None:
+        job, received = self.job, self._received
+        received += data
+        start = worker.LENGTH.size
+        if job is None or len(received) > start + job.conversion.max_bytes + _REPLY_BYTES:
             self.end()
-        text = string[1:-1].decode(errors="replace")
-        self.pool.ended(self, text if string.startswith(DONE) else ConversionError(text))
-
-    def lengthLimitExceeded(self, length: int) -> None:
-        self.end()
+        elif len(received) >= start and len(received) >= start + worker.LENGTH.unpack_from(received)[0]:
+            reply, self._received = received[start:-1], bytearray()
+            if received[-1:] == worker.LAST:
+                self.end()
+            text = reply[1:].decode(errors="replace")
+            self.pool.ended(self, text if reply.startswith(DONE) else ConversionError(text))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.pool.left(self)
@@ -95,13 +100,16 @@ class WorkerPool:
     """
 
     reactor: Any
-    # looked up now, as a chroot may have no /proc
-    _mapped_bytes: int = field(init=False, factory=lambda: limited.address_space_bytes() or 1 << 30)
+    _mapped_bytes: int = field(init=False)
     _server: int = field(init=False, default=0)  # its pid
     _control: socket.socket | None = field(init=False, default=None)
     _workers: list[_Worker | None] = field(init=False, factory=lambda: [None] * _PLACES)
     _waiting: dict[str, deque[_Job]] = field(init=False, factory=dict)  # by turn, the next turn first
     _has_stopped: bool = field(init=False, default=False)
+
+    @_mapped_bytes.default
+    def _find_mapped_bytes(self) -> int:
+        return limited.address_space_bytes() or 1 << 30  # now, as a chroot may have no /proc
 
     def start(self) -> None:
         """Fork the process that forks the workers, best while this one is small and has no threads.
@@ -115,12 +123,10 @@ class WorkerPool:
         """Return the socket for requesting workers, with its process started."""
         if self._control is None:
             ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    self._server = limited.fork()
-                except OSError:
-                    ours.close()
-                    raise
+            with theirs, ExitStack() as opened:
+                opened.enter_context(ours)
+                self._server = limited.fork()
+                opened.pop_all()
                 if self._server == 0:
                     with suppress(BaseException):
                         worker.fork_server(theirs, self._mapped_bytes)
