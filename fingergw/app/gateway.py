@@ -201,6 +201,7 @@ class Gateway(MultiService):
     def _wait_for(self, stopping: Deferred[Any]) -> None:
         """Have the end of the gateway wait for that of a service or store."""
         self._stopping.add(stopping)
+        stopping.addErrback(lambda failure: _log.failure("a part of the gateway cannot be stopped", failure))
         stopping.addBoth(lambda _: self._stopping.discard(stopping))
 
     def _retire(self, previous: Parts) -> None:

@@ -11,6 +11,7 @@ from fingergw.cli.explanation import Client, Explanation, Forwarded, Link, Liste
 from fingergw.config import model, tables
 from fingergw.config.lines import line_numbers
 from fingergw.core.addresses import Network, parse_address
+from fingergw.core.chain import Chain
 from fingergw.core.decide import Asked, Decision
 from fingergw.core.forwarding import Denied, normal_host
 from fingergw.core.query import Query
@@ -58,8 +59,11 @@ def explain(
         why = "" if is_decoy or isinstance(decision, Asked) else decision.why
         return evolve(explained, query=evolve(explained.query, invalid=why))
     asked = evolve(explained.query, user=query.user, hosts=query.hosts, verbose=query.verbose)
-    go_on = _forwarded if query.hosts else _routed
-    return go_on(evolve(explained, query=asked), configuration, rules, query, lines.get)
+    explained = evolve(explained, query=asked)
+    if query.hosts:
+        return _forwarded(explained, configuration, rules, query, lines.get)
+    chain = decision.chain if isinstance(decision, Asked) else None
+    return _routed(explained, configuration, rules, query, chain, lines.get)
 
 
 def local_address(endpoint: str) -> str:
@@ -85,9 +89,14 @@ def _routed(
     configuration: model.Config,
     rules: Rules,
     query: Query,
+    chain: Chain | None,
     line_of: Callable[[tuple[str | int, ...]], int | None],
 ) -> Explanation:
-    """Tell why each route matches or does not, up to the first that does."""
+    """Tell why each route matches or does not, up to the first that does.
+
+    :param chain: the chain that is asked, by which the route is known: two routes may have the same name.
+    """
+    matched: list[tables.Route] = []
 
     def tried() -> Iterator[Tried]:
         own = iter(rules.router.routes)
@@ -96,7 +105,8 @@ def _routed(
             if settings.listeners is not None and rules.listener not in settings.listeners:
                 why = f"not asked here, only at {_some(settings.listeners)}"
                 yield Tried(settings.name, line, matches=False, why=why)
-            elif (route := next(own)).name == explained.route:
+            elif (route := next(own)).target is chain:
+                matched.append(settings)
                 yield Tried(settings.name, line, matches=True, why=_match(settings), groups=dict(query.groups))
                 return
             else:
@@ -108,10 +118,9 @@ def _routed(
         return Link(name, line_of(("backends", name)), backend.type, cached=backend.cache is not None)
 
     explained = evolve(explained, routes=tuple(tried()))
-    if not explained.route:
-        return explained
-    settings = next(route for route in configuration.routes if route.name == explained.route)
-    return evolve(explained, chain=tuple(map(link, settings.backends)), fallthrough=settings.fallthrough)
+    for settings in matched:
+        explained = evolve(explained, chain=tuple(map(link, settings.backends)), fallthrough=settings.fallthrough)
+    return explained
 
 
 def _forwarded(

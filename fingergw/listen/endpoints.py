@@ -178,6 +178,8 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
             raise refusal(error, kind, _EXAMPLES) from None
         named = f'by the name "{error.args[0]}"' if isinstance(error, KeyError) else "with that index"
         raise ListenError(f"systemd passed no socket {named}; start the .socket unit that has it") from None
+    except OSError as error:
+        raise ListenError(f"{error.filename or kind}: {error.strerror or error}") from None
     except Exception as error:  # plug-ins raise what they like
         raise refusal(error, kind, _EXAMPLES) from None
     if isinstance(endpoint, AdoptedStreamServerEndpoint):

@@ -16,7 +16,6 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (error.ConnectionDone, "the other side closed the connection"),
     (error.ConnectionLost, "the connection was lost"),
     (error.ConnectError, "the connection attempt failed"),
-    (ValueError, "this is not a valid host name or address; correct it"),
 )
 # What OpenSSL says where its words need explaining, or the other side is to blame.
 _OPENSSL: Final = {
@@ -46,5 +45,7 @@ def connection_reason(error: BaseException | None) -> str | None:
 
 
 def reason(error: BaseException | None) -> str:
-    """Return why a connection failed, or else the name of the error."""
+    """Return why an attempt to connect failed, or else the name of the error."""
+    if isinstance(error, ValueError):  # of an endpoint; in a response it means something else
+        return "this is not a valid host name or address; correct it"
     return connection_reason(error) or type(error).__name__

@@ -18,6 +18,7 @@ from fingergw.telemetry.log_file import ends_within_a_line, explained, is_journa
 _log = Logger()
 MAX_WAITING_BYTES = 1 << 20
 _RETRY_SECONDS = 0.05
+_TROUBLE_SECONDS = 1.0  # until the next attempt, once nobody reads it or the disk is full
 _CLOSE_SECONDS = 1.0
 # A pipe that has any room takes this much whole: pipe(7).
 _ATOMIC_BYTES = select.PIPE_BUF
@@ -143,7 +144,9 @@ class Output:
             self._waiting, self._is_begun = waiting[done:], waiting[done - 1 : done] != b"\n"
         if self._waiting:
             if self._timer is None or not self._timer.active():
-                self._timer = self.clock.callLater(_RETRY_SECONDS, self._write)
+                self._timer = self.clock.callLater(
+                    _TROUBLE_SECONDS if self._is_in_trouble else _RETRY_SECONDS, self._write
+                )
             if why is not None:
                 self._trouble(f"cannot be written: {why}")
         elif self._is_in_trouble or self.lost > self._logged_lost:

@@ -579,3 +579,18 @@ def test_broken_off(tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         assert (*running.communicate(timeout=DEADLINE_SECONDS), running.returncode) == ("", "", 130)
     wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), "the program's end")
+
+
+def test_routes_of_the_same_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two routes that have the same name by default, the one that the query goes to is the one that is printed."""
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[[listeners]]\nendpoint = "tcp:1079"\n'
+        '[[routes]]\nuser = "a"\nclients = ["10.0.0.0/8"]\nbackends = ["one"]\n'
+        '[[routes]]\nuser = "a"\nbackends = ["two"]\n'
+        '[backends.one]\ntype = "static"\ntext = "1"\n[backends.two]\ntype = "static"\ntext = "2"\n'
+    )
+    code, told = explained(config, capsys, "a")
+    assert code == 0
+    assert 'line 3 "a" no: user is "a", but not for 127.0.0.1, only for clients in 10.0.0.0/8\n' in told
+    assert 'line 7 "a" matches: user is "a"\nchain line 13 "two" (static)' in told
