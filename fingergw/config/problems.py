@@ -40,7 +40,7 @@ def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
 def located(problems: Sequence[Problem], source: Source | None) -> list[str]:
     """Return a message for each problem with its file, line and key path, in the order of their lines."""
     if source is None or not problems:
-        return [f"{_key(problem.path)}{_shown(problem.message)}" for problem in problems]
+        return [f"{_start(problem.path)}{_shown(problem.message)}" for problem in problems]
     lines = line_numbers(source.text)
 
     def line(problem: Problem) -> int:
@@ -48,7 +48,7 @@ def located(problems: Sequence[Problem], source: Source | None) -> list[str]:
         return next((lines[problem.path[:end]] for end in ends if problem.path[:end] in lines), 1)
 
     numbered = sorted(((line(problem), problem) for problem in problems), key=lambda item: item[0])
-    return [f"{source.path}:{number}: {_key(problem.path)}{_shown(problem.message)}" for number, problem in numbered]
+    return [f"{source.path}:{number}: {_start(problem.path)}{_shown(problem.message)}" for number, problem in numbered]
 
 
 def _shown(message: str) -> str:
@@ -77,8 +77,13 @@ def unknown(word: str, known: Iterable[str], what: str) -> str:
     return f'unknown {what} "{shown}"; expected one of: {", ".join(known[:_MAX_LISTED])}{more}'
 
 
-def _key(path: KeyPath) -> str:
+def _start(path: KeyPath) -> str:
     """Return a key path as it begins a message; empty for the whole file."""
+    return f"{dotted(path)}: " if path else ""
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as a message shows it, such as ``listeners[1].limits``."""
     shown = ""
     for part in path:
         if isinstance(part, int):
@@ -86,4 +91,4 @@ def _key(path: KeyPath) -> str:
             continue
         is_bare = part.isascii() and part.replace("-", "").replace("_", "").isalnum() and len(part) <= _MAX_WORD
         shown += ("." if shown else "") + (part if is_bare else f'"{escape(_shortened(part, _MAX_WORD))}"')
-    return shown and f"{shown}: "
+    return shown

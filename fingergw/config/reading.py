@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fingergw.config import model
-from fingergw.config.problems import Problem, to_error, unknown
+from fingergw.config.problems import Problem, dotted, to_error, unknown
 from fingergw.config.rules import broken_rules, duplicates
 from fingergw.config.structure import make_converter, structure
 from fingergw.config.tables import Listener, Route
@@ -69,6 +69,10 @@ def _structure(
     problems: list[Problem] = []
 
     def part(value: object, kind: Any, *path: str | int) -> Any:
+        if isinstance(value, list) and (is_table(kind) or kind is model.Backend) and isinstance(path[-1], str):
+            why = f"expected a table, not a list; begin it with [{dotted(path)}], in single brackets"
+            problems.append(Problem(path, why))
+            return None
         made, found = structure(converter, value, kind, path)
         problems.extend(found)
         if found and isinstance(value, dict):  # what is right in it may still name a file that is missing

@@ -51,6 +51,8 @@ def duplicates(raw: dict[str, Any]) -> Iterator[Problem]:
             name = table.get(where)
             if isinstance(name, str) and first.setdefault(name, index) != index:
                 why = f'{key}[{first[name]}] has the name "{name}" already; give this one a name of its own'
+                if where == "endpoint" and "name" not in raw[key][first[name]]:
+                    why = f"{key}[{first[name]}] has this endpoint already; choose another, or remove one of the two"
                 yield Problem((key, index, where), why)
 
 
@@ -133,11 +135,13 @@ def _placeholders(config: model.Config, raw: dict[str, Any], whole: Collection[i
             if name in undecided:
                 continue
             for placeholder in sorted(template.names - set_by_all - {"user"}):
-                yield Problem(
-                    ("backends", name, *path),
-                    f"not every route to this backend sets {{{placeholder}}}; name a group (?P<{placeholder}>...) in "
-                    f"the regex of each, use {{user}}, or write {{{{{placeholder}}}}} for literal braces",
-                )
+                why = f"no route leads to this backend, so nothing sets {{{placeholder}}}"
+                if name in groups:
+                    why = (
+                        f"{{{placeholder}}} is not set by every route to this backend; add (?P<{placeholder}>...) to "
+                        f"each route's regex, or write {{{{{placeholder}}}}} for the text itself"
+                    )
+                yield Problem(("backends", name, *path), why)
 
 
 def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
@@ -159,9 +163,12 @@ def _proxies(raw: dict[str, Any]) -> Iterator[Problem]:
             why = "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:"
             yield Problem((*path, "endpoint"), why)
         elif kinds[1:2] in (["ssl"], ["tls"]):
-            why = "the PROXY header comes before TLS begins; let TLS end at the proxy, and use haproxy:tcp:"
+            why = "haproxy: cannot be combined with TLS here; let the proxy end TLS, and write haproxy:tcp:"
             yield Problem((*path, "endpoint"), why)
-        if not listener.get("trusted_proxies"):
+        if listener.get("trusted_proxies") == []:
+            why = 'expected at least one network in "trusted_proxies", of the proxies that connect here'
+            yield Problem((*path, "trusted_proxies"), why)
+        elif not listener.get("trusted_proxies"):
             why = 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies'
             yield Problem(path, why)
 

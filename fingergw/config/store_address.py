@@ -9,6 +9,8 @@ from attrs import frozen
 
 from fingergw.core.errors import ExpectedError
 
+_REDIS_FORM = 'expected "redis://HOST:PORT/DATABASE"; PORT is 1 to 65535, DATABASE a number, and nothing follows it'
+
 
 @frozen
 class RedisAddress:
@@ -26,16 +28,22 @@ def parse_store(text: str) -> RedisAddress | Path | None:
 
     :return: for SQLite the database's path; for the process's own memory None.
     :raises ValueError: it is not an address.
-    :raises ExpectedError: it contains a password.
+    :raises ExpectedError: it contains a password, or is almost an address; the message says what to write.
     """
     kind, _, rest = text.partition(":")
     if text == "memory":
         return None
     if kind == "sqlite" and rest and not rest.startswith(("//", ":")) and not rest.endswith("/"):
         return Path(rest)
+    if kind == "sqlite" and rest.startswith("//"):
+        raise ExpectedError("write the path right after sqlite:, as in sqlite:/var/lib/fingergw/cache.db")
     if kind not in ("redis", "rediss") or not rest.startswith("//"):
         raise ValueError("not an address of a store")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ExpectedError(_REDIS_FORM) from None
     if parts.password is not None:
         raise ExpectedError(
             "expected an address without a password; put the password into a file, and name that in password_file"
@@ -43,11 +51,11 @@ def parse_store(text: str) -> RedisAddress | Path | None:
     database = parts.path.removeprefix("/") or "0"
     if (
         not parts.hostname
-        or parts.port == 0
+        or port == 0
         or parts.query
         or parts.fragment
         or not (database.isdecimal() and len(database) < 6)
     ):
-        raise ValueError("not an address of a Redis database")
+        raise ExpectedError(_REDIS_FORM)
     user = unquote(parts.username) if parts.username else None
-    return RedisAddress(parts.hostname, parts.port or 6379, int(database), user, kind == "rediss")
+    return RedisAddress(parts.hostname, port or 6379, int(database), user, kind == "rediss")

@@ -32,7 +32,9 @@ _REASONS: Final = {
     "Found invalid character": "expected the closing quote on this line, and no control characters",
     "Illegal character": "expected the closing quote on this line, and no control characters",
     "Unescaped": "expected an escape such as \\n after the backslash; write \\\\ for a backslash itself",
-    "Escaped character": "expected an escape of a Unicode character",
+    "Escaped character": (
+        r"this escape is no character; \u takes four and \U eight hexadecimal digits, but not D800 to DFFF"
+    ),
     "Unterminated string": "expected the string to end; add the closing quotes",
     "Expected \"'": "expected the string to end; add the closing quotes",
     "Unclosed array": "expected , or ] in the list",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import date, datetime, time
 from functools import partial
 from ipaddress import ip_network
 from math import inf
@@ -41,8 +42,7 @@ _ADVICE: dict[tuple[type, type], str] = {
     (int, str): "; remove the quotes",
     (float, str): "; remove the quotes",
     (bool, str): "; remove the quotes",
-    (str, int): "; put it in quotes",
-    (str, float): "; put it in quotes",
+    **dict.fromkeys(((str, kind) for kind in (int, float, date, datetime, time)), "; put it in quotes"),
 }
 _HEADER_NAME = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"  # RFC 9110 §5.6.2
 _HOST_NAME = r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?"  # where it is no address
@@ -202,7 +202,7 @@ def _user_name(string: str) -> str:
 
 def _regex(pattern: str) -> str:
     if "user" in group_names(pattern):
-        raise ExpectedError('expected another name for the group "user", as {user} is the whole name')
+        raise ExpectedError('rename the group "user": {user} is always the whole name that was asked for')
     return pattern
 
 
@@ -241,8 +241,8 @@ KINDS: Final[dict[Any, Kind]] = {
     types.Regex: _pattern(3000, _regex),
     types.UserName: _string(
         r"[^@\x00-\x1f\x7f]+",
-        "a name that clients can ask for: without @, /W, control characters and spaces around it; for the empty query, "
-        "write index = true",
+        "a name that clients can ask for: it has no @, /W or control characters, and no space at its start or end; for "
+        "the empty query, write index = true",
         _user_name,
     ),
     types.Name: _TEXT,
@@ -253,9 +253,9 @@ KINDS: Final[dict[Any, Kind]] = {
     ),
     types.HeaderName: _string(_HEADER_NAME, 'a header name such as "Accept"'),
     types.HeaderValue: _string(
-        r"[^\x00-\x1f\x7f]*", "a header value without line ends and control characters", _printable
+        r"[^\x00-\x1f\x7f]*", "a header value without line ends or control characters", _printable
     ),
-    types.Variable: _string("[^=]+", 'a variable name without "=" and control characters', _printable),
+    types.Variable: _string("[^=]+", 'a variable name without "=" or control characters', _printable),
     types.Store: _string(
         "(memory|sqlite:[^:].*|rediss?://.+)",
         '"memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
@@ -264,7 +264,7 @@ KINDS: Final[dict[Any, Kind]] = {
     types.Url: _string(
         r"[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?",
         'an http or https URL in ASCII such as "https://example.org/{user}", with no user name, underscore or '
-        "placeholder in its host",
+        "placeholder in its host, and a port from 1 to 65535 if any",
         _url,
         lambda template: template.text,
     ),

@@ -15,12 +15,13 @@ from fingergw.core.query import fold_case
 
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
 _MAX_REGEX_BYTES = 2 << 20  # a larger one takes a second to compile
+_MAX_PLACE = 60  # shown of the text around a mistake, so that the reason after it is seen
 _REASONS = {
     "no argument for repetition operator": "there is nothing to repeat",
     "bad repetition operator": "a repetition cannot be repeated",
     "invalid repetition size": "it repeats more than 1000 times",
     "invalid escape sequence": "RE2 has no such escape and no back-references",
-    "invalid perl operator": "RE2 has no such group and no look-around",
+    "invalid perl operator": "RE2 has no look-ahead or look-behind, nor other groups of this form",
     "invalid named capture group": "the name of a group has letters, digits and _ only",
     "duplicate capture group name": "another group has this name",
     "invalid character class range": "there is no such range or class of characters",
@@ -70,5 +71,6 @@ def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     except re2.error as error:
         told = error.args[0]
         reason, _, place = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).partition(": ")
-        where = f' at "{place}"' if place else ""
-        raise ExpectedError(f"not RE2 syntax: {_REASONS.get(reason, reason)}{where}") from None
+        shown = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
+        where = f' at "{shown}"' if place else ""
+        raise ExpectedError(f"not RE2 syntax{where}: {_REASONS.get(reason, reason)}") from None

@@ -31,7 +31,7 @@ class Template:
         try:
             pieces = list(Formatter().parse(self.text))
         except ValueError:
-            raise ExpectedError(f"a brace has no partner; {_HOW}") from None
+            raise ExpectedError(f"unmatched {{ or }}; {_HOW}") from None
         for _, name, spec, conversion in pieces:
             if name is not None and (not name.isidentifier() or spec or conversion):
                 shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")

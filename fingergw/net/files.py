@@ -28,7 +28,7 @@ def read_file(path: Path, *, max_bytes: int | None = None, or_pipe: bool = False
         if or_pipe and stat.S_ISFIFO(status.st_mode):
             os.set_blocking(file.fileno(), True)
         elif not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file; name one", str(path))
+            raise OSError(errno.EINVAL, "not a regular file; name a regular file", str(path))
         if max_bytes is not None and status.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
         return file.read(), status.st_mode

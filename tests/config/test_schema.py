@@ -45,6 +45,7 @@ UNSEEN = {
     "dangling-listener",
     "decoy-nobody-logs",
     "duplicate-endpoint",
+    "duplicate-endpoint-of-a-name",
     "duplicate-listener",
     "duplicate-route",
     "duration-nan",  # which JSON has not; taplo refuses it

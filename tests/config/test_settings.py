@@ -90,7 +90,7 @@ PLACEHOLDERS = """
 [backends.c]
 type = "directory"
 tree = "x"
-first = { host = "x", greeting = "{user} of {team}" }  #! backends.c.first.greeting: $UNSET
+first = { host = "x", greeting = "{user} of {team}" }  #! backends.c.first.greeting: $NO_ROUTE
 [backends.d]
 type = "directory"
 tree = "x"
@@ -145,7 +145,7 @@ share = 2
 MEANINGS = {
     "$ONE": "expected exactly one of the keys host, url, is_local; found",
     "$SERVER": "expected a string, or a table with any of the keys host, url, is_local, weight, password, greeting",
-    **{word: MISTAKES[word] for word in ("$BRACE", "$UNSET", "$URL")},
+    **{word: MISTAKES[word] for word in ("$BRACE", "$NO_ROUTE", "$URL")},
 }
 SECRETS = """
 [backends.d]

@@ -112,6 +112,12 @@ def test_bad_regex(pattern: str) -> None:
         group_names(pattern)
 
 
+def test_bad_long_regex() -> None:
+    """The reason is told in full, however long the text is that it is about."""
+    with pytest.raises(ValueError, match=r'^not RE2 syntax at "\({60}\.\.\.": missing \)$'):
+        regex("(" * 500)
+
+
 def test_group_names() -> None:
     """The named groups of a regex are known without a query."""
     assert group_names("(?P<team>a)(b)(?P<level>c)?") == {"team", "level"}

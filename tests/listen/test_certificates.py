@@ -330,7 +330,7 @@ def test_pipes_and_devices(tmp_path: Path) -> None:
         f"{own}:extraCertChain={tmp_path}/pipe.pem",
         f"{own}:dhParameters={tmp_path}/pipe.pem",
     ):
-        with pytest.raises(ListenError, match="not a regular file; name one"):
+        with pytest.raises(ListenError, match="not a regular file; name a regular file"):
             server(endpoint).secured(reactor)
     server(f"tls:{tmp_path}:0").secured(reactor)
 

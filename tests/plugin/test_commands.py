@@ -101,7 +101,7 @@ def test_check(command: Command) -> None:
     done = command("check", "--config", "fingergw.toml", text=text)
     assert done.returncode == 78
     expected = [
-        ("line =", "backends.book.line", "not every route to this backend sets {team}; "),
+        ("line =", "backends.book.line", "{team} is not set by every route to this backend; "),
         ("depth = 2", "backends.deep.depth", "expected 1, as there is no book_file to look deeper in"),
         ("dept =", "backends.unknown.dept", 'unknown key "dept"; did you mean "depth"?'),
         ("depth = 0", "backends.low.depth", "expected a number from 1 to 9"),

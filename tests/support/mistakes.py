@@ -48,7 +48,7 @@ type = "command"
 [routes]  #! routes: expected a list of tables; begin each with [[routes]]
 user = "x"
 --- list-for-table
-[[limits]]  #! limits: expected a table, not a list
+[[limits]]  #! limits: expected a table, not a list; begin it with [limits], in single brackets
 max_connections = 5
 --- number-for-table
 limits = 5  #! limits: expected a table, not a whole number
@@ -86,7 +86,7 @@ endpoint = "tcp:1"
 name = ["x"]  #! listeners[1].name: expected a string, not a list
 --- date-for-string
 [answers]
-busy = 2026-11-22  #! answers.busy: expected a string, not a date or time
+busy = 2026-11-22  #! answers.busy: expected a string, not a date or time; put it in quotes
 --- item-of-list
 [backends.x]
 type = "command"
@@ -162,7 +162,7 @@ backends = ["b"]
 pattern = ""  #! routes[1].pattern: expected a pattern of 1 to 1000 characters, not 0
 backends = ["b"]
 [[routes]]
-regex = "(?P<user>a)"  #! routes[2].regex: expected another name for the group "user", as {user} is the whole name
+regex = "(?P<user>a)"  #! routes[2].regex: $RENAME
 backends = ["b"]
 [[routes]]
 regex = ""  #! routes[3].regex: expected a pattern of 1 to 3000 characters, not 0
@@ -173,16 +173,16 @@ type = "menu"
 [backends.b]
 type = "command"
 argv = ["true"]
-env = { "A=B" = "c" }  #! backends.b.env."A=B": expected a variable name without "=" and control characters
+env = { "A=B" = "c" }  #! backends.b.env."A=B": expected a variable name without "=" or control characters
 --- regex
 [[routes]]
-regex = "(a"  #! routes[0].regex: not RE2 syntax: missing ) at "(a"
+regex = "(a"  #! routes[0].regex: not RE2 syntax at "(a": missing )
 backends = ["b"]
 [backends.b]
 type = "menu"
 --- regex-look-ahead
 [[routes]]
-regex = "a(?=b)"  #! routes[0].regex: not RE2 syntax: RE2 has no such group and no look-around at "(?="
+regex = "a(?=b)"  #! routes[0].regex: $LOOK_AHEAD
 backends = ["b"]
 [backends.b]
 type = "menu"
@@ -254,7 +254,13 @@ endpoint = "tcp:1"
 name = "tcp:1079"  #! listeners[1].name: listeners[0] has the name "tcp:1079" $ALREADY
 --- duplicate-endpoint
 [[listeners]]
-endpoint = "tcp:1079"  #! listeners[1].endpoint: listeners[0] has the name "tcp:1079" $ALREADY
+endpoint = "tcp:1079"  #! listeners[1].endpoint: $SAME_ENDPOINT
+--- duplicate-endpoint-of-a-name
+[[listeners]]
+name = "tcp:1"
+endpoint = "tcp:2"
+[[listeners]]
+endpoint = "tcp:1"  #! listeners[2].endpoint: listeners[1] has the name "tcp:1" $ALREADY
 --- duplicate-route
 [[routes]]
 name = "x"
@@ -310,7 +316,7 @@ url = "http://h/{user!r}"  #! backends.x.url: "{user!r}" $PLACEHOLDER
 --- placeholder-unset
 [backends.x]
 type = "command"
-argv = ["a", "{user}{team}"]  #! backends.x.argv[1]: $UNSET
+argv = ["a", "{user}{team}"]  #! backends.x.argv[1]: $NO_ROUTE
 --- placeholder-not-by-all
 [[routes]]
 regex = "(?P<team>a)"
@@ -362,6 +368,10 @@ trusted_proxies = ["10.0.0.0/8"]  #! listeners[1].trusted_proxies: $NO_HAPROXY
 --- haproxy-that-trusts-nobody
 [[listeners]]  #! listeners[1]: $TRUSTED
 endpoint = "haproxy:tcp:1"
+--- haproxy-that-trusts-an-empty-list
+[[listeners]]
+endpoint = "haproxy:tcp:1"
+trusted_proxies = []  #! listeners[1].trusted_proxies: $NO_PROXIES
 --- haproxy-over-a-unix-socket
 [[listeners]]
 endpoint = "haproxy:unix:x"  #! listeners[1].endpoint: $UNIX
@@ -442,25 +452,25 @@ store = "memcached://h"  #! cache.store: $STORE
 store = "sqlite:"  #! cache.store: $STORE
 --- store-sqlite-as-a-url
 [cache]
-store = "sqlite:///cache.db"  #! cache.store: $STORE
+store = "sqlite:///cache.db"  #! cache.store: $SQLITE
 --- store-sqlite-in-memory
 [cache]
 store = "sqlite::memory:"  #! cache.store: $STORE
 --- store-redis-without-a-host
 [cache]
-store = "redis://:6379/0"  #! cache.store: $STORE
+store = "redis://:6379/0"  #! cache.store: $REDIS
 --- store-redis-database
 [cache]
-store = "redis://h/first"  #! cache.store: $STORE
+store = "redis://h/first"  #! cache.store: $REDIS
 --- store-redis-port
 [cache]
-store = "redis://h:0"  #! cache.store: $STORE
+store = "redis://h:0"  #! cache.store: $REDIS
 --- store-redis-ports
 [cache]
-store = "redis://h:99999"  #! cache.store: $STORE
+store = "redis://h:99999"  #! cache.store: $REDIS
 --- store-redis-query
 [cache]
-store = "redis://h/0?x"  #! cache.store: $STORE
+store = "redis://h/0?x"  #! cache.store: $REDIS
 --- store-redis-password
 [cache]
 store = "redis://:x@h"  #! cache.store: $PASSWORD
@@ -514,7 +524,7 @@ timeout = false  #! backends.b.timeout: expected a number, not a boolean
 max_runing = 1  #! backends.b.max_runing: unknown key "max_runing"; did you mean "max_running"?
 
 [[routes]]
-regex = "("  #! routes[1].regex: not RE2 syntax: missing ) at "("
+regex = "("  #! routes[1].regex: not RE2 syntax at "(": missing )
 backends = ["c"]
 name = "same"
 
@@ -585,40 +595,47 @@ MEANINGS = {
     "the address alone",
     "$ALREADY": "already; give this one a name of its own",
     "$AT_LEAST": "expected a number of at least",
-    "$BRACE": "a brace has no partner; write a placeholder as {user}, and a literal brace as {{ or }}",
+    "$BRACE": "unmatched { or }; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$BRACKETS": "expected a list, not a string; put it in brackets",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
-    "$HEADER": "expected a header value without line ends and control characters",
+    "$HEADER": "expected a header value without line ends or control characters",
     "$HOST": 'expected a host name or IP address without a port, such as "old.example.org"',
     "$LEVELS": 'expected "debug", "info", "warn", "error" or "critical"',
+    "$LOOK_AHEAD": 'not RE2 syntax at "(?=": RE2 has no look-ahead or look-behind, nor other groups of this form',
     "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
     "max_query_bytes, max_waiting, query_timeout, rate",
-    "$NAME": "expected a name that clients can ask for: without @, /W, control characters and spaces around it; for "
-    "the empty query, write index = true",
+    "$NAME": "expected a name that clients can ask for: it has no @, /W or control characters, and no space at its "
+    "start or end; for the empty query, write index = true",
     "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32"',
     "$NO_HAPROXY": "only a haproxy: endpoint has trusted proxies; remove this key, or put haproxy: before the endpoint",
+    "$NO_PROXIES": 'expected at least one network in "trusted_proxies", of the proxies that connect here',
+    "$NO_ROUTE": "no route leads to this backend, so nothing sets {team}",
     "$ONE": "expected exactly one of the keys user, users, pattern, regex, index; found",
     "$PASSWORD": "expected an address without a password; put the password into a file, and name that in password_file",
     "$PERIOD": "expected a finite number of seconds, 0 or more and below 1000000000",
     "$PERSON": "expected a string, or a table with any of the keys name, directory, shell, office, phone, "
     "project, plan",
     "$PLACEHOLDER": "is not a placeholder; write a placeholder as {user}, and a literal brace as {{ or }}",
-    "$PLAIN": "the PROXY header comes before TLS begins; let TLS end at the proxy, and use haproxy:tcp:",
+    "$PLAIN": "haproxy: cannot be combined with TLS here; let the proxy end TLS, and write haproxy:tcp:",
     "$PROGRAM": "expected a program without placeholders; only its arguments may have some",
     "$QUOTES": "expected a string, not a whole number; put it in quotes",
+    "$REDIS": 'expected "redis://HOST:PORT/DATABASE"; PORT is 1 to 65535, DATABASE a number, and nothing follows it',
+    "$RENAME": 'rename the group "user": {user} is always the whole name that was asked for',
     "$ROUTES": "expected one of: backends, clients, fallthrough, index, listeners, name, pattern, regex, summary, "
     "user, users",
+    "$SAME_ENDPOINT": "listeners[0] has this endpoint already; choose another, or remove one of the two",
     "$SECONDS": "expected a finite number of seconds, above 0 and below 1000000000",
+    "$SQLITE": "write the path right after sqlite:, as in sqlite:/var/lib/fingergw/cache.db",
     "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
     "$TRUSTED": 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies',
     "$TYPES": "command, finger, http, menu, static",
     "$UNIX": "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:",
     "$UNQUOTED": "not a string; remove the quotes",
-    "$UNSET": "not every route to this backend sets {team}; name a group (?P<team>...) in the regex of each, use "
-    "{user}, or write {{team}} for literal braces",
+    "$UNSET": "{team} is not set by every route to this backend; add (?P<team>...) to each route's regex, or write "
+    "{{team}} for the text itself",
     "$URL": 'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name, '
-    "underscore or placeholder in its host",
+    "underscore or placeholder in its host, and a port from 1 to 65535 if any",
 }
 
 
