@@ -169,7 +169,7 @@ def _reason(error: BaseException | None, socket_string: str) -> str:
         if why == "AF_UNIX path too long":
             return "the path of a unix socket has at most 107 bytes; name a shorter one"
         advice = {
-            errno.EADDRINUSE: "stop the process that listens there, or remove the file; or name another path",
+            errno.EADDRINUSE: "if a process listens there, stop it; if not, remove the file; or name another path",
             errno.EACCES: f"let the user that starts the gateway write to {folder}, or name another path",
             errno.ENOENT: f"make its folder: mkdir -p {folder}",
         }

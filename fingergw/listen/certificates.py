@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -35,6 +36,10 @@ from fingergw.net.watched import Watched
 
 _log = Logger()
 
+_FOLDER_ADVICE = {
+    errno.ENOENT: "; name a folder that exists",
+    errno.ENOTDIR: "; trustRoots= takes a folder, not a file",
+}
 Wrap: TypeAlias = Callable[[IProtocolFactory], IProtocolFactory]
 
 
@@ -121,7 +126,11 @@ class PemFolder:
             key = min(keys[each].path for each in without_certificate)
             raise pem.mismatch(key, min(found[each] for each in without_key))
         if not owned:
-            raise ListenError(f"{self.path}: expected a folder with certificates and their keys in *.pem files")
+            if not here(self.path).is_dir():
+                raise ListenError(
+                    f"{self.path}: no such folder; name one with certificates and their keys in *.pem files"
+                )
+            raise ListenError(f"{self.path}: has no *.pem file with a certificate and its key")
         by_name: dict[str, SSL.Context] = {}
         for own in sorted(owned, key=pem.validity):
             pair = _own(keys[pem.public_key(own)], own, chains[own])
@@ -186,8 +195,10 @@ def authorities_in(folder: Path) -> Any:
     try:
         paths = sorted(folder / path.name for path in here(folder).iterdir() if path.name.lower().endswith(".pem"))
     except OSError as error:
-        raise ListenError(unreadable(folder, error)) from None
-    found = [certificate for path in paths for certificate in pem.certificates_in(path)]
+        advice = _FOLDER_ADVICE.get(error.errno or 0, "")
+        raise ListenError(f"{unreadable(folder, error)}{advice}") from None
+    what = "the authority's certificate"
+    found = [certificate for path in paths for certificate in pem.certificates_in(path, what)]
     if not found:
         raise ListenError(f"{folder}: expected a folder with authorities' certificates in *.pem files")
     return authorities(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found))

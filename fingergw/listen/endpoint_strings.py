@@ -24,6 +24,7 @@ _PATH_ARGUMENTS = {
     "tls": {"path", 0},
 }
 PROXIED = "haproxy:"
+_NO_TYPE = re.compile(r"[0-9.]+|\[.*")  # a port or an address
 _MAX_ADDRESS_LENGTH = 48  # an IPv6 address is no longer
 
 
@@ -139,8 +140,8 @@ def arguments_of(function: Callable[..., object], description: str) -> BoundArgu
         raise ValueError(f"{kind}: has no argument {min(unknown)}=, only {', '.join(names)}")
     if len(unnamed) > len(positional):
         raise ValueError(
-            f"too many parts: at most {len(positional)} may follow {kind}: without a name ({', '.join(positional)}), "
-            r"and a colon within one is written \:"
+            f"too many parts after {kind}:, which takes {', '.join(positional)} in this order; write a colon within a "
+            r"part as \:"
         )
     if twice := named.keys() & set(positional[: len(unnamed)]):
         raise ValueError(f"{min(twice)} is given twice, by position and as {min(twice)}=")
@@ -187,7 +188,10 @@ def refusal(error: Exception, kind: str, example: str) -> ListenError:
     """Return the error for an endpoint string that Twisted, or a plug-in, does not take."""
     text = str(error).replace("\n", " ")
     if "Unknown endpoint type" in text:
-        what = f'unknown endpoint type "{kind}"' if kind else "an endpoint begins with its type"
-        return ListenError(f"{what}; write one such as {example}, or install the plug-in for it")
+        if not kind or _NO_TYPE.fullmatch(unquote(kind)):
+            return ListenError(f"an endpoint begins with its type; write {example.partition(', ')[0]}")
+        return ListenError(
+            f'unknown endpoint type "{kind}"; write one such as {example}, or install the plug-in for it'
+        )
     text = re.sub(r"^_?[A-Za-z0-9_.]+[(][)] ", "", text)
     return ListenError(f"the {kind}: endpoint type refuses its arguments, see its documentation: {text}")

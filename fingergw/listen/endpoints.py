@@ -98,7 +98,7 @@ def _ssl(
         raise ValueError("privateKey is empty")
     method = None if sslmethod is None else getattr(SSL, sslmethod, None)
     if sslmethod is not None and (not sslmethod.endswith("_METHOD") or method is None):
-        raise ValueError(f'expected sslmethod to be one of pyOpenSSL\'s, such as TLS_METHOD, not "{sslmethod}"')
+        raise ValueError(f'expected sslmethod to be one of pyOpenSSL\'s methods, such as TLS_METHOD, not "{sslmethod}"')
     chain, dh_parameters = (None if path is None else Path(path) for path in (extraCertChain, dhParameters))
     key = Path(privateKey)
     files = KeyPair(key, key if certKey is None else Path(certKey), chain, dh_parameters, method)
@@ -127,7 +127,7 @@ _TYPES: dict[str, tuple[Callable[..., Server], str]] = {
     "tls": (_tls, "tls:certificates:79"),
     "systemd": (_systemd, "systemd:domain=INET6:name=public"),
 }
-_EXAMPLES = "tcp:79, tcp:79:interface=127.0.0.1, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
+_EXAMPLES = "tcp:79:interface=127.0.0.1, tcp:79, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
 
 
 def _backlog(text: str) -> str:
@@ -176,8 +176,12 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
     except LookupError as error:
         if kind != "systemd":
             raise refusal(error, kind, _EXAMPLES) from None
-        named = f'by the name "{error.args[0]}"' if isinstance(error, KeyError) else "with that index"
-        raise ListenError(f"systemd passed no socket {named}; start the .socket unit that has it") from None
+        if isinstance(error, KeyError):
+            name = error.args[0]
+            why = f'by the name "{name}"; start the .socket unit that has FileDescriptorName={name}'
+        else:
+            why = "with that index; start the .socket unit that has it"
+        raise ListenError(f"systemd passed no socket {why}") from None
     except OSError as error:
         raise ListenError(f"{error.filename or kind}: {error.strerror or error}") from None
     except Exception as error:  # plug-ins raise what they like

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,12 @@ from fingergw.net.files import read_file, unreadable
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+
+_ADVICE = {
+    errno.EISDIR: "; name a PEM file",
+    errno.ENOENT: "; name a file that exists",
+    errno.ENOTDIR: "; name a file that exists",
+}
 
 
 @frozen
@@ -41,18 +48,22 @@ def read(path: Path) -> bytes:
     try:
         return read_file(path)[0]
     except OSError as error:
-        raise ListenError(unreadable(path, error)) from None
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise ListenError(f"{unreadable(path, error)}{advice}") from None
 
 
-def certificates_in(path: Path) -> list[x509.Certificate]:
+def certificates_in(path: Path, what: str = "a certificate") -> list[x509.Certificate]:
     """Return the certificates in a file, which may have none.
 
+    :param what: what the file should have, for the message.
     :raises ListenError: it cannot be read, or one is broken.
     """
     try:
         return [x509.load_pem_x509_certificate(pem[0]) for pem in _CERTIFICATE.finditer(read(path))]
     except ValueError:
-        raise ListenError(f"{path}: a certificate in it is broken; issue it anew") from None
+        raise ListenError(
+            f"{path}: a certificate in it cannot be parsed; replace the file with {what} in PEM form"
+        ) from None
 
 
 def certificate_and_chain(path: Path) -> list[x509.Certificate]:
@@ -101,7 +112,7 @@ def _encoded(public: Any) -> bytes:
 def mismatch(key: Path, certificate: Path) -> ListenError:
     """Return the error for a key and a certificate that do not belong together."""
     return ListenError(
-        f"{key}: this is not the key of the certificate in {certificate}; replace one of them, so that they match"
+        f"{key}: this is not the key of the certificate in {certificate}; name the key that belongs to it"
     )
 
 

@@ -347,7 +347,7 @@ group = "no-such-group-here"
         expected = [
             "4: listeners[0].alow: unknown key",
             "7: listeners[1].endpoint: expected the port to be a whole number",
-            f"9: listeners[2].endpoint: {tmp_path}/key.pem: No such file or directory",
+            f"9: listeners[2].endpoint: {tmp_path}/key.pem: No such file or directory; name a file that exists",
             '15: backends.command.argv[0]: no executable file "/nonexistent/program"',
             f"18: backends.file.file: {tmp_path}/people.toml: cannot be read: No such file or directory",
             f"22: backends.token.bearer_token_file: {tmp_path}/token: No such file or directory",

@@ -261,7 +261,11 @@ WRONG_PAIRS = {
         "k.pem: this key is encrypted, and the gateway cannot ask for its passphrase",
     ),
     "broken key": (BROKEN % (b"PRIVATE KEY", b"PRIVATE KEY"), CERTIFICATE, "k.pem: a private key in it is broken"),
-    "broken": (KEY, BROKEN % (b"CERTIFICATE", b"CERTIFICATE"), "c.pem: a certificate in it is broken"),
+    "broken": (
+        KEY,
+        BROKEN % (b"CERTIFICATE", b"CERTIFICATE"),
+        "c.pem: a certificate in it cannot be parsed; replace the file with a certificate in PEM form",
+    ),
     "binary": (KEY, bytes(range(256)), "c.pem: expected one or more certificates in PEM form"),
 }
 
@@ -312,7 +316,7 @@ def test_folder_without_pairs(tmp_path: Path) -> None:
     """A folder in which nothing can serve is a mistake; a key of something else beside a pair is none."""
     for parts in ("k", "c"):
         put(tmp_path, "own.pem", GOOD, parts)
-        with pytest.raises(ListenError, match="expected a folder with certificates and their keys"):
+        with pytest.raises(ListenError, match=r"has no \*\.pem file with a certificate and its key"):
             PemFolder(tmp_path).load()
     put(tmp_path, "own.pem", GOOD)
     put(tmp_path, "account.pem", issue("localhost"), "k")

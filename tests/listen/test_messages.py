@@ -24,8 +24,8 @@ from tests.support.waiting import reactor
 
 NUMBER = 'expected {} to be a whole number {}, not "{}"; write it like {}'
 ESCAPED = "an IPv6 address in an endpoint string needs a backslash before each colon; write '{}', in single quotes"
-TYPES = "tcp:79, tcp:79:interface=127.0.0.1, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
-NO_TYPE = f"an endpoint begins with its type; write one such as {TYPES}, or install the plug-in for it"
+TYPES = "tcp:79:interface=127.0.0.1, tcp:79, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
+NO_TYPE = "an endpoint begins with its type; write tcp:79:interface=127.0.0.1"
 BACKSLASH = "nothing follows the last backslash; write two for a backslash itself"
 TWICE = "expected haproxy: once, in lower case, and another endpoint after it, as in haproxy:tcp:79"
 TCP, TCP6, UNIX = "tcp:79:interface=127.0.0.1", "tcp6:79", "unix:/run/fingergw/finger.sock:mode=660"
@@ -43,8 +43,8 @@ def unknown(kind: str, types: str = TYPES) -> str:
 
 def too_many(kind: str, *names: str) -> str:
     """Return the message about too many parts, without the example at its end."""
-    count = f"at most {len(names)} may follow {kind}: without a name ({', '.join(names)})"
-    return rf"too many parts: {count}, and a colon within one is written \:; write it like "
+    takes = f"which takes {', '.join(names)} in this order"
+    return rf"too many parts after {kind}:, {takes}; write a colon within a part as \:; write it like "
 
 
 SERVERS = {
@@ -80,9 +80,9 @@ SERVERS = {
     "tcp:79:intreface=::1": f"tcp: has no argument intreface=, only port, interface, backlog; write it like {TCP}",
     "unix:path=s": f"unix: has no argument path=, only address, mode, backlog, lockfile; write it like {UNIX}",
     "systemd:FOO:name=x": f'expected domain to be INET6, INET or UNIX, not "FOO"; write it like {SYSTEMD}',
-    "ssl:79:k.pem:sslmethod=TLS": 'expected sslmethod to be one of pyOpenSSL\'s, such as TLS_METHOD, not "TLS"; '
-    f"write it like {SSL}",
-    "ssl:79:k.pem:sslmethod=Context": "expected sslmethod to be one of pyOpenSSL's, such as TLS_METHOD, not "
+    "ssl:79:k.pem:sslmethod=TLS": "expected sslmethod to be one of pyOpenSSL's methods, such as TLS_METHOD, "
+    f'not "TLS"; write it like {SSL}',
+    "ssl:79:k.pem:sslmethod=Context": "expected sslmethod to be one of pyOpenSSL's methods, such as TLS_METHOD, not "
     f'"Context"; write it like {SSL}',
     # twice, and too many
     "tcp:79:port=80": f"port is given twice, by position and as port=; write it like {TCP}",
@@ -106,8 +106,8 @@ SERVERS = {
     ":79": NO_TYPE,
     "haproxy:": NO_TYPE,
     "tcq:79": unknown("tcq"),
-    "79": unknown("79"),
-    "127.0.0.1:79": unknown("127.0.0.1"),
+    "79": NO_TYPE,
+    "127.0.0.1:79": NO_TYPE,
     "fd:3": unknown("fd"),
     "haproxy": TWICE,
     "haproxy:haproxy:tcp:79": TWICE,
@@ -115,11 +115,11 @@ SERVERS = {
     "haproxy:HAPROXY:tcp:79": TWICE,
     "haproxy:" * 1_000 + "tcp:79": TWICE,
     # files
-    "ssl:79:privateKey=none.pem": "{0}/none.pem: No such file or directory",
-    "ssl:79:privateKey=empty": "{0}/empty: Is a directory",
-    "tls:none:79": "{0}/none: expected a folder with certificates and their keys in *.pem files",
-    "tls:empty:79": "{0}/empty: expected a folder with certificates and their keys in *.pem files",
-    "tls:port=79:path=empty": "{0}/empty: expected a folder with certificates and their keys in *.pem files",
+    "ssl:79:privateKey=none.pem": "{0}/none.pem: No such file or directory; name a file that exists",
+    "ssl:79:privateKey=empty": "{0}/empty: Is a directory; name a PEM file",
+    "tls:none:79": "{0}/none: no such folder; name one with certificates and their keys in *.pem files",
+    "tls:empty:79": "{0}/empty: has no *.pem file with a certificate and its key",
+    "tls:port=79:path=empty": "{0}/empty: has no *.pem file with a certificate and its key",
 }
 HOST, HOST_TLS, OTHER_UNIX = "tcp:old.example.org:79", "tls:old.example.org:79", "unix:/run/other/finger.sock"
 CLIENT_TYPES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
@@ -150,21 +150,22 @@ CLIENTS = {
     "tls:h:79" + ":5" * 7: too_many("tls", *TLS_NAMES) + HOST_TLS,
     "tls:::1:79": ESCAPED.format(r"tls:\:\:1:79"),
     "tls:a..b:79": f'"a..b" cannot be the name of a host; write it like {HOST_TLS}',
-    "tls:h:79:trustRoots=none": "{0}/none: No such file or directory",
+    "tls:h:79:trustRoots=none": "{0}/none: No such file or directory; name a folder that exists",
     "tls:h:79:trustRoots=empty": "{0}/empty: expected a folder with authorities' certificates in *.pem files",
-    "tls:h:79:trustRoots=broken": "{0}/broken/a.pem: a certificate in it is broken; issue it anew",
-    "tls:h:79:trustRoots=c.pem": "{0}/c.pem: Not a directory",
-    "tls:h:79:certificate=none.pem": "{0}/none.pem: No such file or directory",
+    "tls:h:79:trustRoots=broken": "{0}/broken/a.pem: a certificate in it cannot be parsed; replace the "
+    "file with the authority's certificate in PEM form",
+    "tls:h:79:trustRoots=c.pem": "{0}/c.pem: Not a directory; trustRoots= takes a folder, not a file",
+    "tls:h:79:certificate=none.pem": "{0}/none.pem: No such file or directory; name a file that exists",
     "tls:h:79:certificate=c.pem": "{0}/c.pem: expected a private key in PEM form",
     "tls:h:79:certificate=c.pem:privateKey=k.pem": "{0}/k.pem: this is not the key of the certificate in {0}/c.pem; "
-    "replace one of them, so that they match",
+    "name the key that belongs to it",
     "tls:h:79:privateKey=k.pem": "privateKey= is of no use without its certificate=; name both, or neither; "
     f"write it like {HOST_TLS}",
     r"tls:h:79:endpoint=tcq\:h": unknown("tcq", CLIENT_TYPES),
     "SSL:h:79": "ssl: does not verify the server; write tls:HOST:PORT in its place",
     r"s\sl:h:79": "ssl: does not verify the server; write tls:HOST:PORT in its place",
     "h:79": unknown("h", CLIENT_TYPES),
-    "": f"an endpoint begins with its type; write one such as {CLIENT_TYPES}, or install the plug-in for it",
+    "": "an endpoint begins with its type; write tcp:HOST:79",
     "tcp6:h:79": unknown("tcp6", CLIENT_TYPES),
     "haproxy:tcp:h:79": unknown("haproxy", CLIENT_TYPES),
     "tcp:h:79\\": BACKSLASH,
@@ -228,13 +229,14 @@ UNBOUND = {
     "(ip address lists them)",
     r"tcp:0:interface=[\:\:1]": "interface= takes an IP address of this machine",
     "unix:{0}/none/s": "No such file or directory; make its folder: mkdir -p {0}/none",
-    "unix:{0}/file": "Address already in use; stop the process that listens there, or remove the file; or name another "
-    "path",
-    "unix:{0}/busy": "Address already in use; stop the process that listens there, or remove the file; or name another "
-    "path",
+    "unix:{0}/file": "Address already in use; if a process listens there, stop it; if not, remove the file; or name "
+    "another path",
+    "unix:{0}/busy": "Address already in use; if a process listens there, stop it; if not, remove the file; or name "
+    "another path",
     "unix:{0}/held": "another process has this socket, as {0}/held.lock says; stop that process, or name another path",
     "unix:{0}/" + "s" * 120: "the path of a unix socket has at most 107 bytes; name a shorter one",
-    "systemd:domain=INET:name=x": 'systemd passed no socket by the name "x"; start the .socket unit that has it',
+    "systemd:domain=INET:name=x": 'systemd passed no socket by the name "x"; start the .socket unit that has '
+    "FileDescriptorName=x",
     "systemd:domain=INET:index=0": "systemd passed no socket with that index; start the .socket unit that has it",
     "onion:79": unknown("onion"),
 }
