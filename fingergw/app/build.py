@@ -15,9 +15,9 @@ from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import check_socket, check_sockets, routes_of, rules_of
+from fingergw.app.parts.listeners import check_socket, check_sockets, keywords_of, routes_of, rules_of
 from fingergw.app.parts.machine import Machine
-from fingergw.app.parts.open_backend import OpenBackend, fingerprint, keywords_of, open_backend
+from fingergw.app.parts.open_backend import OpenBackend, fingerprint, open_backend
 from fingergw.app.parts.parts import Parts
 from fingergw.app.parts.run_as import check_run_as, unreadable
 from fingergw.app.preloading import preload

@@ -1,4 +1,7 @@
-"""What outlives each configuration of a gateway."""
+"""What does not depend on any configuration of a gateway.
+
+What a reload keeps because its settings are the same is handed over by :class:`fingergw.app.parts.parts.Parts`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Environment:
         """Processes that convert what may take long."""
         self.resolver = Resolver(reactor)
         self.listeners: dict[tuple[str, int], ListenerService] = {}
-        """The active listeners in file order, by the place that each is bound to."""
+        """The active listeners in file order, by the place that each is bound to. The gateway replaces the dict."""
 
     def connections_at(self, place: tuple[str, int]) -> Connections:
         """Return the connections of the listener at a place; new ones if there is no listener yet."""

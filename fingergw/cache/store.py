@@ -14,7 +14,8 @@ Mark: TypeAlias = Literal["", "failed", "backing off", "not shared"]
 nothing to wait for, since each gateway has to ask upstream itself."""
 
 MARK_SECONDS: dict[Mark, float] = {"": 0.0, "failed": 1.0, "backing off": BACK_OFF_SECONDS, "not shared": 60.0}
-"""How long a mark stays: gateways hear for so long that another one has failed, or need not wait for each other."""
+"""How long a mark stays: gateways hear for so long that another one has failed, or need not wait for each other. Only
+Redis uses it: marks are between gateways."""
 
 Claim: TypeAlias = Literal["granted", "held", "failed", "backing off", "not shared"]
 """The reply to a claim. ``granted``: ask upstream, then put, drop or release. ``held``: another gateway is asking.
@@ -24,7 +25,7 @@ Claim: TypeAlias = Literal["granted", "held", "failed", "backing off", "not shar
 
 @frozen
 class Found:
-    """A value that the caller does not have.
+    """The stored value, if it is another than the one that is known.
 
     :param age: seconds since it was put.
     """
@@ -34,7 +35,10 @@ class Found:
 
 
 class Store(Protocol):
-    """Keeps values by key, and lets one gateway at a time claim to ask upstream for a key."""
+    """Keeps values by key, and lets one gateway at a time claim to ask upstream for a key.
+
+    No method raises, and none takes long; :class:`fingergw.cache.guarded.GuardedStore` sees to that.
+    """
 
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         """Find a value, or else claim to ask upstream for it. It is atomic, so that one of several gateways asks.

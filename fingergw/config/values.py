@@ -1,4 +1,9 @@
-"""How a file writes each type of value: what is read, strictly, its JSON Schema, and how it is written back."""
+"""How a file writes each type of value: what is read, strictly, its JSON Schema, and how it is written back.
+
+Lists, tables and paths are not here: :mod:`fingergw.config.structure` reads them. A new type is declared in
+:mod:`fingergw.core.setting_types`, has its entry in ``KINDS`` here, and stands in :mod:`fingergw.api` and the README's
+table.
+"""
 
 from __future__ import annotations
 
@@ -275,4 +280,4 @@ KINDS: Final[dict[Any, Kind]] = {
         r"[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?", 'a network such as "10.0.0.0/8" or "2001:db8::/32"', _network, str
     ),
 }
-"""How a file writes each type that a key can have, but for lists, tables and paths."""
+"""How a file writes each type that a key can have."""

@@ -25,7 +25,9 @@ class Result(NamedTuple):
 
 @frozen
 class Chain:
-    """Backends in order, compiled once at start.
+    """Backends in order, built once for each configuration.
+
+    The time limit, queue and cache of each backend are around it already (``fingergw.app.parts.open_backend``).
 
     :param backends: their names and the backends.
     :param fallthrough: the kinds of outcome after which the next backend is asked.
@@ -43,6 +45,8 @@ class Chain:
 
     def at_once(self, query: Query) -> Result | None:
         """Return the first backend's answer, if that is known without asking anybody.
+
+        No exception of the backend is passed on.
 
         :return: None if it is not, or the backend has failed: then ask the chain, which finds out anew.
         """

@@ -1,4 +1,7 @@
-"""What is to be done about a query line: say no, or ask a chain of backends."""
+"""What a query line alone decides: refuse it, or ask a chain.
+
+What depends on counts, such as too many queries that wait, is decided in :mod:`fingergw.finger.protocol`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ FORWARDING: Final = "forwarding"
 
 
 class Refused(NamedTuple):
-    """Nobody is asked.
+    """The query is refused, and nobody is asked.
 
     :param refusal: what the client is told.
     :param at: when it is told, on the clock that ``decide`` was given.
@@ -50,11 +53,12 @@ Decision: TypeAlias = Refused | Asked
 
 
 def decide(rules: Rules, line: bytes, client: str, local_address: str, now: float) -> Decision:
-    """Decide what to do about a query line. Nothing is counted, and no decision holds for another query.
+    """Decide what to do about a query line. Nothing is counted. Do not reuse a decision for another query.
 
     :param rules: the listener's.
     :param line: as :func:`fingergw.core.query.take_line` returns it.
-    :param client: the client's address in its usual text form, ``"unix"`` for a unix socket. It may connect.
+    :param client: the client's address in its usual text form, ``"unix"`` for a unix socket. It has been let in
+        already (``Rules.lets_in``).
     :param local_address: the address that the client connected to, as text. It matters only for queries with hosts;
         may be empty.
     :param now: the time in seconds, on any clock.

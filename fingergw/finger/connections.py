@@ -1,4 +1,4 @@
-"""All connections of a listener."""
+"""All connections of a listener: what stays over reloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Connection(Expiring, Protocol):
 class Connections:
     """The connections of a listener. A reload replaces the listener's rules, but not these.
 
-    :param open: all open connections.
+    :param open: all open connections. They keep this, and ``rejected``, up to date themselves.
     :param rejected: how many of them were rejected, and do not count towards ``max_connections``.
     :param waiting: how many queries wait for a backend.
     :param per_client: how many connections each client has.

@@ -1,4 +1,4 @@
-"""What the connections of a listener share: its rules, rate limit and log."""
+"""The rules of a listener and what depends on them, such as its rate limit: new at each reload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses are this machine's, and which of them other hosts can reach."""
+"""What only the machine itself can tell about addresses; what an address says by its form is in core/addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNASSIGNABLE: dict[int, Address] = {4: IPv4Address("240.0.0.1"), 6: IPv6Address
 
 
 def leads_to(peer: IAddress, own: IAddress, bound: IAddress) -> bool:
-    """Tell whether a connection has one of this process's own listeners at its other end.
+    """Tell whether a connection leads to the listener that is bound to an address.
 
     :param peer: the address that it was made to.
     :param own: that of this end.

@@ -1,4 +1,8 @@
-"""What a type of backend can use of the gateway that its backend is opened in."""
+"""What a type of backend can use of the gateway that its backend is opened in.
+
+It stands in ``net`` because that is the lowest room that knows ``Resolver`` and ``Watched``; authors import it from
+:mod:`fingergw.api`.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +47,10 @@ class Site:
     _keywords: Keywords
     _convert: Convert
     used: dict[str, object] = field(init=False, factory=dict)
-    """What the backend depends on outside of its table: a reload that changes any of it opens the backend again."""
+    """What the backend depends on outside of its table: a reload that changes any of it opens the backend again.
+    It is read by the gateway; not for backends."""
     converts: bool = field(init=False, default=False)
-    """Whether the backend converts bodies."""
+    """Whether the backend converts bodies. It is read by the gateway; not for backends."""
 
     def file(self, key: str) -> Watched[Any]:
         """Return the file that a key of the table names.

@@ -26,7 +26,8 @@ _LIMITS = (
     (5, "{count} more of this kind in the last minute, the last: {text}"),
     (100, "{count} more of other kinds in the last minute, the last: {text}"),
 )
-"""How many are written in a minute of one message, of one kind and of all, and the summary of those that are not."""
+"""How many are written in a minute of one message, of one kind and of all (a hundred of each: information, and warnings
+and errors), and the summary of those that are not."""
 
 
 @implementer(ILogFilterPredicate)
@@ -34,9 +35,10 @@ _LIMITS = (
 class Repeats:
     """Let each message through once a minute. At the end of the minute, summarise how many more there were.
 
-    Messages that differ only in what outsiders may choose are of one kind. Only five of a kind are let through in a
-    minute, and only a hundred in all, so that nobody can fill the log. Information does not take room from warnings and
-    errors. Debug messages are not throttled, and neither is an event with ``throttled=False``.
+    Messages that differ only in what outsiders may choose are of one kind: pass values as fields, not in the format, or
+    each makes a kind of its own. So that nobody can fill the log, only five of a kind are let through in a minute, and
+    a hundred of each of information, and warnings and errors, in all. Debug messages are not throttled, and neither is
+    an event with ``throttled=False``.
 
     :param summarise: is called with an event for each summary.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from twisted.internet.defer import CancelledError
@@ -17,13 +17,14 @@ from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.outcome import Backend, Failed, Missing
 from fingergw.core.patterns import glob, regex
-from fingergw.core.query import fold_case
+from fingergw.core.query import Query, fold_case
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
 from fingergw.listen import endpoints
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
+from fingergw.net.site import Keywords
 
 _NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
@@ -125,3 +126,21 @@ def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Cha
         index=route.index,
         clients=None if route.clients is None else Networks(route.clients),
     )
+
+
+def keywords_of(routes: Collection[tables.Route]) -> Keywords:
+    """Return what lists the keywords, with their summaries, that a query's client can ask for at its listener."""
+    listed = [
+        (route, None if route.clients is None else Networks(route.clients))
+        for route in routes
+        if route.summary and not route.index
+    ]
+
+    def keywords(query: Query) -> Iterator[tuple[str, str]]:
+        for route, clients in listed:
+            if route.listeners is not None and query.listener not in route.listeners:
+                continue
+            if clients is None or query.client in clients:
+                yield route.keyword, route.summary
+
+    return keywords

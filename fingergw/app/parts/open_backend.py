@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,10 @@ from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
-from fingergw.config.tables import Route
-from fingergw.core.addresses import Networks
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Ask, Known, Outcome, asking, knowing
 from fingergw.core.query import Query
-from fingergw.net.site import Keywords, Site
+from fingergw.net.site import Site
 from fingergw.net.waiting import Waiting, detached
 from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import BackendMeter, Measured
@@ -31,7 +29,7 @@ from fingergw.telemetry.meters import BackendMeter, Measured
 _log = Logger()
 _KEPT = "backend {backend} failed, so its cached answer stays in use: {why}"
 # The longest time that a backend without a timeout takes.
-_AT_ONCE_SECONDS = 5.0
+_UNTIMED_SECONDS = 5.0
 _MARGIN_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0  # how long a stop, or the rest after a reload, waits for a backend to close
 
@@ -103,7 +101,9 @@ class OpenBackend:
 
 
 def fingerprint(checked: CheckedBackend, used: Mapping[str, object], store: GuardedStore | None) -> object:
-    """Return the fingerprint of a backend. A change in a file that it watches leaves it the same; a secret does not.
+    """Return the fingerprint of a backend.
+
+    A change in a watched file keeps the fingerprint; a changed secret or authority changes it.
 
     :param used: the settings beside its own table that it uses.
     :param store: where its answers are kept, if its table has a cache.
@@ -133,7 +133,7 @@ def open_backend(
             inputs=checked.inputs,
             key=keys(key_prefix(checked, site.used), checked.inputs, version),
             settings=table.cache,
-            lock_seconds=(table.timeout or _AT_ONCE_SECONDS) + _MARGIN_SECONDS,
+            lock_seconds=(table.timeout or _UNTIMED_SECONDS) + _MARGIN_SECONDS,
             memory=memory,
             store=store,
             clock=reactor,
@@ -157,21 +157,3 @@ def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
     if isinstance(backend, type) or not callable(getattr(backend, "answer", None)):
         raise FingergwError("its open returns an object without a method answer")
     return backend, (lambda: str(backend.version)) if hasattr(backend, "version") else None
-
-
-def keywords_of(routes: Collection[Route]) -> Keywords:
-    """Return what lists the keywords, with their summaries, that a query's client can ask for at its listener."""
-    listed = [
-        (route, None if route.clients is None else Networks(route.clients))
-        for route in routes
-        if route.summary and not route.index
-    ]
-
-    def keywords(query: Query) -> Iterator[tuple[str, str]]:
-        for route, clients in listed:
-            if route.listeners is not None and query.listener not in route.listeners:
-                continue
-            if clients is None or query.client in clients:
-                yield route.keyword, route.summary
-
-    return keywords
