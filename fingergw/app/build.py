@@ -68,7 +68,7 @@ def check(
     return problems, parts.warnings
 
 
-def refuse(
+def raise_if_problems(
     configuration: model.Config, problems: Sequence[Problem], reactor: Any, run_as: tables.Process = _AS_IT_IS
 ) -> None:
     """Refuse a configuration in whose file problems were found.
@@ -115,9 +115,9 @@ def build(
     if opens and not machine.problems:
         _open_backends(parts, checked, environment, machine, {} if previous is None else previous.backends)
         if machine.problems:
-            for close in parts.closers(but=previous):
+            for close in parts.closers(keeping=previous):
                 close()
-    chained = {name: backend.asked for name, backend in parts.backends.items()}
+    chained = {name: backend.entry for name, backend in parts.backends.items()}
     routes = routes_of(configuration, chained)
     for listener, socket in sockets:
         rules = rules_of(listener, configuration, routes, forwarding)

@@ -24,7 +24,7 @@ from fingergw.config import tables
 from fingergw.core.errors import FingergwError
 from fingergw.net.root import inside
 from fingergw.telemetry.event_log import EventLog
-from fingergw.telemetry.log_file import opened_for, own_descriptor
+from fingergw.telemetry.log_file import open_log_as, own_descriptor
 
 _log = Logger()
 _MAX_MESSAGE_BYTES = 4096  # a pipe takes as much at once
@@ -82,7 +82,7 @@ def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
     event_log: EventLog = own["event_log"]
 
     def logger() -> EventLog:
-        event_log.open(reactor, partial(opened_for, identity=own["identity"]))
+        event_log.open(reactor, partial(open_log_as, identity=own["identity"]))
         return event_log
 
     if own["umask"] is not None:

@@ -211,7 +211,7 @@ class Gateway(MultiService):
         now = self.reactor.seconds()
         # a connection may be from an earlier configuration, whose limits were longer
         self._needed_until = max(self._needed_until, now + longest + 2 * LINGER_SECONDS)
-        closers = previous.closers(but=self.parts)
+        closers = previous.closers(keeping=self.parts)
         if closers:
             waiting: Deferred[None] = deferLater(self.reactor, self._needed_until - now)  # or until a stop cancels it
             self._retiring.add(waiting)
@@ -230,7 +230,7 @@ class Gateway(MultiService):
     def _close(self, result: object) -> Deferred[Any]:
         for waiting in tuple(self._retiring):
             waiting.cancel()
-        closers = self.parts.closers(but=None)
+        closers = self.parts.closers(keeping=None)
         if self.admin is not None:
             closers.append(self.admin.stopService)
         closers.append(partial(self._store_changes.run, _change_store, self.parts.store, None))

@@ -149,7 +149,7 @@ class Operation(MultiService):
         try:
             await gateway.change_to(parts)
         except BaseException:
-            for close in parts.closers(but=previous):
+            for close in parts.closers(keeping=previous):
                 close()
             raise
         _log.info("configuration reloaded")

@@ -40,7 +40,7 @@ def makeService(options: Options) -> IService:
         configuration, problems = config.read(path, hint=True)
         # twistd's own options stand in for [process]
         process = becoming(tables.Process(), options.parent or {})
-        build.refuse(configuration, problems, reactor, process)
+        build.raise_if_problems(configuration, problems, reactor, process)
         gateway = build.make_service(configuration, reactor, process)
     except ConfigError as error:
         print(f"fingergw: {error.report}", file=sys.stderr)

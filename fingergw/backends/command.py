@@ -170,7 +170,10 @@ class CommandBackend:
     def at_once(self, query: Query) -> Outcome | None:
         """Return Missing if the name would make an argument an option, and Failed if the program is not executable."""
         values = query.placeholders
-        if any(argument.begins_open and argument.fill(values).startswith("-") for argument in self.settings.argv):
+        if any(
+            argument.begins_with_placeholder and argument.fill(values).startswith("-")
+            for argument in self.settings.argv
+        ):
             return Missing()
         if not os.access(self.executable, os.X_OK):
             return Failed(

@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> int:
     from twisted.internet import reactor
 
     configuration, problems = read(arguments.config, arguments.base_dir)
-    build.refuse(configuration, problems, reactor)
+    build.raise_if_problems(configuration, problems, reactor)
     names = [listener.name for listener in configuration.listeners]
     name = names[0] if arguments.listener is None else arguments.listener
     if name not in names:
@@ -101,7 +101,7 @@ def run(arguments: Namespace) -> int:
 
     async def asked(reactor: Any) -> None:
         await deferLater(reactor, 0)  # before that, SIGINT would raise KeyboardInterrupt wherever it arrives
-        asking = Deferred.fromCoroutine(asked_of(explained, decision, rules, parts, environment))
+        asking = Deferred.fromCoroutine(with_answers(explained, decision, rules, parts, environment))
         reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
         with suppress(CancelledError):
             codes.append(_print(await asking, as_json=arguments.json))
@@ -164,7 +164,7 @@ async def ask(explained: Explanation, asked: Asked, rules: Rules, clock: IReacto
     return evolve(explained, steps=tuple(steps), answer=text_of(answer), notes=notes)
 
 
-async def asked_of(
+async def with_answers(
     explained: Explanation, decision: Decision | None, rules: Rules, parts: Parts, environment: Environment
 ) -> Explanation:
     """Ask the chain that a query goes to, if it goes to one, and close all that this has opened.
@@ -182,7 +182,7 @@ async def asked_of(
         await deferLater(environment.reactor, 0)  # the cache answers first, and keeps the answer then
         return evolve(explained, notes=(*explained.notes, *_notes(explained, parts)))
     finally:
-        await DeferredList([maybeDeferred(close) for close in parts.closers(but=None)])
+        await DeferredList([maybeDeferred(close) for close in parts.closers(keeping=None)])
         await environment.workers.stop()
         if store is not None:
             await store.stop()

@@ -157,7 +157,7 @@ def run(arguments: Namespace) -> int:
     use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
     path, options = arguments.config, vars(arguments)
     configuration, problems = read_to_run(options, path, hint=True)
-    build.refuse(configuration, problems, reactor, configuration.process)
+    build.raise_if_problems(configuration, problems, reactor, configuration.process)
     gateway = build.make_service(configuration, reactor, configuration.process)
     # a reload must find the same file, also from another working folder
     again = partial(read_to_run, options, path and _absolute(path), str(Path.cwd()) if path is None else None)

@@ -106,10 +106,10 @@ def run_foreign(code: Callable[[], T]) -> T:
     except FingergwError as error:
         raise ForeignError(str(error)) from None
     except BaseException as error:
-        raise ForeignError(named(error)) from None
+        raise ForeignError(describe_exception(error)) from None
 
 
-def named(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """Return an exception's name, with its text if it has one."""
     kind, told = type(error).__name__, ""
     with suppress(Exception):

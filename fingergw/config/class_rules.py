@@ -10,7 +10,7 @@ import attrs
 
 from fingergw.config.values import END_SECONDS, KINDS, PATHS
 from fingergw.core.setting_types import Argv, AuthoritiesFile, Jinja, ProgramPath, SecretFile, WatchedFile
-from fingergw.core.settings import Key, Waits, bare, is_table, keys_of, supertype
+from fingergw.core.settings import Key, Waits, is_table, keys_of, supertype, without_none
 
 _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinja)
 _TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
@@ -50,7 +50,7 @@ def refuse_unfit(cls: Any) -> None:
             raise ValueError(f"{word}: expected a tuple of any of: {', '.join(sorted(known)) or '(none)'}")
     for key in keys:
         _refuse_key(key, key.name)
-        if bare(key.type) is WatchedFile and key.holds is not None:
+        if without_none(key.type) is WatchedFile and key.holds is not None:
             _refuse_unknown(key.holds, f"{key.name} holds", is_inner=True)
         if key.own_default is not attrs.NOTHING and not _is_of(key.own_default, key.type):
             raise TypeError(f"{key.name}: the default {reprlib.repr(key.own_default)} is not of the key's type")
@@ -84,7 +84,7 @@ def _refuse_key(key: Key, name: str, *, is_inner: bool = False) -> None:
     :raises ValueError: its bounds are not for that type.
     """
     _refuse_unknown(key.type, name, is_inner=is_inner)
-    kind = supertype(bare(key.type))
+    kind = supertype(without_none(key.type))
     if key.nonempty and get_origin(kind) is not tuple:
         raise ValueError(f"{name}: nonempty is for lists only")
     if (key.least is not None or key.most is not None) and kind not in (int, float):
@@ -99,7 +99,7 @@ def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
     :param is_inner: whether it is the type of something within a list or a table.
     :raises TypeError: it is one.
     """
-    kind = bare(kind)
+    kind = without_none(kind)
     origin = get_origin(kind)
     arguments = [each for each in get_args(kind) if each is not NoneType]
     if is_inner and kind in _AT_THE_TOP:

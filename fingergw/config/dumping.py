@@ -17,7 +17,7 @@ from fingergw.config.values import KINDS
 from fingergw.core.placeholders import Template
 from fingergw.core.rules import Limits
 from fingergw.core.setting_types import HeaderName, Url, Variable
-from fingergw.core.settings import bare, changed, is_table, keys_of
+from fingergw.core.settings import changed, is_table, keys_of, without_none
 
 LEFT_OUT: Final = "(left out)"
 """What replaces a secret."""
@@ -110,7 +110,7 @@ def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
     :param kind: the key's type.
     :param secret: whether the key, or one that it is in, is marked as a secret.
     """
-    kind = bare(kind)
+    kind = without_none(kind)
     arguments = get_args(kind)
     if isinstance(value, list | tuple):
         return [_without_secrets(inner, next(iter(arguments), str), secret=secret) for inner in value]

@@ -12,7 +12,7 @@ from fingergw.config.backend_types import ForeignError, run_foreign
 from fingergw.config.problems import Problem, unknown
 from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
-from fingergw.core.settings import KeyPath, bare, keys_of, templates_in
+from fingergw.core.settings import KeyPath, keys_of, templates_in, without_none
 
 _MAX_MISTAKES: Final = 1000  # that a type's own check may report for a table
 
@@ -127,7 +127,7 @@ def _placeholders(config: model.Config, raw: dict[str, Any], whole: Collection[i
     for name, backend in config.backends.items():
         set_by_all = frozenset.intersection(*groups[name]) if name in groups else frozenset()
         cls: Any = type(backend.settings)
-        programs = {(key.name, 0) for key in keys_of(cls) if bare(key.type) is Argv}
+        programs = {(key.name, 0) for key in keys_of(cls) if without_none(key.type) is Argv}
         for path, template in templates_in(backend.settings):
             if template.names and path in programs:
                 why = "expected a program without placeholders; only its arguments may have some"

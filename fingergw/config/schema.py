@@ -20,7 +20,7 @@ from fingergw.config.dumping import dump_value
 from fingergw.config.model import Backend, Config
 from fingergw.config.tables import Listener
 from fingergw.config.values import KINDS, PATHS
-from fingergw.core.settings import Key, bare, is_table, keys_of, sentence_of, supertype
+from fingergw.core.settings import Key, is_table, keys_of, sentence_of, supertype, without_none
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -136,7 +136,7 @@ def _default(key: Key) -> Schema:
 
 def _one_of(cls: Any) -> Schema:
     """Return the rule that exactly one of some keys must be given; one that is false counts as not given."""
-    flags = {key.name for key in keys_of(cls) if bare(key.type) is bool}
+    flags = {key.name for key in keys_of(cls) if without_none(key.type) is bool}
     given = {name: {"not": {"properties": {name: {"const": False}}}} for name in flags}
     return {"oneOf": [{"required": [name], **given.get(name, {})} for name in cls.one_of]}
 

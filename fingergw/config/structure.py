@@ -13,7 +13,7 @@ from cattrs import BaseValidationError, ClassValidationError, Converter, Forbidd
 from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
-from fingergw.config.backend_types import BrokenTypeError, backend_type, named, names
+from fingergw.config.backend_types import BrokenTypeError, backend_type, describe_exception, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import KINDS, PATHS, plain, refuse_outside, text
@@ -184,4 +184,4 @@ def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
         if isinstance(error, Exception):
             with suppress(Exception):
                 told = str(error)
-        yield Problem(path, told or named(error))
+        yield Problem(path, told or describe_exception(error))

@@ -34,7 +34,7 @@ class RateLimit:
     max_clients: int = _MAX_CLIENTS
     _paid_at: dict[str, float] = field(init=False, factory=dict)
 
-    def allows(self, client: str, now: float) -> bool:
+    def spend(self, client: str, now: float) -> bool:
         """Count a query, and tell whether it is allowed.
 
         :param client: as :func:`fingergw.core.addresses.client_of` returns it.

@@ -147,7 +147,7 @@ Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchan
 """Ask a backend, with the validators of its cached answer; without any it answers anew."""
 
 
-def asking(backend: Backend) -> Ask:
+def ask_function(backend: Backend) -> Ask:
     """Return a function that asks a backend. Call it through :func:`outcome_of`, as the backend may have bugs."""
     return _Asking(backend, getattr(backend, "revalidate", None))
 
@@ -162,7 +162,7 @@ class _Asking:
         return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
 
 
-def knowing(backend: Backend) -> Known:
+def at_once_function(backend: Backend) -> Known:
     """Return a backend's ``at_once``, or a function that returns None; Failed if it raises."""
     known: Known | None = getattr(backend, "at_once", None)
     if known is None:

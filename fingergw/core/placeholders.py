@@ -43,7 +43,7 @@ class Template:
         return frozenset(name for _, name in self.parts if name is not None)
 
     @property
-    def begins_open(self) -> bool:
+    def begins_with_placeholder(self) -> bool:
         """Whether it begins with a placeholder."""
         return bool(self.parts) and not self.parts[0][0]
 

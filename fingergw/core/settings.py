@@ -116,7 +116,7 @@ def keys_of(cls: Any) -> tuple[Key, ...]:
     for each in attrs.fields(cls):
         if _SETTING in each.metadata:
             said, kind = each.metadata[_SETTING], types[each.name]
-            own = bare(kind)
+            own = without_none(kind)
             text = said["text"] or (sentence_of(own) if is_table(own) else "")
             said = {**said, "text": text, "nonempty": said["nonempty"] or own is Argv}
             keys.append(Key(name=each.name, type=kind, default=each.default, **said))
@@ -134,7 +134,7 @@ def changed(table: T, **values: Any) -> T:
 
 
 @cache
-def bare(kind: Any) -> Any:
+def without_none(kind: Any) -> Any:
     """Return the type of a key without ``| None``."""
     kinds = [each for each in get_args(kind) if each is not NoneType]
     return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind

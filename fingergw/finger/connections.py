@@ -49,7 +49,7 @@ class Connections:
         self.deadlines = Deadlines(self.open, self.clock)
         self.seconds = self.clock.seconds
 
-    def may_wait(self, work: Deferred[Any], max_waiting: int) -> bool:
+    def begin_waiting(self, work: Deferred[Any], max_waiting: int) -> bool:
         """Count a query as waiting for a backend until its work is done, and tell whether so many may wait."""
         self.waiting += 1
         work.addBoth(self._waited)
@@ -66,12 +66,12 @@ class Connections:
         self.draining = True
         for connection in list(self.open):
             connection.drain()
-        self.deadlines.look()
+        self.deadlines.check_soon()
         drained = self._drained = Deferred[None]()
-        self.drained()
+        self.connection_lost()
         return drained
 
-    def drained(self) -> None:
+    def connection_lost(self) -> None:
         """Note that a connection was lost while draining."""
         if self._drained is not None and not self.open:
             self.deadlines.stop()

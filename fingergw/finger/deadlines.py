@@ -41,15 +41,15 @@ class Deadlines:
     def watch(self) -> None:
         """Start the timer, if it is not running."""
         if self._timer is None:
-            self._timer = self.clock.callLater(self.shortest, self._look)
+            self._timer = self.clock.callLater(self.shortest, self._check)
 
-    def hasten(self, shortest: float) -> None:
+    def check_at_least_every(self, shortest: float) -> None:
         """Check often enough for items that set themselves deadlines as short as this, in seconds."""
         if shortest < self.shortest:
             self.shortest = shortest
-            self.look()
+            self.check_soon()
 
-    def look(self) -> None:
+    def check_soon(self) -> None:
         """Check at once, as an item may be due earlier than before."""
         if self._timer is not None:
             self._timer.reset(0.0)
@@ -60,11 +60,11 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = self.clock.seconds()
         for item in [item for item in self.items if item.due <= now]:
             item.expired()
         if self.items:
             first = min(item.due for item in self.items) - now
-            self._timer = self.clock.callLater(min(max(first, 0.0), self.shortest), self._look)
+            self._timer = self.clock.callLater(min(max(first, 0.0), self.shortest), self._check)

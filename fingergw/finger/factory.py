@@ -49,5 +49,5 @@ class FingerFactory(ServerFactory):
                 return FingerProtocol(listener, peer)
             reason = "denied"
         listener.connections.meter.rejections[reason] += 1
-        listener.note(reason, peer)
+        listener.record(reason, peer)
         return Closed()

@@ -58,11 +58,11 @@ class Listener:
         if before is not None and before.rules.limits.rate == limits.rate:
             self._rate_limit = before._rate_limit  # noqa: SLF001  # another of its kind
         times = (limits.query_timeout, limits.answer_timeout, LINGER_SECONDS, DRAIN_SECONDS, self.rules.decoy_delay)
-        self.connections.deadlines.hasten(min(filter(None, times)))
+        self.connections.deadlines.check_at_least_every(min(filter(None, times)))
 
-    def may_ask_now(self, client: str, now: float) -> bool:
+    def spend_query(self, client: str, now: float) -> bool:
         """Count a query of a client, and tell whether its rate allows it."""
-        return self._rate_limit is None or self._rate_limit.allows(client, now)
+        return self._rate_limit is None or self._rate_limit.spend(client, now)
 
     def to_wire(self, text: str) -> bytes:
         """Return an answer as bytes, cut to ``max_answer_bytes``."""
@@ -79,7 +79,7 @@ class Listener:
             )
         return truncate(wire, limit)
 
-    def note(
+    def record(
         self,
         outcome: str,
         client: str,

@@ -117,7 +117,7 @@ class FingerProtocol(Protocol):
         # A client that sends in pieces, or more than a line, may send yet more.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
         self.due = now + limits.answer_timeout
-        if self._counted_as is not None and not self.listener.may_ask_now(self._counted_as, now):
+        if self._counted_as is not None and not self.listener.spend_query(self._counted_as, now):
             self._reject("rate")
             return
         local_address = self._local_address() if b"@" in line else ""
@@ -148,7 +148,7 @@ class FingerProtocol(Protocol):
             self._crashed()
             return
         work = self._work = Deferred.fromCoroutine(self._wait_for(asked))
-        if not work.called and not self.connections.may_wait(work, self.rules.limits.max_waiting):
+        if not work.called and not self.connections.begin_waiting(work, self.rules.limits.max_waiting):
             self._reject("waiting")
             work.cancel()
 
@@ -216,7 +216,7 @@ class FingerProtocol(Protocol):
 
     def _log_access(self, outcome: str, size: int = 0, backend: str = "", cache: str = "") -> float:
         took = self.connections.seconds() - self._asked_at
-        self.listener.note(outcome, self.client, self._line, self._route, backend, size, took, cache)
+        self.listener.record(outcome, self.client, self._line, self._route, backend, size, took, cache)
         return took
 
     def readConnectionLost(self) -> None:
@@ -249,7 +249,7 @@ class FingerProtocol(Protocol):
             connections.meter.rejections["bad_handshake"] += 1
             self._log_access("bad_handshake")
         if connections.draining:
-            connections.drained()
+            connections.connection_lost()
 
     @property
     def _is_in_handshake(self) -> bool:

@@ -52,7 +52,7 @@ class Waiting:
         init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
     )
 
-    def before(self, ask: Ask, known: Known = lambda _: None) -> Ask:
+    def wrap(self, ask: Ask, known: Known = lambda _: None) -> Ask:
         """Return a function that asks a backend when there is a place, and within the timeout.
 
         :param known: returns an outcome that needs no place, or None.

@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from fingergw.core.outcome import Failed
 from fingergw.core.text import escape, printable
-from fingergw.telemetry.log_file import opened
+from fingergw.telemetry.log_file import open_log
 from fingergw.telemetry.log_output import Output, standard_output
 from fingergw.telemetry.repeats import Repeats
 
@@ -86,7 +86,7 @@ class EventLog:
         """
         self._levels.setLogLevelForNamespace("", LogLevel.levelWithName(name))
 
-    def open(self, reactor: Any, opener: Callable[[str], int] = opened) -> None:
+    def open(self, reactor: Any, opener: Callable[[str], int] = open_log) -> None:
         """Open the log.
 
         :param opener: opens a file for appending.

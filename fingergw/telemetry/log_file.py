@@ -37,7 +37,7 @@ def own_descriptor(path: str) -> int | None:
     return int(match[1]) if match else _STREAMS.get(path)
 
 
-def opened(path: str) -> int:
+def open_log(path: str) -> int:
     """Open a log for appending; create it if need be.
 
     A symbolic link in the path's last part is not followed: somebody else may have made it lead to a file of root's.
@@ -57,17 +57,17 @@ def opened(path: str) -> int:
     return fd
 
 
-def opened_for(path: str, identity: Identity) -> int:
+def open_log_as(path: str, identity: Identity) -> int:
     """Open a log as the user that the process will become, so that the user owns it, or could.
 
     If that user may not, root creates it for the user, but only in a folder where nobody else can put files.
 
-    :raises OSError: as :func:`opened` does.
+    :raises OSError: as :func:`open_log` does.
     :raises PrivilegeError: the process may not become that user.
     """
     try:
         with identity.borrowed():
-            return opened(path)
+            return open_log(path)
     except PermissionError:
         folder = Path(path).parent.resolve()
         if identity.uid in (None, 0) or not is_for_root_alone(folder):
@@ -76,7 +76,7 @@ def opened_for(path: str, identity: Identity) -> int:
     try:
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
     except FileExistsError:
-        return opened(path)
+        return open_log(path)
     os.fchown(fd, identity.uid, -1 if identity.gid is None else identity.gid)
     return fd
 

@@ -13,7 +13,14 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from fingergw.telemetry.log_file import ends_within_a_line, explained, is_journal, opened, opened_again, own_descriptor
+from fingergw.telemetry.log_file import (
+    ends_within_a_line,
+    explained,
+    is_journal,
+    open_log,
+    opened_again,
+    own_descriptor,
+)
 
 _log = Logger()
 MAX_WAITING_BYTES = 1 << 20
@@ -52,7 +59,7 @@ class Output:
     _logged_lost: int = field(init=False, default=0)
     _timer: IDelayedCall | None = field(init=False, default=None)
 
-    def open(self, path: str | None = None, opener: Callable[[str], int] = opened) -> None:
+    def open(self, path: str | None = None, opener: Callable[[str], int] = open_log) -> None:
         """Open it, unless another log has opened it already.
 
         :param path: where it is now, if it will have another path in a chroot.
@@ -90,7 +97,7 @@ class Output:
             return
         self._write()
         try:
-            fd = opened(self.path)
+            fd = open_log(self.path)
         except OSError as error:
             text = "{name}: cannot be reopened, so lines go to the old file: {why}"
             _log.error(text, name=self.name, why=error.strerror, throttled=False)

@@ -184,18 +184,18 @@ def test_a_folder_below_another_users(folder: Path) -> None:
     os.chown(folder, STRANGER, STRANGER)
     (folder / "roots").mkdir()
     with pytest.raises(PermissionError):
-        log_file.opened_for(str(folder / "roots" / "log"), AS_NOBODY)
+        log_file.open_log_as(str(folder / "roots" / "log"), AS_NOBODY)
     (folder / "link").symlink_to("roots")
     with pytest.raises(PermissionError):
-        log_file.opened_for(str(folder / "link" / "log"), AS_NOBODY)
+        log_file.open_log_as(str(folder / "link" / "log"), AS_NOBODY)
     os.chown(folder, 0, 0)
-    os.close(log_file.opened_for(str(folder / "link" / "log"), AS_NOBODY))
+    os.close(log_file.open_log_as(str(folder / "link" / "log"), AS_NOBODY))
     assert owner(folder / "roots" / "log") == (NOBODY, NOBODY)
     for mode in (0o775, 0o777, 0o1777):
         (folder / "roots").chmod(mode)
         (folder / "roots" / "other").symlink_to("log")
         with pytest.raises(OSError, match=r"is a symbolic link|Permission denied"):
-            log_file.opened_for(str(folder / "roots" / "other"), AS_NOBODY)
+            log_file.open_log_as(str(folder / "roots" / "other"), AS_NOBODY)
         (folder / "roots" / "other").unlink()
 
 
@@ -204,7 +204,7 @@ def test_a_log_of_roots_in_roots_folder(folder: Path) -> None:
     os.chown(folder, 0, 0)
     log = folder / "log"
     log.write_text("before\n")
-    fd = log_file.opened_for(str(log), AS_NOBODY)
+    fd = log_file.open_log_as(str(log), AS_NOBODY)
     os.write(fd, b"after\n")
     os.close(fd)
     assert (log.read_text(), owner(log)) == ("before\nafter\n", (0, 0))
@@ -263,7 +263,7 @@ def test_another_process_standard_output(folder: Path) -> None:
     """A log can be another process's descriptor in /proc, as containers have it for their first one."""
     with (folder / "out").open("w") as out, subprocess.Popen(["sleep", "60"], stdout=out) as other:
         try:
-            os.close(log_file.opened(f"/proc/{other.pid}/fd/1"))
+            os.close(log_file.open_log(f"/proc/{other.pid}/fd/1"))
         finally:
             other.kill()
 

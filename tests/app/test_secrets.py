@@ -469,7 +469,7 @@ def test_views_of_what_has_secrets(tmp_path: Path) -> None:
     assert gateway.parts.store is not None
     views = [gateway, gateway.parts.store, gateway.parts.store.store]
     for each in gateway.parts.backends.values():
-        views += [each, each.asked, each.backend, each.site, each.checked]
+        views += [each, each.entry, each.backend, each.site, each.checked]
     views += [gateway.listeners[0].listener, gateway.listeners[0].rules, gateway.listeners[0].rules.router]
     for view in views:
         assert SENTINEL not in repr(view) + str(view), type(view)

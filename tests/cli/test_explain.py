@@ -25,7 +25,7 @@ import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Static
 from fingergw.cli import main
-from fingergw.cli.explain import ask, asked_of, decided
+from fingergw.cli.explain import ask, decided, with_answers
 from fingergw.cli.explanation import Explanation
 from fingergw.cli.reasons import explain
 from fingergw.config import model, tables
@@ -478,7 +478,7 @@ class AskTests(GatewayCase):
         """What a cache had is told, and that the gateway's own is not used."""
         explained, decision, rules, gateway = self.explain()
         first = await ask(explained, decision, rules, reactor)
-        second = await asked_of(explained, decision, rules, gateway.parts, gateway.environment)
+        second = await with_answers(explained, decision, rules, gateway.parts, gateway.environment)
         assert [each.steps[0].cache for each in (first, second) if each.steps] == ["absent", "fresh"]
         assert any("the gateway's own cache is not used" in note for note in second.notes)
 
@@ -495,7 +495,7 @@ class AskTests(GatewayCase):
     async def asked_by_command(self, more: str) -> Explanation:
         """Ask as ``--ask`` does."""
         explained, decision, rules, gateway = self.explain(more=more)
-        return await asked_of(explained, decision, rules, gateway.parts, gateway.environment)
+        return await with_answers(explained, decision, rules, gateway.parts, gateway.environment)
 
     async def test_shared_cache_that_is_gone(self) -> None:
         """A Redis that cannot be reached is told of, and the backends answer all the same."""

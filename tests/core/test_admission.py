@@ -16,46 +16,46 @@ STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 20)), max_size=6
 def test_a_burst_and_then_the_rate() -> None:
     """So many are allowed at once, and then one for each interval that has passed."""
     limit = RateLimit(rate_of(queries=60, per=60, burst=3))
-    assert [limit.allows("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
-    assert [limit.allows("a", now) for now in (100.5, 101.0, 101.5, 102.0)] == [False, True, False, True]
+    assert [limit.spend("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert [limit.spend("a", now) for now in (100.5, 101.0, 101.5, 102.0)] == [False, True, False, True]
 
 
 def test_a_burst_comes_back() -> None:
     """After a long enough pause a client may send a full burst again, and no more."""
     limit = RateLimit(rate_of(queries=60, per=60, burst=3))
     for _ in range(3):
-        limit.allows("a", 0.0)
-    assert [limit.allows("a", 1000.0) for _ in range(4)] == [True, True, True, False]
+        limit.spend("a", 0.0)
+    assert [limit.spend("a", 1000.0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_a_burst_of_one_keeps_to_the_rate() -> None:
     """Queries that come just in time are all allowed, whatever floating point makes of the interval."""
     limit = RateLimit(rate_of(queries=3, per=1, burst=1))
-    assert all(limit.allows("a", 1e6 + count / 3) for count in range(1000))
-    assert not limit.allows("a", 1e6 + 999 / 3 + 0.2)
+    assert all(limit.spend("a", 1e6 + count / 3) for count in range(1000))
+    assert not limit.spend("a", 1e6 + 999 / 3 + 0.2)
 
 
 def test_what_is_refused_costs_nothing() -> None:
     """Queries that are refused do not delay when the next one is allowed."""
     limit = RateLimit(rate_of(queries=1, per=10, burst=1))
-    assert limit.allows("a", 0.0)
-    assert not any(limit.allows("a", now / 10) for now in range(1, 99))
-    assert limit.allows("a", 10.0)
+    assert limit.spend("a", 0.0)
+    assert not any(limit.spend("a", now / 10) for now in range(1, 99))
+    assert limit.spend("a", 10.0)
 
 
 def test_a_clock_that_is_set_back() -> None:
     """When the clock is set back by an hour, a client waits no longer than after a full burst."""
     limit = RateLimit(rate_of(queries=60, per=60, burst=3))
-    limit.allows("a", 10_000.0)
-    limit.allows("a", 6_400.0)
-    assert limit.allows("a", 6_402.0)
+    limit.spend("a", 10_000.0)
+    limit.spend("a", 6_400.0)
+    assert limit.spend("a", 6_402.0)
 
 
 def test_clients_do_not_concern_each_other() -> None:
     """One that asks too often leaves the others what they have."""
     limit = RateLimit(rate_of(queries=1, per=10, burst=1))
-    assert [limit.allows("a", 0.0) for _ in range(3)] == [True, False, False]
-    assert limit.allows("b", 0.0)
+    assert [limit.spend("a", 0.0) for _ in range(3)] == [True, False, False]
+    assert limit.spend("b", 0.0)
 
 
 @given(steps=STEPS, queries=st.integers(1, 5), burst=st.integers(1, 5))
@@ -65,7 +65,7 @@ def test_never_more_than_the_rate_and_a_burst(steps: list[tuple[str, float]], qu
     allowed: dict[str, list[float]] = {}
     for client, pause in steps:
         now += pause
-        if limit.allows(client, now):
+        if limit.spend(client, now):
             allowed.setdefault(client, []).append(now)
     for times in allowed.values():
         for first in range(len(times)):
@@ -80,21 +80,21 @@ def test_the_table_cannot_be_made_to_grow() -> None:
     tracemalloc.start()
     try:
         for number in range(100_000):
-            limit.allows(str(number), 0.0)
+            limit.spend(str(number), 0.0)
         held_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(limit) == 100
     assert held_bytes < 50_000
-    assert not any(limit.allows(str(number), 0.0) for number in range(99_900, 100_000))
+    assert not any(limit.spend(str(number), 0.0) for number in range(99_900, 100_000))
 
 
 def test_asking_again_keeps_a_client_in_the_table() -> None:
     """A client that keeps asking stays in the table, however many others come."""
     limit = RateLimit(rate_of(queries=1, per=1e6, burst=1), max_clients=3)
     for other in range(100):
-        assert limit.allows("a", 0.0) is (other == 0)
-        limit.allows(str(other), 0.0)
+        assert limit.spend("a", 0.0) is (other == 0)
+        limit.spend(str(other), 0.0)
 
 
 def test_connections_are_counted() -> None:

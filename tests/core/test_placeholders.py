@@ -42,9 +42,9 @@ def test_mistakes(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"), [("", False), ("{user}", True), ("-{user}", False), ("{{{user}", False), ("a", False)]
 )
-def test_begins_open(text: str, *, expected: bool) -> None:
+def test_begins_with_placeholder(text: str, *, expected: bool) -> None:
     """A text whose first piece comes from the client is told from others."""
-    assert Template(text).begins_open == expected
+    assert Template(text).begins_with_placeholder == expected
 
 
 @given(st.text())
@@ -52,4 +52,4 @@ def test_doubled_braces_say_any_text(text: str) -> None:
     """Any text can be written, with its braces doubled."""
     template = Template(text.replace("{", "{{").replace("}", "}}"))
     assert template.fill({}) == text
-    assert not template.begins_open
+    assert not template.begins_with_placeholder

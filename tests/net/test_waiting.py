@@ -288,7 +288,7 @@ class PlaceTests(WaitingCase):
             given.append(arguments)
             return Answered(await self.slow.answer())
 
-        in_turn = self.waiting.before(ask)
+        in_turn = self.waiting.wrap(ask)
         queries = [Query("a"), Query("b")]
         asked: list[Any] = [in_turn(query, {"etag": query.user}) for query in queries]
         for number in range(2):
@@ -303,7 +303,7 @@ class PlaceTests(WaitingCase):
         async def ask(query: Query, _: object) -> Answered:
             return Answered(query.user + await self.slow.answer())
 
-        in_turn = self.waiting.before(ask, lambda query: Missing() if query.user == "-" else None)
+        in_turn = self.waiting.wrap(ask, lambda query: Missing() if query.user == "-" else None)
         askings: list[Any] = [in_turn(Query(name), {}) for name in ("a", "b", "-")]
         assert self.successResultOf(askings.pop()) == Missing()
         for place, asked in enumerate(askings):

@@ -15,7 +15,7 @@ from fingergw.cache.entry import Entry
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.cache.store import Claim, Found
-from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome, Unchanged, asking
+from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome, Unchanged, ask_function
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Period
 from tests.support.fakes import say
@@ -214,7 +214,7 @@ def make(
     memory = Memory(1000, 10**7) if memory is None else memory
     reports: list[Failed] = []
     cache = CachedBackend(
-        ask=asking(upstream),
+        ask=ask_function(upstream),
         inputs=inputs,
         key=keys(prefix, inputs, version),
         settings=settings,

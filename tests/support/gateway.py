@@ -104,4 +104,4 @@ def port_of(gateway: Gateway, listener: int = 0) -> int:
 
 def caches(gateway: Gateway) -> list[CachedBackend]:
     """Return the caches of a gateway's backends, in file order."""
-    return [each.asked for each in gateway.parts.backends.values() if isinstance(each.asked, CachedBackend)]
+    return [each.entry for each in gateway.parts.backends.values() if isinstance(each.entry, CachedBackend)]

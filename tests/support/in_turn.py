@@ -8,7 +8,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from fingergw.core.outcome import Answered, Ask, Backend, Failed, Missing, Outcome, asking, knowing
+from fingergw.core.outcome import Answered, Ask, Backend, Failed, Missing, Outcome, ask_function, at_once_function
 from fingergw.core.query import Query
 from fingergw.net.waiting import Waiting
 
@@ -32,7 +32,9 @@ class InTurn(Generic[B]):
 
     @_ask.default
     def _find_ask(self) -> Ask:
-        return Waiting(self.timeout, self.max_running, self.clock).before(asking(self.backend), knowing(self.backend))
+        return Waiting(self.timeout, self.max_running, self.clock).wrap(
+            ask_function(self.backend), at_once_function(self.backend)
+        )
 
     def asked(self, query: Query) -> Deferred[Outcome]:
         """Begin to ask it."""

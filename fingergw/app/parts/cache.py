@@ -16,7 +16,7 @@ from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.config.tables import Cache
 from fingergw.core.setting_types import FILES, SecretFile
-from fingergw.core.settings import bare, keys_of
+from fingergw.core.settings import keys_of, without_none
 from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, read_authorities, system_trust
@@ -35,9 +35,9 @@ def key_prefix(checked: CheckedBackend, used: Mapping[str, object]) -> str:
     """
     cls: Any = type(checked.table.settings)
     table_keys, table = keys_of(cls), dump_backend(checked.table)
-    files = {key.name for key in table_keys if bare(key.type) in FILES}  # their contents count, not their names
+    files = {key.name for key in table_keys if without_none(key.type) in FILES}  # their contents count, not their names
     settings = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
-    secrets = [checked.digests.get(key.name) for key in table_keys if bare(key.type) is SecretFile]
+    secrets = [checked.digests.get(key.name) for key in table_keys if without_none(key.type) is SecretFile]
     return f"fingergw:1:{checked.name}:{digest(repr((settings, secrets, dict(used))))[:16]}:"
 
 

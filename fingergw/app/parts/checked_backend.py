@@ -18,7 +18,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.query import fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
-from fingergw.core.settings import Key, bare, keys_of, templates_in
+from fingergw.core.settings import Key, keys_of, templates_in, without_none
 from fingergw.core.text import escape
 from fingergw.net.files import read_secret, read_text
 from fingergw.net.trust import read_authorities
@@ -74,7 +74,7 @@ def check_backend(name: str, configuration: model.Config, machine: Machine) -> C
 
 
 def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine, fold: Callable[[str], str]) -> None:
-    kind, where = bare(key.type), ("backends", checked.name, key.name)
+    kind, where = without_none(key.type), ("backends", checked.name, key.name)
     if kind in FILES:
         watched = machine.watch(value, _loader(checked, key, fold), *where)
         if watched is not None:
@@ -96,7 +96,7 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
 
 def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Callable[[Path], object]:
     """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds."""
-    kind = bare(key.type)
+    kind = without_none(key.type)
     if kind not in (SecretFile, AuthoritiesFile):
         return read_text if key.holds is None else partial(_load_table, kind=key.holds, fold=fold)
 

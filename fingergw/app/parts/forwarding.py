@@ -18,7 +18,7 @@ from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
 from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding, normal_host
-from fingergw.core.outcome import asking
+from fingergw.core.outcome import ask_function
 from fingergw.core.query import Query
 from fingergw.listen.client_strings import parse_client
 from fingergw.net.waiting import Waiting
@@ -63,6 +63,6 @@ def _targets(settings: tables.Forwarding, machine: Machine, environment: Environ
             )
         backend = FingerBackend(endpoint, settings.max_bytes, environment.is_self)
         waiting = Waiting(settings.timeout, settings.max_running, environment.reactor)
-        asked = UncachedBackend(waiting.before(asking(backend), backend.at_once), _INPUTS)
+        asked = UncachedBackend(waiting.wrap(ask_function(backend), backend.at_once), _INPUTS)
         targets[name] = Chain(((name, asked),), cancelled=(CancelledError,))
     return targets

@@ -19,7 +19,7 @@ from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import Ask, Known, Outcome, asking, knowing
+from fingergw.core.outcome import Ask, Known, Outcome, ask_function, at_once_function
 from fingergw.core.query import Query
 from fingergw.net.site import Site
 from fingergw.net.waiting import Waiting, detached
@@ -64,7 +64,7 @@ class OpenBackend:
     :param meter: counts and times its answers.
     :param store: where its answers are kept, if its table has a cache.
     :param backend: what its type opened.
-    :param asked: what a chain asks: its cache, or else the backend itself.
+    :param entry: what a chain asks: its cache, or else the backend itself.
     """
 
     checked: CheckedBackend
@@ -72,7 +72,7 @@ class OpenBackend:
     meter: BackendMeter
     store: GuardedStore | None
     backend: Any
-    asked: CachedBackend | UncachedBackend
+    entry: CachedBackend | UncachedBackend
 
     @property
     def fingerprint(self) -> object:
@@ -82,15 +82,15 @@ class OpenBackend:
     @property
     def is_closable(self) -> bool:
         """Whether there is anything to close: of the others nothing is to be kept until then."""
-        return isinstance(self.asked, CachedBackend) or hasattr(self.backend, "close")
+        return isinstance(self.entry, CachedBackend) or hasattr(self.backend, "close")
 
     def close(self) -> Deferred[object]:
         """Cancel what its cache has asked, and close it; an error is logged.
 
         :return: fires when it is closed, or has had its time.
         """
-        if isinstance(self.asked, CachedBackend):
-            self.asked.stop()
+        if isinstance(self.entry, CachedBackend):
+            self.entry.stop()
         if not hasattr(self.backend, "close"):
             return succeed(None)
         closing: Deferred[object] = detached(maybeDeferred(self.backend.close))
@@ -121,14 +121,14 @@ def open_backend(
     """
     table, reactor = checked.table, site.reactor
     backend, version = run_foreign(partial(_open, table.settings, site))
-    ask, known = asking(backend), knowing(backend)
+    ask, known = ask_function(backend), at_once_function(backend)
     if table.timeout is not None and table.max_running is not None:
-        ask = Waiting(table.timeout, table.max_running, reactor).before(ask, known)
+        ask = Waiting(table.timeout, table.max_running, reactor).wrap(ask, known)
         known = _nothing_known  # or it would be called twice
     measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
-    asked: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
+    entry: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
     if table.cache is not None:
-        asked = CachedBackend(
+        entry = CachedBackend(
             ask=measured,
             inputs=checked.inputs,
             key=keys(key_prefix(checked, site.used), checked.inputs, version),
@@ -141,7 +141,7 @@ def open_backend(
             report=partial(log_failed, _KEPT, backend=checked.name),
             counts=meter.cache,
         )
-    return OpenBackend(checked, site, meter, store, backend, asked)
+    return OpenBackend(checked, site, meter, store, backend, entry)
 
 
 def _nothing_known(_: Query) -> None:

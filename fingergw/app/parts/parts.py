@@ -53,9 +53,12 @@ class Parts:
         self.newer_files.clear()
         self.memory.resize(self.configuration.cache.max_entries, self.configuration.cache.max_bytes)
 
-    def closers(self, but: Parts | None) -> list[Callable[[], object]]:
-        """Return what closes each of the parts, but for those of another configuration, and for the store."""
-        kept = set() if but is None else {but.access_log, *but.backends.values()}
+    def closers(self, keeping: Parts | None) -> list[Callable[[], object]]:
+        """Return what closes each of the parts, but not the store.
+
+        :param keeping: the parts of another configuration; what these use, too, is kept open.
+        """
+        kept = set() if keeping is None else {keeping.access_log, *keeping.backends.values()}
         closable = [backend for backend in self.backends.values() if backend.is_closable]
         own: list[AccessLog | OpenBackend] = [self.access_log, *closable]
         return [part.close for part in own if part not in kept]

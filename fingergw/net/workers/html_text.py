@@ -75,12 +75,12 @@ def _laid_out(text: str) -> str:
         return ""
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
         raise _TooDeepError("the elements of the page are nested too deeply")
-    _mend(tree)
+    _repair(tree)
     lines = Inscriptis(tree, ParserConfig(css=_STYLES)).get_text().split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
-def _mend(tree: Any) -> None:
+def _repair(tree: Any) -> None:
     """Correct the tree where the parser or the layout differs from browsers."""
     for item in list(tree.iter("dd", "dt")):  # each ends the one before
         before = item.getparent()

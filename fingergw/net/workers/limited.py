@@ -53,7 +53,7 @@ def limit(cpu_seconds: float, memory_bytes: int) -> None:
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
 
 
-def lift() -> None:
+def remove_limits() -> None:
     """Lift the limits of :func:`limit`."""
     signal.setitimer(signal.ITIMER_PROF, 0)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -82,7 +82,7 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
             limit(cpu_seconds, (address_space_bytes() or _UNKNOWN_BYTES) + ROOM_BYTES)
             signal.setitimer(signal.ITIMER_REAL, _HANG_SECONDS)  # locks may be held by threads that do not exist here
             result = work()
-            lift()
+            remove_limits()
             with os.fdopen(writer, "wb") as file:
                 file.write(result)
             code = 0

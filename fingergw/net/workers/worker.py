@@ -93,7 +93,7 @@ def _serve(connection: socket.socket, mapped_bytes: int) -> None:
         del request
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before > _LARGE_BYTES:
             mark = LAST
-        limited.lift()  # the next request may be larger
+        limited.remove_limits()  # the next request may be larger
         connection.sendall(LENGTH.pack(len(reply) + 1) + reply + mark)
 
 
