@@ -22,7 +22,7 @@ from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import Wrap
 from fingergw.listen.endpoint_strings import split, unquote
 from fingergw.listen.endpoints import parse
-from fingergw.net.root import below
+from fingergw.net.root import outside
 
 _log = Logger()
 _MAX_QUEUED = 10_000  # connections accepted from a socket's queue before it is closed
@@ -162,7 +162,7 @@ def _reason(error: BaseException | None, socket_string: str) -> str:
     why, number = getattr(error, "strerror", None) or str(error) or type(error).__name__, getattr(error, "errno", None)
     kind, *arguments = split(socket_string)
     if kind == "unix":
-        path = below(Path(unquote(arguments[0])))
+        path = outside(Path(unquote(arguments[0])))
         folder = shlex.quote(str(path.parent))
         if why == "Cannot acquire lock":
             return f"another process has this socket, as {path}.lock says; stop that process, or name another path"

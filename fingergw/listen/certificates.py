@@ -30,7 +30,7 @@ from fingergw.core.errors import ListenError
 from fingergw.listen import pem
 from fingergw.net.files import unreadable
 from fingergw.net.reasons import tls_reason
-from fingergw.net.root import here
+from fingergw.net.root import usable_now
 from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
@@ -74,7 +74,7 @@ class KeyPair:
         if self.dh_parameters is None:
             return context
         pem.read(self.dh_parameters)
-        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(here(self.dh_parameters))))
+        options["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(str(usable_now(self.dh_parameters))))
         return _context(self.dh_parameters, **own, **options)
 
     def own(self) -> dict[str, Any]:
@@ -193,7 +193,9 @@ def authorities_in(folder: Path) -> Any:
     :raises ListenError: there are none, or a file cannot be used; the message says which and why.
     """
     try:
-        paths = sorted(folder / path.name for path in here(folder).iterdir() if path.name.lower().endswith(".pem"))
+        paths = sorted(
+            folder / path.name for path in usable_now(folder).iterdir() if path.name.lower().endswith(".pem")
+        )
     except OSError as error:
         advice = _FOLDER_ADVICE.get(error.errno or 0, "")
         raise ListenError(f"{unreadable(folder, error)}{advice}") from None
@@ -209,7 +211,7 @@ def _walk(
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield each folder, by its path outside of a chroot, with the names of the folders and files in it."""
     try:
-        top = here(path)
+        top = usable_now(path)
     except PermissionError as error:
         if onerror is not None:
             onerror(error)
@@ -220,7 +222,7 @@ def _walk(
 
 def _is_file(path: Path) -> bool:
     try:
-        return here(path).is_file()
+        return usable_now(path).is_file()
     except PermissionError:  # reported when it is read
         return True
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from twisted.internet.endpoints import quoteStringArgument
 
 from fingergw.core.errors import ListenError
-from fingergw.net.root import later, outside
+from fingergw.net.root import in_chroot, outside_message
 
 T = TypeVar("T")
 
@@ -55,9 +55,9 @@ def later_path(path: Path) -> Path:
 
     :raises ListenError: the path is outside of the chroot.
     """
-    found = later(path)
+    found = in_chroot(path)
     if found is None:
-        raise ListenError(f"{path}: {outside()}; put it below that")
+        raise ListenError(f"{path}: {outside_message()}; put it below that")
     return found
 
 

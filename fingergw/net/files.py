@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fingergw.core.errors import ConfigError
 from fingergw.net.file_rights import exposure
-from fingergw.net.root import here
+from fingergw.net.root import usable_now
 
 PERMISSION_ADVICE = "see to it that the gateway's group can read it, and enter its folder"
 """What to do about a file that the gateway may not read."""
@@ -23,7 +23,7 @@ def read_file(path: Path, *, max_bytes: int | None = None, or_pipe: bool = False
     :return: its content and its ``st_mode``.
     :raises OSError: it cannot be read, is too large, or is a pipe, a device or a folder: reading these may never end.
     """
-    with open(here(path), "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    with open(usable_now(path), "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if or_pipe and stat.S_ISFIFO(status.st_mode):
             os.set_blocking(file.fileno(), True)

@@ -28,7 +28,7 @@ class _Expected:
 _expected = _Expected()
 
 
-def expect(chroot: Path | None) -> None:
+def announce_chroot(chroot: Path | None) -> None:
     """Announce the root that this process will change to.
 
     :param chroot: its absolute path; None if the root stays.
@@ -40,12 +40,12 @@ def expect(chroot: Path | None) -> None:
         _expected.identity = None
 
 
-def changes() -> bool:
+def has_chroot() -> bool:
     """Tell whether there is a chroot, now or later."""
     return _expected.chroot is not None
 
 
-def later(path: Path) -> Path | None:
+def in_chroot(path: Path) -> Path | None:
     """Return a file's path in the chroot; None if it is outside.
 
     :param path: its absolute path, as outside of the chroot.
@@ -53,13 +53,13 @@ def later(path: Path) -> Path | None:
     return path if _expected.chroot is None else inside(path, _expected.chroot)
 
 
-def below(path: Path) -> Path:
+def outside(path: Path) -> Path:
     """Return the path outside of the chroot of a file that has this path in it."""
     path = path.absolute()
     return path if _expected.chroot is None else _expected.chroot / path.relative_to("/")
 
 
-def here(path: Path) -> Path:
+def usable_now(path: Path) -> Path:
     """Return a file's path for use now, before or after the root was changed.
 
     :param path: its absolute path, as outside of the chroot.
@@ -67,13 +67,13 @@ def here(path: Path) -> Path:
     """
     if not _expected.is_reached:
         return path
-    found = later(path)
+    found = in_chroot(path)
     if found is None:
-        raise PermissionError(errno.EACCES, f"{outside()}, which the root is now; put it below that", str(path))
+        raise PermissionError(errno.EACCES, f"{outside_message()}, which the root is now; put it below that", str(path))
     return found
 
 
-def outside() -> str:
+def outside_message() -> str:
     """Return the message about a file that is outside."""
     return f"it is outside of the chroot {_expected.chroot}"
 

@@ -29,7 +29,7 @@ from zope.interface import implementer
 from fingergw.core.addresses import parse_address
 from fingergw.core.errors import ConfigError
 from fingergw.net.files import read_text
-from fingergw.net.root import changes
+from fingergw.net.root import has_chroot
 
 # OpenSSL's verification errors (openssl-verification-options(1), "Diagnostics"), in words.
 _NOT_TRUSTED = "was issued by an authority that is not trusted"
@@ -84,7 +84,7 @@ def read_authorities(path: Path) -> tuple[Any, str]:
 @cache
 def system_trust() -> Any:
     """Return the system's trust root; if there will be a chroot, call it first before the root is changed."""
-    found = ssl.create_default_context().get_ca_certs(binary_form=True) if changes() else ()
+    found = ssl.create_default_context().get_ca_certs(binary_form=True) if has_chroot() else ()
     return trustRootFromCertificates([Certificate.load(each) for each in found]) if found else platformTrust()
 
 

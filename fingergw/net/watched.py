@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 from attrs import define, field
 
 from fingergw.core.errors import ConfigError, FingergwError
-from fingergw.net.root import here, later
+from fingergw.net.root import in_chroot, usable_now
 
 T = TypeVar("T")
 LOOK_SECONDS = 1.0
@@ -81,7 +81,7 @@ class Watched(Generic[T]):
 
     def _look(self) -> tuple[_State, ...]:
         """Return the states of the files that stay within reach after a change of the root."""
-        return tuple(_state(path) for path in self.files() if later(path) is not None)
+        return tuple(_state(path) for path in self.files() if in_chroot(path) is not None)
 
     def _may_be_changing(self, states: Iterable[_State]) -> bool:
         """Tell whether a file is gone, perhaps for a moment, or has just changed; a ctime far in the future is old."""
@@ -91,7 +91,7 @@ class Watched(Generic[T]):
 
 def _state(path: Path) -> _State:
     try:
-        found = here(path).stat()
+        found = usable_now(path).stat()
     except (OSError, ValueError) as error:
         return (getattr(error, "errno", None) or 0,)
     return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev

@@ -16,7 +16,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
 from fingergw.core.text import escape, printable
-from fingergw.net.root import below, here, later, outside
+from fingergw.net.root import in_chroot, outside, outside_message, usable_now
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -38,9 +38,9 @@ class Machine:
 
     def later(self, path: Path, *where: str | int) -> Path | None:
         """Return the name that a file has after the change of root; None, with a problem, if it is out of reach."""
-        found = later(path)
+        found = in_chroot(path)
         if found is None:
-            self.problems.append(Problem(where, f"{path}: {outside()}; put it below that"))
+            self.problems.append(Problem(where, f"{path}: {outside_message()}; put it below that"))
         return found
 
     def program(self, name: str, *where: str | int) -> Path | None:
@@ -49,12 +49,12 @@ class Machine:
         :param name: its path, or a name to look up on the PATH, in the folders that exist after the change.
         """
         is_path = "/" in name
-        folders = [self.base] if is_path else [below(Path(folder)) for folder in os.get_exec_path()]
+        folders = [self.base] if is_path else [outside(Path(folder)) for folder in os.get_exec_path()]
         for path in (folder / name for folder in folders):
             found = self.later(path, *where)
             if found is None:
                 return None
-            if shutil.which(here(path)):
+            if shutil.which(usable_now(path)):
                 return found
         why = f'no executable file "{name}"' + ("" if is_path else " on the PATH")
         self.problems.append(Problem(where, why))

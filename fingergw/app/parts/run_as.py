@@ -34,7 +34,7 @@ def check_run_as(machine: Machine, process: tables.Process, run_as: tables.Proce
     :param process: ``[process]``.
     :param run_as: what the process does change to.
     """
-    root.expect(run_as.chroot)
+    root.announce_chroot(run_as.chroot)
     if run_as.chroot is not None and (why_not := _unfit(run_as.chroot)):
         machine.problems.append(Problem(("process", "chroot"), why_not))
     for kind, name, lookup in (("user", process.user, uidFromString), ("group", process.group, gidFromString)):
@@ -77,8 +77,8 @@ def unreadable(
     for path, where in dict.fromkeys(files):
         if not os.path.exists(path):  # noqa: PTH110  # pathlib's raises PermissionError
             continue  # that is a mistake, and no warning
-        if root.later(path) is None:
-            found.append(Problem(where, _again(path, f"{root.outside()}; put it below that")))
+        if root.in_chroot(path) is None:
+            found.append(Problem(where, _again(path, f"{root.outside_message()}; put it below that")))
         else:
             within_reach.append((path, where))
     try:
@@ -106,7 +106,7 @@ def _errors(files: Iterable[tuple[Path, KeyPath]], identity: Identity, chroot: P
 
     :return: empty if no process can be started, or it may not change: then nobody can tell.
     """
-    names = [str(root.later(path)) for path, _ in files]
+    names = [str(root.in_chroot(path)) for path, _ in files]
 
     def attempt() -> bytes:
         if chroot is not None:
