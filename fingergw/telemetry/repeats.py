@@ -26,8 +26,8 @@ _LIMITS = (
     (5, "{count} more of this kind in the last minute, the last: {text}"),
     (100, "{count} more of other kinds in the last minute, the last: {text}"),
 )
-"""How many are written in a minute of one message, of one kind and of all (a hundred of each: information, and warnings
-and errors), and the summary of those that are not."""
+"""How many are written in a minute of one message, of one kind and of all (a hundred of each: information; warnings and
+errors), and the summary of those that are not."""
 
 
 @implementer(ILogFilterPredicate)
@@ -36,9 +36,9 @@ class Repeats:
     """Let each message through once a minute. At the end of the minute, summarise how many more there were.
 
     Messages that differ only in what outsiders may choose are of one kind: pass values as fields, not in the format, or
-    each makes a kind of its own. So that nobody can fill the log, only five of a kind are let through in a minute, and
-    a hundred of each of information, and warnings and errors, in all. Debug messages are not throttled, and neither is
-    an event with ``throttled=False``.
+    each makes a kind of its own. So that nobody can fill the log, in a minute only five of a kind are let through, and
+    in all a hundred messages with information and a hundred warnings and errors. Debug messages are not throttled, and
+    neither is an event with ``throttled=False``.
 
     :param summarise: is called with an event for each summary.
     """

@@ -54,7 +54,7 @@ def limit(cpu_seconds: float, memory_bytes: int) -> None:
 
 
 def remove_limits() -> None:
-    """Lift the limits of :func:`limit`."""
+    """Remove the limits of :func:`limit`."""
     signal.setitimer(signal.ITIMER_PROF, 0)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
