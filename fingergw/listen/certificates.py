@@ -126,7 +126,7 @@ class PemFolder:
             key = min(keys[each].path for each in without_certificate)
             raise pem.mismatch(key, min(found[each] for each in without_key))
         if not owned:
-            if not here(self.path).is_dir():
+            if not usable_now(self.path).is_dir():
                 raise ListenError(
                     f"{self.path}: no such folder; name one with certificates and their keys in *.pem files"
                 )
