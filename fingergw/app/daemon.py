@@ -115,7 +115,7 @@ def _explained(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     is_plain = error.strerror == os.strerror(errno.ENOENT)  # a log's own error has advice already
-    advice = "; create its folder (mkdir -p), or name another" if is_plain else ""
+    advice = "; create it (mkdir -p), or name another" if is_plain else ""
     return f"{error.filename or 'cannot start'}: {error.strerror}{advice}"
 
 

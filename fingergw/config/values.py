@@ -43,9 +43,8 @@ _TOML: dict[type, tuple[str, str]] = {  # as it is expected, and as it is found
     dict: ("a table", "a table"),
 }
 _ADVICE: dict[tuple[type, type], str] = {
-    (list, str): "; put it in brackets",
-    (int, str): "; remove the quotes",
-    (float, str): "; remove the quotes",
+    **dict.fromkeys(((list, kind) for kind in (str, int)), "; put it in brackets"),
+    **dict.fromkeys(((kind, str) for kind in (int, float)), "; write only the number, without quotes"),
     (bool, str): "; remove the quotes",
     **dict.fromkeys(((str, kind) for kind in (int, float, date, datetime, time)), "; put it in quotes"),
 }

@@ -34,7 +34,7 @@ pause = 0  #! backends.b.pause: expected a finite number of seconds, above 0 and
 [backends.c]
 type = "directory"
 level = 9.0  #! backends.c.level: expected a whole number, not a decimal number
-depth = "2"  #! backends.c.depth: expected a whole number, not a string; remove the quotes
+depth = "2"  #! backends.c.depth: expected a whole number, $UNQUOTED
 share = true  #! backends.c.share: expected a number, not a boolean
 [backends.d]
 type = "directory"
@@ -114,7 +114,7 @@ is_local = true
 [[backends.c.others]]  #! backends.c.others[1]: $ONE host and is_local
 is_local = true
 host = "x"
-weight = "x"  #! backends.c.others[1].weight: expected a whole number, not a string; remove the quotes
+weight = "x"  #! backends.c.others[1].weight: expected a whole number, $UNQUOTED
 [[backends.c.others]]
 is_local = false
 host = "x"
@@ -143,6 +143,7 @@ depth = 6
 share = 2
 """
 MEANINGS = {
+    "$UNQUOTED": MISTAKES["$UNQUOTED"],
     "$ONE": "expected exactly one of the keys host, url, is_local; found",
     "$SERVER": "expected a string, or a table with any of the keys host, url, is_local, weight, password, greeting",
     **{word: MISTAKES[word] for word in ("$BRACE", "$NO_ROUTE", "$URL")},

@@ -631,7 +631,7 @@ MEANINGS = {
     "$TRUSTED": 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies',
     "$TYPES": "command, finger, http, menu, static",
     "$UNIX": "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:",
-    "$UNQUOTED": "not a string; remove the quotes",
+    "$UNQUOTED": "not a string; write only the number, without quotes",
     "$UNSET": "{team} is not set by every route to this backend; add (?P<team>...) to each route's regex, or write "
     "{{team}} for the text itself",
     "$URL": 'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name, '
