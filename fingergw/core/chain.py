@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
-from fingergw.core.outcome import Answered, Backend, Failed, Known, Missing, Outcome, at_once_function, outcome_of
+from fingergw.core.outcome import (
+    Answered,
+    Backend,
+    Failed,
+    Known,
+    Missing,
+    Outcome,
+    at_once_function,
+    nothing_known,
+    outcome_of,
+)
 from fingergw.core.query import Query
 
 
@@ -41,7 +51,7 @@ class Chain:
 
     @_first_known.default
     def _find_first_known(self) -> Known:
-        return at_once_function(self.backends[0][1]) if self.backends else lambda _: None
+        return at_once_function(self.backends[0][1]) if self.backends else nothing_known
 
     def at_once(self, query: Query) -> Result | None:
         """Return the first backend's answer, if that is known without asking anybody.

@@ -162,11 +162,15 @@ class _Asking:
         return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
 
 
+def nothing_known(_: Query) -> None:
+    """Know nothing at once: the backend is to be asked."""
+
+
 def at_once_function(backend: Backend) -> Known:
     """Return a backend's ``at_once``, or a function that returns None; Failed if it raises."""
     known: Known | None = getattr(backend, "at_once", None)
     if known is None:
-        return lambda _: None
+        return nothing_known
 
     def know(query: Query) -> Outcome | None:
         try:

@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from fingergw.core.outcome import Ask, Failed, Known, Outcome, Unchanged
+from fingergw.core.outcome import Ask, Failed, Known, Outcome, Unchanged, nothing_known
 from fingergw.core.query import Query
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Waiting:
         init=False, default=Factory(lambda self: DeferredSemaphore(self.max_running), takes_self=True)
     )
 
-    def wrap(self, ask: Ask, known: Known = lambda _: None) -> Ask:
+    def wrap(self, ask: Ask, known: Known = nothing_known) -> Ask:
         """Return a function that asks a backend when there is a place, and within the timeout.
 
         :param known: returns an outcome that needs no place, or None.

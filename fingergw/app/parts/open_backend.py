@@ -19,7 +19,7 @@ from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import Ask, Known, Outcome, ask_function, at_once_function
+from fingergw.core.outcome import Ask, Known, Outcome, ask_function, at_once_function, nothing_known
 from fingergw.core.query import Query
 from fingergw.net.site import Site
 from fingergw.net.waiting import Waiting, detached
@@ -44,7 +44,7 @@ class UncachedBackend:
 
     ask: Ask
     inputs: Inputs
-    known: Known = lambda _: None
+    known: Known = nothing_known
 
     def at_once(self, query: Query) -> Outcome | None:
         """Return what the backend answers without asking anybody; None if it is to be asked."""
@@ -124,7 +124,7 @@ def open_backend(
     ask, known = ask_function(backend), at_once_function(backend)
     if table.timeout is not None and table.max_running is not None:
         ask = Waiting(table.timeout, table.max_running, reactor).wrap(ask, known)
-        known = _nothing_known  # or it would be called twice
+        known = nothing_known  # or it would be called twice
     measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
     entry: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
     if table.cache is not None:
@@ -142,10 +142,6 @@ def open_backend(
             counts=meter.cache,
         )
     return OpenBackend(checked, site, meter, store, backend, entry)
-
-
-def _nothing_known(_: Query) -> None:
-    """Leave it to the queue to call ``at_once``."""
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
