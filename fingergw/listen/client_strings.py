@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, clientFromString
+from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from fingergw.core.errors import ListenError
@@ -56,10 +56,8 @@ def _tcp(
     if not host:
         raise ValueError("the host is empty")
     port_number, seconds = number("the port", port, 1, 65535), number("timeout", timeout, 0, _MAX_SECONDS)
-    if bindAddress is not None:
-        return HostnameEndpoint(resolver.as_reactor(), host, port_number, seconds, (bindAddress, 0)), []
     # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
-    return resolver.endpoint(host, port_number, timeout=seconds), []
+    return resolver.endpoint(host, port_number, timeout=seconds, bind_address=bindAddress), []
 
 
 def _unix(base: Path, resolver: Resolver, path: str, *, timeout: str = "30", lockfile: str = "0") -> Client:

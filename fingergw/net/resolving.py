@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from errno import EAFNOSUPPORT
+from functools import partial
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AI_NUMERICHOST, SOCK_STREAM, getaddrinfo
 from threading import Thread
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import DNSLookupError
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectBindError, DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -28,9 +31,13 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from fingergw.net.attempts import Address, connect_to_first, in_turns
+
 _log = Logger()
 RETRY_SECONDS = 60.0
 """How old a lookup is when another is started beside it, as what it waits for may be working again."""
+MAX_WORKED = 1000
+"""Of how many hosts and ports the address that connected last is kept."""
 _MAX_LOOKUPS = 4  # of one host at once
 _TYPES: dict[int, Callable[..., IAddress]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 _ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
@@ -57,16 +64,21 @@ class Resolver:
 
     reactor: Any
     look_up: Callable[..., _Found] = getaddrinfo
+    worked: dict[tuple[str, int], Address] = field(init=False, factory=dict)
+    """The address that connected last, of each host and port: the first to try next time (RFC 8305 §4)."""
     _waiting: dict[str, dict[Deferred[_Found], None]] = field(init=False, factory=dict)
     _running: dict[str, list[float]] = field(init=False, factory=dict)  # when each lookup of a host began
 
-    def endpoint(self, host: str, port: int, *, timeout: float) -> IStreamClientEndpoint:
+    def endpoint(
+        self, host: str, port: int, *, timeout: float, bind_address: str | None = None
+    ) -> IStreamClientEndpoint:
         """Return an endpoint that connects to a host; cancelling a connection attempt takes effect at once.
 
         :param host: a name, or an address.
         :param timeout: seconds to connect to each address in; the lookup is not included.
+        :param bind_address: the address of this machine to connect from; addresses of another family are not tried.
         """
-        return _Endpoint(self, host, port, timeout)
+        return _Endpoint(self, host, port, timeout, bind_address)
 
     def as_reactor(self) -> Any:
         """Return its reactor with this resolver in it, for a HostnameEndpoint that somebody else makes."""
@@ -122,6 +134,7 @@ class _Endpoint:
     host: str
     port: int
     timeout: float
+    bind_address: str | None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         return self.resolver.find(self.host).addCallback(self._connect, protocolFactory)
@@ -129,15 +142,36 @@ class _Endpoint:
     def _connect(self, found: _Found, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if not found:
             raise DNSLookupError(f"{self.host} has no address; check the name, and the name server")
-        reactor, (family, *_, (address, _, *more)) = self.resolver.reactor, found[0]
-        if len(found) > 1:
-            # By an address, as HostnameEndpoint refuses some names that the system knows, such as those with a "_".
-            reactor = _Reactor(reactor, lambda _: succeed(found))
-            return HostnameEndpoint(reactor, address, self.port, timeout=self.timeout).connect(factory)
-        # HostnameEndpoint would report a refusal only when it is time to try another address.
-        if more and more[1]:  # the scope of a link-local address
-            address = f"{address}%{more[1]}"
-        return _ENDPOINTS[family](reactor, address, self.port, timeout=self.timeout).connect(factory)
+        addresses = [_address(each) for each in found if self._can_bind(each[0])]
+        if not addresses:
+            raise ConnectBindError(EAFNOSUPPORT, f"no address of {self.host} can be reached from {self.bind_address}")
+        addresses = in_turns(addresses, self.resolver.worked.get((self.host, self.port)))
+        attempts = [partial(self._attempt, address) for address in addresses]
+        return connect_to_first(self.resolver.reactor, attempts, factory)
+
+    def _can_bind(self, family: int) -> bool:
+        is_other = isIPv6Address if family == AF_INET else isIPAddress
+        return self.bind_address is None or not is_other(self.bind_address)
+
+    def _attempt(self, address: Address, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        family, host = address
+        source = None if self.bind_address is None else (self.bind_address, 0)
+        endpoint = _ENDPOINTS[family](self.resolver.reactor, host, self.port, self.timeout, source)
+        connecting: Deferred[IProtocol] = endpoint.connect(factory)
+        return connecting.addCallback(self._note, address)
+
+    def _note(self, protocol: IProtocol, address: Address) -> IProtocol:
+        worked = self.resolver.worked
+        worked.pop((self.host, self.port), None)
+        worked[self.host, self.port] = address
+        if len(worked) > MAX_WORKED:
+            del worked[next(iter(worked))]
+        return protocol
+
+
+def _address(found: tuple[int, int, int, str, Sequence[Any]]) -> Address:
+    family, *_, (host, _, *more) = found
+    return family, f"{host}%{more[1]}" if more and more[1] else host  # the scope of a link-local address
 
 
 @implementer(IHostnameResolver, IReactorPluggableNameResolver)

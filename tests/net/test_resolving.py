@@ -20,7 +20,12 @@ from attrs import define, field
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
+    ConnectionRefusedError,  # noqa: A004  # Twisted's own
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
@@ -240,22 +245,39 @@ def test_refused(host: str) -> None:
     assert [error.type for error in errors] == [ConnectError]
 
 
+# No test here leaves a timer or a socket behind: trial fails those that do.
+DEAD = tuple(f"127.0.0.{number}" for number in range(11, 17))
+AT_ONCE_SECONDS = 0.9  # six times 0.3 s would be too long
+
+
 class Connect(TestCase):
     timeout = 30
 
-    def listen(self) -> int:
-        """Listen on the loopback, greet, and close."""
+    def listen(self, host: str = "127.0.0.1", port: int = 0, greeting: bytes = b"hello") -> int:
+        """Listen on the loopback, greet, and close; return the port."""
 
         class Greeting(Protocol):
             def connectionMade(self) -> None:
                 assert self.transport is not None
-                self.transport.write(b"hello")
+                self.transport.write(greeting)
                 self.transport.loseConnection()
 
-        factory = Factory.forProtocol(Greeting)
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        return int(port.getHost().port)
+        listening = reactor.listenTCP(port, Factory.forProtocol(Greeting), interface=host)
+        self.addCleanup(listening.stopListening)
+        return int(listening.getHost().port)
+
+    def hang(self, host: str, port: int) -> None:
+        """Make an address of the loopback silent: one that connects there hears nothing."""
+        full = socket.create_server((host, port), backlog=0)
+        self.addCleanup(full.close)
+        for _ in range(20):
+            client = socket.socket()
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            client.connect_ex((host, port))
+            if not select([], [client], [], 0.2)[1]:
+                return
+        raise AssertionError("the queue is never full")
 
     async def test_name(self) -> None:
         """A name that the system knows is connected to, at whichever of its addresses can be."""
@@ -265,6 +287,100 @@ class Connect(TestCase):
         ):
             endpoint = resolver.endpoint("localhost", self.listen(), timeout=5)
             assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
+
+    async def test_others_refuse(self) -> None:
+        """Addresses that refuse cost next to nothing: not where another of the host's is connected to."""
+        resolver = Resolver(reactor, lambda *_: found("::1", *DEAD, "127.0.0.1"))
+        endpoint = resolver.endpoint("a.example", self.listen(), timeout=5)
+        began = time.monotonic()
+        assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
+        assert time.monotonic() - began < AT_ONCE_SECONDS
+
+    async def test_all_refuse(self) -> None:
+        """Addresses that refuse cost next to nothing: not where all of the host's do."""
+        endpoint = Resolver(reactor, lambda *_: found(*DEAD)).endpoint("a.example", free_port(), timeout=5)
+        began = time.monotonic()
+        with pytest.raises(ConnectionRefusedError):
+            await connectProtocol(endpoint, Client())
+        assert time.monotonic() - began < AT_ONCE_SECONDS
+
+    async def test_other_is_silent(self) -> None:
+        """An address that is silent is waited for shortly, and nothing of the attempt is left."""
+        resolver = Resolver(reactor, lambda *_: found("127.0.0.2", "127.0.0.1"))
+        port = self.listen()
+        self.hang("127.0.0.2", port)
+        began = time.monotonic()
+        connected = await connectProtocol(resolver.endpoint("a.example", port, timeout=20), Client())
+        assert 0.2 < time.monotonic() - began < 10
+        assert await connected.closed == b"hello"
+
+    async def test_cancelled_attempts(self) -> None:
+        """Who gives up while addresses are silent is told so at once, and nothing of the attempts is left."""
+        resolver, port = Resolver(reactor, lambda *_: found("127.0.0.2", "127.0.0.3")), free_port()
+        self.hang("127.0.0.2", port)
+        self.hang("127.0.0.3", port)
+        before = set(reactor.getWriters())
+        connecting = connectProtocol(resolver.endpoint("a.example", port, timeout=20), Client())
+        await until(lambda: len(set(reactor.getWriters()) - before) == 2, "the second attempt")
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
+        assert set(reactor.getWriters()) == before
+
+    async def test_worked(self) -> None:
+        """The address that worked is tried first the next time at that port, for as long as the host has it."""
+        hosts = ["127.0.0.2", "127.0.0.1"]
+        resolver = Resolver(reactor, lambda *_: found(*hosts))
+
+        async def greeted(port: int) -> bytes:
+            endpoint = resolver.endpoint("a.example", port, timeout=5)
+            connected: Client = await connectProtocol(endpoint, Client())
+            return await connected.closed
+
+        port, other = self.listen("127.0.0.1", greeting=b"one"), self.listen("127.0.0.1", greeting=b"one")
+        assert await greeted(port) == b"one"
+        self.listen("127.0.0.2", port, b"two")
+        self.listen("127.0.0.2", other, b"two")
+        assert [await greeted(port), await greeted(other)] == [b"one", b"two"]
+        hosts.remove("127.0.0.1")
+        assert await greeted(port) == b"two"
+        hosts.append("127.0.0.1")
+        assert await greeted(port) == b"two"
+
+    async def test_few_are_kept(self) -> None:
+        """However many hosts and ports are connected to, what is kept of them is bounded: the latest."""
+        self.patch(resolving, "MAX_WORKED", 2)
+        resolver = Resolver(reactor)
+        ports = [self.listen() for _ in range(3)]
+        for port in (ports[0], ports[1], ports[0], ports[2]):
+            await (await connectProtocol(resolver.endpoint("127.0.0.1", port, timeout=5), Client())).closed
+        assert sorted(resolver.worked) == sorted([("127.0.0.1", ports[0]), ("127.0.0.1", ports[2])])
+
+    async def test_scope(self) -> None:
+        """A link-local address keeps its scope, beside others too."""
+        link_local = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 0, 0, 1))
+        resolver = Resolver(reactor, lambda *_: [link_local, *found("127.0.0.1")])
+        with mock.patch.object(reactor, "connectTCP", wraps=reactor.connectTCP) as connect:
+            endpoint = resolver.endpoint("a.example", self.listen(), timeout=5)
+            assert await (await connectProtocol(endpoint, Client())).closed == b"hello"
+        assert [call.args[0] for call in connect.call_args_list] == ["fe80::1%1", "127.0.0.1"]
+
+    async def test_bind_address(self) -> None:
+        """A connection can come from an address that is named; the host's addresses of another family are left out."""
+        resolver = Resolver(reactor, lambda *_: found("::1", *DEAD, "127.0.0.1"))
+        port = self.listen()
+        with mock.patch.object(reactor, "connectTCP", wraps=reactor.connectTCP) as connect:
+            endpoint = resolver.endpoint("a.example", port, timeout=5, bind_address="127.0.0.3")
+            client = await connectProtocol(endpoint, Client())
+            assert client.transport.getHost().host == "127.0.0.3"
+            assert await client.closed == b"hello"
+        assert [call.args[0] for call in connect.call_args_list] == [*DEAD, "127.0.0.1"]
+
+    async def test_no_address_to_bind(self) -> None:
+        """Where none of the host's addresses is of the family of the address to connect from, it says so."""
+        for host, bind_address in (("127.0.0.1", "::1"), ("::1", "127.0.0.1")):
+            endpoint = Resolver(reactor).endpoint(host, 79, timeout=5, bind_address=bind_address)
+            with pytest.raises(ConnectBindError, match=f"no address of {host} can be reached from {bind_address}"):
+                await connectProtocol(endpoint, Client())
 
     async def test_underscore(self) -> None:
         """A name that Twisted takes for no host's is for the system to know."""
