@@ -55,15 +55,15 @@ class Entry:
         """
         said = outcome.freshness or _SILENT
         ttl: float = settings.ttl
-        while_refreshed: float = settings.stale
+        while_refreshed = _or(settings.stale_while_revalidate, settings.stale)
         if isinstance(outcome, Missing):
             # A stale Missing is not served while it is refreshed: the first to ask for a new name shall get its answer.
             ttl, while_refreshed = settings.negative_ttl, 0.0
         if said.ttl is not None:
             ttl = min(ttl, said.ttl) if said.ttl_at_most else said.ttl
         fresh_until = now + ttl
-        stale_until = fresh_until + _or(said.stale_while_revalidate, while_refreshed)
-        error_until = fresh_until + _or(said.stale_if_error, settings.stale)
+        stale_until = fresh_until + _or(said.implied_stale_while_revalidate, while_refreshed)
+        error_until = fresh_until + _or(said.stale_if_error, _or(settings.stale_if_error, settings.stale))
         keep_until = max(fresh_until, stale_until, error_until)
         if said.validators:
             keep_until = max(keep_until, now + _VALIDATE_SECONDS)

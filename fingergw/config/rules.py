@@ -78,9 +78,11 @@ def _dangling(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _own_checks(config: model.Config, broken: Collection[KeyPath]) -> Iterator[Problem]:
-    """Have each backend's type check its table, unless a key in it has a mistake already."""
+    """Have each backend's cache check its table, and its type the rest, unless a key in it has a mistake already."""
     for name, backend in config.backends.items():
         path = ("backends", name)
+        if backend.cache is not None:
+            yield from (Problem((*path, "cache", key), why) for key, why in backend.cache.check())
         if path in broken:
             continue
         try:

@@ -55,7 +55,8 @@ def freshness(headers: Mapping[str, str], *, received_at: float, delay: float) -
     lifetime = directives.get("s-maxage", directives.get("max-age"))
     if lifetime is None and "expires" in headers:
         expires = _date(headers["expires"], received_at)
-        lifetime = 0.0 if expires is None else min(expires - sent_at, _MAX_SECONDS)
+        # An Expires in the past, however far, is like max-age=0, and so is an invalid one (§5.3).
+        lifetime = 0.0 if expires is None else min(max(expires - sent_at, 0.0), _MAX_SECONDS)
     age = _seconds(headers.get("age", "").partition(",")[0]) or 0.0
     age = max(received_at - sent_at, age + delay)  # delay is not below 0, so neither is this (§4.2.3)
 
@@ -107,7 +108,7 @@ def redirected(said: Freshness, redirects: Sequence[Freshness]) -> Freshness:
     ttls = [one.ttl for one in (said, *redirects) if one.ttl is not None]
     return Freshness(
         ttl=min(ttls, default=None),
-        stale_while_revalidate=_least(one.stale_while_revalidate for one in (said, *redirects)),
+        stale_while_revalidate=_least(one.implied_stale_while_revalidate for one in (said, *redirects)),
         stale_if_error=_least(one.stale_if_error for one in (said, *redirects)),
         validators=said.validators,
         ttl_at_most=len(ttls) <= len(redirects),

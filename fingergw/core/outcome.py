@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
@@ -27,7 +27,8 @@ class Freshness:
     """How long an outcome may be cached according to upstream; None for what upstream leaves open.
 
     :param ttl: seconds from its receipt for which it is fresh; below 0 if it was stale when it came.
-    :param stale_while_revalidate: seconds after that in which it may be served while it is refreshed (RFC 5861 §3).
+    :param stale_while_revalidate: seconds after that in which it may be served while it is refreshed (RFC 5861 §3);
+        see ``implied_stale_while_revalidate`` for None.
     :param stale_if_error: seconds after that in which it may be served when upstream fails (RFC 5861 §4).
     :param validators: what ``revalidate`` needs to ask whether it still holds; empty if the backend cannot ask.
     :param ttl_at_most: whether a shorter ``ttl`` in the configuration wins.
@@ -38,6 +39,12 @@ class Freshness:
     stale_if_error: float | None = field(default=None, validator=_SECONDS)
     validators: Mapping[str, str] = _NONE
     ttl_at_most: bool = False
+
+    @property
+    def implied_stale_while_revalidate(self) -> float | None:
+        """``stale_while_revalidate``, which is 0 if upstream leaves it open and says that the outcome came stale."""
+        came_stale = self.ttl is not None and self.ttl <= 0
+        return 0.0 if came_stale and self.stale_while_revalidate is None else self.stale_while_revalidate
 
 
 @settings
@@ -54,9 +61,24 @@ class BackendCache:
         "backend fails. 0: never",
         default=3600,
     )
+    stale_while_revalidate: Period | None = setting(
+        "Seconds, at most stale, for which the old answer is served while it is refreshed. 0: a query waits for the "
+        "backend, and gets the old answer only if that fails or takes longer than its timeout. Default: as stale",
+        default=None,
+    )
+    stale_if_error: Period | None = setting(
+        "Seconds, at most stale, for which the old answer is served when the backend fails. Default: as stale",
+        default=None,
+    )
     negative_ttl: Period = setting(
         "Seconds for which a name that the backend does not know is not asked for again.", default=10
     )
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield the key of each part of ``stale`` that is longer than it, with a message."""
+        for key in ("stale_while_revalidate", "stale_if_error"):
+            if (getattr(self, key) or 0) > self.stale:
+                yield key, f"expected at most stale, which is {self.stale:.15g}; raise stale, or lower {key}"
 
 
 @settings

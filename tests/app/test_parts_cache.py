@@ -132,6 +132,8 @@ def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
     usual = key_of(tmp_path, CACHED)
     assert key_of(tmp_path, CACHED.replace("type =", "timeout = 3\ntype =")) == usual
     assert key_of(tmp_path, CACHED + "ttl = 5\nstale = 0\n") != usual
+    assert key_of(tmp_path, CACHED + "stale_while_revalidate = 0\n") != usual
+    assert key_of(tmp_path, CACHED + "stale_if_error = 0\n") != usual
     assert key_of(tmp_path, CACHED.replace("192.0.2.1", "192.0.2.2")) != usual
     assert key_of(tmp_path, CACHED.replace("backends.x", "backends.y")) != usual
     command = '[backends.x]\ntype = "command"\nargv = ["sh"]\n[backends.x.cache]\n'

@@ -109,10 +109,20 @@ class CacheCase(HttpCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def cached(
-        self, url: str, *, ttl: float = LONG, stale: float = LONG, negative_ttl: float = LONG, **settings: Any
+        self,
+        url: str,
+        *,
+        ttl: float = LONG,
+        stale: float = LONG,
+        negative_ttl: float = LONG,
+        stale_while_revalidate: float | None = None,
+        **settings: Any,
     ) -> Gateway:
         """Start a gateway in which one URL, whose answers are kept, answers everything."""
-        return self.gateway(url, cache={"ttl": ttl, "stale": stale, "negative_ttl": negative_ttl}, **settings)
+        cache = {"ttl": ttl, "stale": stale, "negative_ttl": negative_ttl}
+        if stale_while_revalidate is not None:
+            cache["stale_while_revalidate"] = stale_while_revalidate
+        return self.gateway(url, cache=cache, **settings)
 
     def chained(self, url: str, *, ttl: float = LONG, stale: float = LONG, **settings: Any) -> Gateway:
         """Start a gateway like that, in which a text is next in the chain."""
@@ -284,6 +294,66 @@ class FreshTests(CacheCase):
             assert await self.ask(gateway, name + b"\r\n") == b"at /" + name + b"\r\n"
         await until(lambda: len(upstream.requests) == 4, "both refreshes")
         assert sorted(map(path_of, upstream.requests)) == ["/a", "/a", "/b", "/b"]
+
+
+class WaitingTests(CacheCase):
+    """Answers that are old only if upstream fails: ``stale_while_revalidate = 0``."""
+
+    async def expired(self, script: Script, **settings: Any) -> tuple[Gateway, Upstream]:
+        """Return a gateway with an answer whose ttl has passed, and its upstream, which goes on as the script says."""
+        upstream = self.upstream(in_turn(numbered(), script))
+        gateway = self.cached(upstream.url, ttl=SHORT, stale_while_revalidate=0, **settings)
+        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
+        await self.state(gateway, "expired")
+        return gateway, upstream
+
+    async def test_new(self) -> None:
+        """While upstream is well, each query after ttl has the answer of its own request."""
+        gateway, upstream = await self.expired(numbered())
+        for number in range(2, 6):
+            assert await self.ask(gateway, b"x\r\n") == b"answer %d\r\n" % number
+            await self.state(gateway, "expired")
+        assert len(upstream.requests) == 5
+
+    async def test_many_at_once(self) -> None:
+        """Those who come while one waits wait with it for the same new answer."""
+        gateway, upstream = await self.expired(says())
+        clients = [await self.sent(gateway) for _ in range(50)]
+        await until(lambda: self.cache(gateway).counts["expired"] == 50, "the last query")
+        await until(lambda: len(upstream.requests) == 2, "the request")
+        upstream.connections[0].send(response(b"new"))
+        assert {await client.closed for client in clients} == {b"new\r\n"}
+
+    async def test_upstream_says_that_it_fails(self) -> None:
+        """If upstream answers with an error, the old answer is served."""
+        gateway, _ = await self.expired(failing)
+        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
+        assert self.cache(gateway).counts["stale_if_error"] == 1
+
+    async def test_upstream_is_gone(self) -> None:
+        """If upstream refuses connections, the old answer is served."""
+        gateway, upstream = await self.expired(numbered())
+        await upstream.stop()
+        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
+        assert self.cache(gateway).counts["stale_if_error"] == 1
+
+    async def test_upstream_hangs(self) -> None:
+        """If upstream takes longer than its timeout, the old answer is served, and not before."""
+        gateway, _ = await self.expired(says(), timeout=0.5)
+        begun = time.monotonic()
+        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
+        assert time.monotonic() - begun >= 0.5
+        assert self.cache(gateway).counts["stale_if_error"] == 1
+
+    async def test_upstream_is_well_again(self) -> None:
+        """Once upstream answers again, no query has the old answer."""
+        self.back_off(0)
+        gateway, upstream = await self.expired(failing)
+        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
+        upstream.script = numbered()
+        for number in (3, 4):
+            assert await self.ask(gateway, b"x\r\n") == b"answer %d\r\n" % number
+            await self.state(gateway, "expired")
 
 
 class FailureTests(CacheCase):
@@ -735,13 +805,50 @@ class SaidTests(CacheCase):
         assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
         await self.eventually(gateway, b"answer 2\r\n")
 
-    async def test_old_when_it_comes(self) -> None:
-        """What is older than it may be when it comes is an answer, and refreshed for the next who asks."""
-        upstream = self.upstream(numbered("Cache-Control: max-age=60\r\nAge: 90\r\n"))
-        gateway = self.cached(upstream.url)
-        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
-        assert await self.ask(gateway, b"x\r\n") == b"answer 1\r\n"
-        await until(lambda: len(upstream.requests) == 2, "the refresh")
+    async def test_not_fresh_when_it_comes(self) -> None:
+        """What is not fresh when it comes is served again only if upstream fails, then for stale, whatever that is."""
+        self.back_off(LONG)
+        now = formatdate(time.time(), usegmt=True)
+        for said in (
+            "Cache-Control: max-age=0\r\n",
+            "Cache-Control: max-age=soon\r\n",
+            "Cache-Control: max-age=60\r\nAge: 90\r\n",
+            "Expires: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+            f"Expires: {now}\r\nDate: {now}\r\n",
+            "Expires: 0\r\n",
+            "Expires: -1\r\n",
+            "Expires: never\r\n",
+        ):
+            upstream = self.upstream(numbered(said))
+            gateway = self.chained(upstream.url)
+            answers = [await self.ask(gateway, b"x\r\n") for _ in range(3)]
+            assert answers == [b"answer 1\r\n", b"answer 2\r\n", b"answer 3\r\n"], said
+            upstream.script = failing
+            assert [await self.ask(gateway, b"x\r\n") for _ in range(2)] == [b"answer 3\r\n"] * 2, said
+            assert self.cache(gateway).counts["stale_if_error"] == 2
+
+    async def test_not_fresh_when_it_comes_and_a_redirect(self) -> None:
+        """So it is if only a redirect to it is not fresh when it comes."""
+        page = numbered("Cache-Control: max-age=3600, stale-while-revalidate=3600\r\n")
+        scripts = {"/": redirect("/page", "Expires: 0\r\n"), "/page": page}
+        gateway = self.cached(self.upstream(at_paths(scripts)).url)
+        assert [await self.ask(gateway, b"x\r\n") for _ in range(2)] == [b"answer 2\r\n", b"answer 4\r\n"]
+
+    async def test_not_fresh_after_a_304(self) -> None:
+        """A 304 that says so of an answer has the next query ask upstream, and wait."""
+        old = unchanged("Cache-Control: max-age=0\r\n")
+        upstream = self.upstream(in_turn(numbered(TAGGED), old, numbered()))
+        gateway = self.cached(upstream.url, ttl=SHORT, stale_while_revalidate=0)
+        await self.ask(gateway, b"x\r\n")
+        await self.state(gateway, "expired")
+        assert [await self.ask(gateway, b"x\r\n") for _ in range(2)] == [b"answer 1\r\n", b"answer 3\r\n"]
+
+    async def test_not_fresh_and_stale_while_revalidate(self) -> None:
+        """If upstream also allows it to be served while it is refreshed, it is."""
+        said = "Cache-Control: max-age=0, stale-while-revalidate=3600\r\n"
+        upstream = self.upstream(in_turn(numbered(said), says()))
+        gateway = self.cached(upstream.url, stale_while_revalidate=0)
+        assert [await self.ask(gateway, b"x\r\n") for _ in range(2)] == [b"answer 1\r\n"] * 2
 
     async def test_redirects(self) -> None:
         """What a redirect leads to is kept no longer than the shortest that all say, or ttl where one says nothing."""

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from fingergw.cache.cached_backend import MAX_REFRESHES
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.query import Query
+from fingergw.core.settings import changed
 from tests.support.cache_bench import (
     DOWN,
     KEPT,
@@ -18,6 +19,7 @@ from tests.support.cache_bench import (
     OLD,
     ONCE,
     QUERY,
+    SETTINGS,
     STALE,
     TTL,
     leave,
@@ -45,6 +47,18 @@ def test_an_expired_answer_is_asked_for_once() -> None:
     assert bench.count == 1
     bench.upstream.calls[0].callback(NEW)
     assert [told(asking) for asking in askings] == [NEW] * 300
+
+
+@pytest.mark.parametrize(("says", "expected"), [(NEW, NEW), (DOWN, OLD)], ids=["well", "down"])
+def test_an_answer_that_is_not_served_while_it_is_refreshed_is_asked_for_once(says: Outcome, expected: Outcome) -> None:
+    """With stale_while_revalidate = 0 all who ask after ttl wait for one answer; the old one is for a failure."""
+    bench = make(settings=changed(SETTINGS, stale_while_revalidate=0.0)).filled()
+    bench.clock.advance(TTL)
+    askings = [bench.ask() for _ in range(300)]
+    assert {told(asking) for asking in askings} == {None}
+    bench.upstream.calls[0].callback(says)
+    assert [told(asking) for asking in askings] == [expected] * 300
+    assert bench.count == 1
 
 
 def test_what_may_not_be_kept_is_shared_by_those_who_wait() -> None:

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from fingergw.cache.entry import Entry
 from fingergw.core.outcome import Answered, Freshness, Missing, Outcome, Unchanged
+from fingergw.core.settings import changed
 from tests.support.cache_bench import (
     DOWN,
     EPSILON,
@@ -129,11 +130,14 @@ def test_nothing_kept_without_terms() -> None:
         (Answered("x", Freshness()), (10, 40, 40, 40)),
         (Answered("x", Freshness(ttl=3)), (3, 33, 33, 33)),
         (Answered("x", Freshness(ttl=300)), (300, 330, 330, 330)),
-        (Answered("x", Freshness(ttl=0)), (0, 30, 30, 30)),
-        (Answered("x", Freshness(ttl=-5)), (-5, 25, 25, 25)),
+        (Answered("x", Freshness(ttl=0)), (0, 0, 30, 30)),
+        (Answered("x", Freshness(ttl=-5)), (-5, -5, 25, 25)),
+        (Answered("x", Freshness(ttl=EPSILON)), (EPSILON, 30 + EPSILON, 30 + EPSILON, 30 + EPSILON)),
+        (Answered("x", Freshness(ttl=0, stale_while_revalidate=60)), (0, 60, 30, 60)),
+        (Answered("x", Freshness(ttl=0, stale_if_error=0)), None),
         (Answered("x", Freshness(ttl=3, ttl_at_most=True)), (3, 33, 33, 33)),
         (Answered("x", Freshness(ttl=300, ttl_at_most=True)), (10, 40, 40, 40)),
-        (Answered("x", Freshness(ttl=-5, ttl_at_most=True)), (-5, 25, 25, 25)),
+        (Answered("x", Freshness(ttl=-5, ttl_at_most=True)), (-5, -5, 25, 25)),
         (Answered("x", Freshness(stale_while_revalidate=0)), (10, 10, 40, 40)),
         (Answered("x", Freshness(stale_if_error=0)), (10, 40, 10, 40)),
         (Answered("x", Freshness(stale_while_revalidate=5, stale_if_error=300)), (10, 15, 310, 310)),
@@ -145,6 +149,7 @@ def test_nothing_kept_without_terms() -> None:
         (Answered("x", Freshness(ttl=5000, validators=ETAG)), (5000, 5030, 5030, 5030)),
         (Missing(), (4, 4, 34, 34)),
         (Missing(Freshness(ttl=2)), (2, 2, 32, 32)),
+        (Missing(Freshness(ttl=0)), (0, 0, 30, 30)),
         (Missing(Freshness(ttl=20)), (20, 20, 50, 50)),
         (Missing(Freshness(ttl=20, ttl_at_most=True)), (4, 4, 34, 34)),
         (Missing(Freshness(stale_while_revalidate=7)), (4, 11, 34, 34)),
@@ -161,8 +166,64 @@ def test_upstreams_word_wins(outcome: Answered | Missing, expected: tuple[float,
         return
     assert entry is not None
     times = (entry.fresh_until, entry.stale_until, entry.error_until, entry.keep_until)
-    assert tuple(time - now for time in times) == expected
+    assert tuple(time - now for time in times) == pytest.approx(expected)
     assert (entry.outcome, entry.since) == (outcome, now)
+
+
+@pytest.mark.parametrize(
+    ("keys", "outcome", "expected"),
+    [
+        ({"stale_while_revalidate": 0.0}, OLD, (10, 10, 40)),
+        ({"stale_while_revalidate": 5.0}, OLD, (10, 15, 40)),
+        ({"stale_while_revalidate": 30.0}, OLD, (10, 40, 40)),
+        ({"stale_if_error": 0.0}, OLD, (10, 40, 10)),
+        ({"stale_if_error": 5.0}, OLD, (10, 40, 15)),
+        ({"stale_while_revalidate": 0.0, "stale_if_error": 0.0}, OLD, (10, 10, 10)),
+        ({"ttl": 0.0}, OLD, (0, 30, 30)),
+        ({"ttl": 0.0}, Answered("x", Freshness(ttl=5, ttl_at_most=True)), (0, 30, 30)),
+        ({"ttl": 0.0, "stale_while_revalidate": 0.0}, OLD, (0, 0, 30)),
+        ({"stale_while_revalidate": 0.0}, Answered("x", Freshness(stale_while_revalidate=7)), (10, 17, 40)),
+        ({"stale_while_revalidate": 5.0}, Answered("x", Freshness(ttl=0)), (0, 0, 30)),
+        ({"stale_if_error": 0.0}, Answered("x", Freshness(stale_if_error=300)), (10, 40, 310)),
+        ({"stale_if_error": 5.0}, Answered("x", Freshness(stale_if_error=0)), (10, 40, 10)),
+        ({"stale_if_error": 5.0}, Answered("x", Freshness(ttl=0)), (0, 0, 5)),
+        ({"stale_while_revalidate": 20.0}, Missing(), (4, 4, 34)),
+        ({"stale_if_error": 5.0}, Missing(), (4, 4, 9)),
+    ],
+)
+def test_the_parts_of_stale(keys: dict[str, float], outcome: Answered | Missing, expected: tuple[float, ...]) -> None:
+    """Each part of stale is as long as stale, or its own key, unless upstream says how long."""
+    entry = Entry.from_outcome(outcome, changed(SETTINGS, **keys), 0.0)
+    assert entry is not None
+    assert (entry.fresh_until, entry.stale_until, entry.error_until) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [({"stale_while_revalidate": 0.0, "ttl": 0.0}, None), ({}, Freshness(ttl=0.0)), ({}, Freshness(ttl=-1.0))],
+    ids=["key", "0", "old"],
+)
+def test_never_stale_while_upstream_is_well(keys: dict[str, float], said: Freshness | None) -> None:
+    """Who asks for what may not be served while it is refreshed waits, and has the old answer only after a failure."""
+    bench = make(settings=changed(SETTINGS, **keys)).filled(Answered("old", said))
+    asking = bench.ask()
+    assert told(asking) is None
+    bench.upstream.calls[0].callback(Answered("new", said))
+    assert told(asking) == NEW
+    asking = bench.ask()
+    bench.upstream.calls[1].callback(DOWN)
+    assert told(asking) == Answered("new", cache="stale_if_error")
+    assert +bench.cache.counts == {"absent": 1, "expired": 2, "failed": 1, "stale_if_error": 1}
+
+
+def test_unchanged_and_old_when_it_comes() -> None:
+    """So it is where upstream says that an answer still holds, and that it is not fresh."""
+    old = Freshness(ttl=0.0, validators=ETAG)
+    bench = make(revalidating=True).filled(Answered("old", Freshness(validators=ETAG)), Unchanged(old))
+    bench.clock.advance(TTL)
+    assert bench.at_once() == OLD
+    bench.upstream.says = NEW
+    assert bench.at_once() == NEW
 
 
 def test_a_longer_ttl_of_upstreams() -> None:

@@ -131,7 +131,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 ca_file=Path("/etc/ca.pem"),
                 follow_redirects=False,
             ),
-            outcome.BackendCache(ttl=1.0, stale=0.0, negative_ttl=3.0),
+            outcome.BackendCache(ttl=1.0, stale=2.0, stale_while_revalidate=0.0, stale_if_error=2.0, negative_ttl=3.0),
             timeout=6.0,
             max_running=8,
         ),
@@ -269,7 +269,11 @@ BACKENDS = {
         "cache": None,
     },
     "f": {"host": "h", "port": 79, "timeout": 5, "max_bytes": 65536, "max_running": 20, "cache": None},
-    "m": {"timeout": None, "max_running": None, "cache": {"ttl": 30, "stale": 3600, "negative_ttl": 10}},
+    "m": {
+        "timeout": None,
+        "max_running": None,
+        "cache": {"ttl": 30, "stale": 3600, "stale_while_revalidate": None, "stale_if_error": None, "negative_ttl": 10},
+    },
     "s": {"entries": None, "file": None, "text": "x", "timeout": None, "max_running": None, "cache": None},
 }
 LIMITS = {

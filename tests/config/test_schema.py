@@ -40,6 +40,8 @@ UNSEEN = {
     "admin-at-a-listener",
     "admin-through-a-proxy",
     "brace",
+    "cache-parts-of-stale",
+    "cache-parts-of-stale-by-default",
     "dangling-backend",
     "dangling-backend-none",
     "dangling-listener",

@@ -15,7 +15,7 @@ from hishel._core import _spec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fingergw.core.http_caching import conditions, freshness, revalidated
+from fingergw.core.http_caching import conditions, freshness, redirected, revalidated
 from fingergw.core.outcome import Freshness
 
 NOW = 784111777
@@ -125,7 +125,11 @@ def test_cache_control(value: str, expected: Freshness) -> None:
     [
         # §4.2.1 and §5.3: Expires - Date, if nothing else is said
         pytest.param({"expires": HOUR_AHEAD, "date": DATE}, 3600.0, id="4.2.1"),
-        pytest.param({"expires": HOUR_AGO, "date": DATE}, -3600.0, id="4.2.1-past"),
+        pytest.param({"expires": HOUR_AGO, "date": DATE}, 0.0, id="4.2.1-past"),
+        pytest.param({"expires": HOUR_AGO}, 0.0, id="4.2.1-past-no-date"),
+        pytest.param({"expires": "Thu, 01 Jan 1970 00:00:00 GMT", "date": DATE}, 0.0, id="4.2.1-long-past"),
+        pytest.param({"expires": HOUR_AGO, "date": DATE, "age": "5"}, -5.0, id="4.2.1-past-and-old"),
+        pytest.param({"expires": DATE, "date": DATE}, 0.0, id="4.2.1-now"),
         pytest.param({"expires": HOUR_AHEAD}, 3600.0, id="4.2.1-no-date"),
         pytest.param({"expires": f" {HOUR_AHEAD}\t"}, 3600.0, id="5.3-blanks"),
         pytest.param({"expires": "Sun, 06 Nov 1994 09:49:37 UTC"}, 3600.0, id="4.2-utc"),
@@ -135,6 +139,7 @@ def test_cache_control(value: str, expected: Freshness) -> None:
         pytest.param({"expires": HOUR_AHEAD, "date": HOUR_AHEAD}, 0.0, id="4.2.1-at-once"),
         pytest.param({"expires": "Fri, 31 Dec 9999 23:59:59 GMT"}, MAX, id="4.2.1-never"),
         pytest.param({"expires": "0"}, 0.0, id="5.3-zero"),
+        pytest.param({"expires": "-1"}, 0.0, id="5.3-negative"),
         pytest.param({"expires": ""}, 0.0, id="5.3-empty"),
         pytest.param({"expires": f"{HOUR_AHEAD}, {HOUR_AHEAD}"}, 0.0, id="5.3-twice"),
         pytest.param({"expires": HOUR_AHEAD, "cache-control": "max-age=60"}, 60.0, id="5.3-max-age"),
@@ -185,6 +190,40 @@ def test_age_without_lifetime() -> None:
     assert read({"age": "4000", "date": HOUR_AGO}, delay=2.5) == SAYS_NOTHING
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({}, None, id="silent"),
+        pytest.param({"cache-control": "max-age=1"}, None, id="fresh"),
+        pytest.param({"cache-control": "max-age=1", "expires": "0"}, None, id="fresh-whatever-expires"),
+        pytest.param({"cache-control": "max-age=1", "age": "1"}, 0.0, id="just-not"),
+        pytest.param({"cache-control": "max-age=0"}, 0.0, id="0"),
+        pytest.param({"cache-control": "max-age=x"}, 0.0, id="invalid"),
+        pytest.param({"cache-control": "s-maxage=0"}, 0.0, id="0-shared"),
+        pytest.param({"cache-control": "max-age=60", "age": "100"}, 0.0, id="old"),
+        pytest.param({"cache-control": "max-age=60", "date": HOUR_AGO}, 0.0, id="old-by-date"),
+        pytest.param({"expires": HOUR_AGO}, 0.0, id="expires-past"),
+        pytest.param({"expires": "0"}, 0.0, id="expires-0"),
+        pytest.param({"expires": DATE, "date": DATE}, 0.0, id="expires-now"),
+        pytest.param({"expires": HOUR_AHEAD}, None, id="expires-ahead"),
+        pytest.param({"cache-control": "max-age=0, stale-while-revalidate=60"}, 60.0, id="0-and-explicit"),
+        pytest.param({"cache-control": "s-maxage=0, stale-while-revalidate=60"}, 60.0, id="0-shared-and-explicit"),
+        pytest.param({"expires": "0", "cache-control": "stale-while-revalidate=60"}, 60.0, id="expires-and-explicit"),
+    ],
+)
+def test_not_fresh_when_it_comes(headers: dict[str, str], seconds: float | None) -> None:
+    """What a server says is not fresh when it comes is not served while it is refreshed, unless it says so itself."""
+    assert read(headers).implied_stale_while_revalidate == seconds
+
+
+@pytest.mark.parametrize("on_the_way", [0, 1])
+def test_a_redirect_that_is_not_fresh_when_it_comes(on_the_way: int) -> None:
+    """What another response allows for itself does not count for it."""
+    responses = [control("max-age=0"), control("max-age=60, stale-while-revalidate=600")]
+    last = responses.pop(1 - on_the_way)
+    assert redirected(last, responses).stale_while_revalidate == 0.0
+
+
 @given(
     st.datetimes(datetime(1977, 1, 1), datetime(2076, 12, 31)),
     st.sampled_from(SPELLINGS),
@@ -196,8 +235,11 @@ def test_dates(moment: datetime, spell: Callable[[str], str]) -> None:
     now = datetime(2026, 7, 1, tzinfo=UTC).timestamp()
     moment = moment.replace(microsecond=0, tzinfo=UTC)
     for text in (format_datetime(moment, usegmt=True), f"{moment:%A, %d-%b-%y %H:%M:%S} GMT", moment.ctime()):
-        kept = freshness({"expires": spell(text)}, received_at=now, delay=0.0)
-        assert kept.ttl == moment.timestamp() - now
+        if moment.timestamp() > now:
+            headers = {"expires": spell(text)}
+        else:  # an Expires in the past is the same whenever that was
+            headers = {"date": spell(text), "cache-control": "max-age=0"}
+        assert freshness(headers, received_at=now, delay=0.0).ttl == moment.timestamp() - now
 
 
 @pytest.mark.parametrize(
@@ -358,7 +400,7 @@ def test_revalidated_again() -> None:
     for later in (60, 120, 5000):
         again = revalidated(kept.validators, {}, received_at=NOW + later, delay=0.0)
         assert again is not None
-        assert again.ttl == 3600.0 - later
+        assert again.ttl == max(3600.0 - later, 0.0)
         kept = again
 
 
@@ -401,14 +443,15 @@ def oracle(headers: dict[str, str]) -> Response:
 def test_ttl_is_the_oracles(headers: dict[str, str]) -> None:
     """The ttl is what hishel has for a shared cache's lifetime less the age that it takes from Date.
 
-    It does not look at no-store, private, no-cache and Vary for these; it has -1 for an invalid Expires; of a directive
-    given twice it takes the last, and one that is invalid it ignores, which §4.2.1 has us take for stale; it does not
-    know Age and the delay (§4.2.3); it takes dates with any zone for GMT (§4.2).
+    It does not look at no-store, private, no-cache and Vary for these; it has -1 for an invalid Expires, and less
+    than 0 for one in the past, which we take for 0; of a directive given twice it takes the last, and one that is
+    invalid it ignores, which §4.2.1 has us take for stale; it does not know Age and the delay (§4.2.3); it takes dates
+    with any zone for GMT (§4.2).
     """
     with mock.patch.object(_spec, "time", SimpleNamespace(time=lambda: float(NOW))):
         lifetime = _spec.get_freshness_lifetime(oracle(headers), is_cache_shared=True)
         age = _spec.get_age(oracle(headers))
-    assert read(headers).ttl == (None if lifetime is None else lifetime - age)
+    assert read(headers).ttl == (None if lifetime is None else max(lifetime, 0) - age)
 
 
 @given(cache_control(["max-age", "stale-while-revalidate", "stale-if-error", *HARMLESS, "no-cache", "must-revalidate"]))

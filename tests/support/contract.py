@@ -93,7 +93,7 @@ missing_statuses = [404]
 template = "{{ name }}"
 ca_file = "/etc/ca.pem"
 follow_redirects = false
-cache = { ttl = 1, stale = 0, negative_ttl = 3 }
+cache = { ttl = 1, stale = 2, stale_while_revalidate = 0, stale_if_error = 2, negative_ttl = 3 }
 
 [backends.services]
 type = "command"

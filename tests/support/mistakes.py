@@ -429,7 +429,30 @@ type = "menu"
 ttl = "5"  #! backends.x.cache.ttl: expected a number, $UNQUOTED
 stale = -1  #! backends.x.cache.stale: $PERIOD
 negative_ttl = inf  #! backends.x.cache.negative_ttl: $PERIOD
-max_bytes = 5  #! backends.x.cache.max_bytes: unknown key "max_bytes"; expected one of: negative_ttl, stale, ttl
+max_bytes = 5  #! backends.x.cache.max_bytes: unknown key "max_bytes"; expected one of: $CACHE
+--- cache-parts-of-stale
+[backends.x]
+type = "menu"
+[backends.x.cache]
+stale_while_revalidate = 60.5  #! backends.x.cache.stale_while_revalidate: $MOST 60; $RAISE stale_while_revalidate
+stale = 60
+stale_if_error = 61  #! backends.x.cache.stale_if_error: $MOST 60; $RAISE stale_if_error
+[backends.y]
+type = "menu"
+cache = { stale = 0, stale_if_error = 0.1 }  #! backends.y.cache.stale_if_error: $MOST 0; $RAISE stale_if_error
+[backends.z]
+type = "menu"
+cache = { stale = 0.5, stale_if_error = 0.5, stale_while_revalidate = 0 }
+--- cache-parts-of-stale-by-default
+[backends.x]
+type = "menu"
+cache = { stale_if_error = 7200 }  #! backends.x.cache.stale_if_error: $MOST 3600; $RAISE stale_if_error
+--- cache-parts-of-stale-beside-mistakes
+[backends.x]
+type = "command"
+argv = ["a"]
+timeout = 0  #! backends.x.timeout: $SECONDS
+cache = { vary = [], stale_if_error = 7200 }  #! backends.x.cache.stale_if_error: $MOST 3600; $RAISE stale_if_error
 --- cache-vary
 [backends.x]
 type = "command"
@@ -440,7 +463,7 @@ vary = ["user"]  #! backends.x.cache.vary[0]: expected "client", "listener" or "
 [backends.x]
 type = "menu"
 [backends.x.cache]
-vary = []  #! backends.x.cache.vary: unknown key "vary"; expected one of: negative_ttl, stale, ttl
+vary = []  #! backends.x.cache.vary: unknown key "vary"; expected one of: $CACHE
 --- store
 [cache]
 store = "redis:h"  #! cache.store: $STORE
@@ -597,6 +620,7 @@ MEANINGS = {
     "$AT_LEAST": "expected a number of at least",
     "$BRACE": "unmatched { or }; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$BRACKETS": "expected a list, not a string; put it in brackets",
+    "$CACHE": "negative_ttl, stale, stale_if_error, stale_while_revalidate, ttl",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
     "$HEADER": "expected a header value without line ends or control characters",
@@ -605,6 +629,7 @@ MEANINGS = {
     "$LOOK_AHEAD": 'not RE2 syntax at "(?=": RE2 has no look-ahead or look-behind, nor other groups of this form',
     "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
     "max_query_bytes, max_waiting, query_timeout, rate",
+    "$MOST": "expected at most stale, which is",
     "$NAME": "expected a name that clients can ask for: it has no @, /W or control characters, and no space at its "
     "start or end; for the empty query, write index = true",
     "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32"',
@@ -620,6 +645,7 @@ MEANINGS = {
     "$PLAIN": "haproxy: cannot be combined with TLS here; let the proxy end TLS, and write haproxy:tcp:",
     "$PROGRAM": "expected a program without placeholders; only its arguments may have some",
     "$QUOTES": "expected a string, not a whole number; put it in quotes",
+    "$RAISE": "raise stale, or lower",
     "$REDIS": 'expected "redis://HOST:PORT/DATABASE"; PORT is 1 to 65535, DATABASE a number, and nothing follows it',
     "$RENAME": 'rename the group "user": {user} is always the whole name that was asked for',
     "$ROUTES": "expected one of: backends, clients, fallthrough, index, listeners, name, pattern, regex, summary, "
