@@ -109,7 +109,7 @@ class TestSharing:
             assert 2 <= len(upstream.requests) <= 4
             assert_apart(upstream.requests, 1)
 
-    @pytest.mark.parametrize("said", ["no-store", "no-cache", "max-age=0, must-revalidate"])
+    @pytest.mark.parametrize("said", ["no-store", "no-cache", "max-age=0, must-revalidate", "max-age=0"])
     @undisturbed
     def test_what_is_not_shared(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, said: str) -> None:
         """If answers may not be shared, no gateway waits for another's answer."""
@@ -150,6 +150,41 @@ class TestSharing:
             print("requests after", requests)
             assert len(requests) <= 3  # each of the others gives up by itself
             assert requests[1] >= 1 + 1 - TOLERANCE_SECONDS
+
+
+class TestOldAnswers:
+    """A fleet whose old answers are for failures: ``stale_while_revalidate = 0``."""
+
+    @pytest.mark.parametrize("ttl", [0, 1])
+    @undisturbed
+    def test_upstream_is_well(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, ttl: float) -> None:
+        """After ttl all clients of all gateways get a new answer, although many ask at once."""
+        newest = 0
+        with fleet_of(NAMES[:2], tmp_path, upstream, redis, cache=f"ttl = {ttl}\nstale_while_revalidate = 0") as fleet:
+            for _ in range(3):
+                answers = [receive_all(client) for client in fleet.burst("x", 20)]
+                numbers = [int(answer.split()[1]) for answer in answers]
+                assert min(numbers) > newest
+                newest = max(numbers)
+                pass_by(ttl + TOLERANCE_SECONDS)
+
+    @pytest.mark.parametrize("how", ["500", "refused", "hangs"])
+    @undisturbed
+    def test_upstream_fails(self, tmp_path: Path, upstream: Upstream, redis: RedisServer, how: str) -> None:
+        """If upstream fails, or takes longer than its timeout, all get the old answer."""
+        cache = "ttl = 1\nstale_while_revalidate = 0"
+        with fleet_of(NAMES[:2], tmp_path, upstream, redis, cache=cache, timeout=1) as fleet:
+            assert {member.ask("x") for member in fleet} == {b"x 1\r\n"}
+            pass_by(1 + TOLERANCE_SECONDS)
+            if how == "500":
+                upstream.status = 500
+            elif how == "refused":
+                upstream.stop()
+            else:
+                upstream.shut()
+            begun = time.monotonic()
+            assert {receive_all(client) for client in fleet.burst("x", 20)} == {b"x 1\r\n"}
+            assert how != "hangs" or time.monotonic() - begun >= 1
 
 
 class TestFailingUpstream:

@@ -246,6 +246,18 @@ class RestartTests(SqliteCase):
             await gateway.stopService()
         assert len(upstream.requests) == 2
 
+    async def test_old_answers(self) -> None:
+        """With stale_while_revalidate = 0 a restarted gateway serves an old answer only if upstream fails."""
+        upstream = self.upstream(echoing("old: "))
+        text = self.configured(upstream.url + "/{user}", cache={"ttl": 0, "stale_while_revalidate": 0})
+        assert await self.stored(text) == b"old: /x\r\n"
+        upstream.script = echoing("new: ")
+        assert await self.stored(text) == b"new: /x\r\n"
+        upstream.script = says(response(b"", status="500 Oops"))
+        assert await self.stored(text) == b"new: /x\r\n"
+        await upstream.stop()
+        assert await self.stored(text) == b"new: /x\r\n"
+
     async def test_conditions(self) -> None:
         """Validators are kept too: after a restart a 304 is enough."""
         extra = 'ETag: "one"\r\nCache-Control: no-cache\r\n'
