@@ -17,6 +17,9 @@ from fingergw.telemetry.meters import ListenerMeter
 class Connection(Expiring, Protocol):
     """An open connection."""
 
+    def give_up(self) -> None:
+        """Answer that too many queries wait for a backend, in place of the answer that this one waits for."""
+
     def drain(self) -> None:
         """Close soon, unless an answer is pending or being sent."""
 
@@ -43,20 +46,40 @@ class Connections:
     deadlines: Deadlines = field(init=False)
     seconds: Callable[[], float] = field(init=False)
     draining: bool = field(init=False, default=False)
+    _waiting: dict[str | None, dict[Connection, None]] = field(init=False, factory=dict)  # by client, the newest last
     _drained: Deferred[None] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.deadlines = Deadlines(self.open, self.clock)
         self.seconds = self.clock.seconds
 
-    def begin_waiting(self, work: Deferred[Any], max_waiting: int) -> bool:
-        """Count a query as waiting for a backend until its work is done, and tell whether so many may wait."""
-        self.waiting += 1
-        work.addBoth(self._waited)
-        return self.waiting <= max_waiting
+    def begin_waiting(self, connection: Connection, client: str | None, work: Deferred[Any], max_waiting: int) -> None:
+        """Count a query as waiting for a backend until its work is done. If too many wait now, one gives up.
 
-    def _waited(self, _: object) -> None:
-        self.waiting -= 1
+        That is the newest query of the client that has most, so that no client can hold all places. If this query's own
+        client has as many as any other, it is this query.
+
+        :param connection: the query's.
+        :param client: as :func:`fingergw.core.addresses.client_of` returns it. Clients of a unix socket cannot be told
+            apart, and count as one.
+        :param work: not done yet.
+        """
+        self._waiting.setdefault(client, {})[connection] = None
+        self.waiting += 1
+        work.addBoth(self._end_waiting, client, connection)
+        if self.waiting > max_waiting:
+            most = max(self._waiting, key=lambda each: (len(self._waiting[each]), each == client))
+            newest = next(reversed(self._waiting[most]))
+            self._end_waiting(None, most, newest)  # at once, even if its work takes time to end
+            newest.give_up()
+
+    def _end_waiting(self, _: object, client: str | None, connection: Connection) -> None:
+        queries = self._waiting.get(client, {})
+        if connection in queries:  # or it has given up before its work was done
+            del queries[connection]
+            self.waiting -= 1
+            if not queries:
+                del self._waiting[client]
 
     def drain(self) -> Deferred[None]:
         """Close all connections but those whose query may still arrive or whose answer is pending.

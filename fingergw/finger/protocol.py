@@ -148,9 +148,14 @@ class FingerProtocol(Protocol):
             self._crashed()
             return
         work = self._work = Deferred.fromCoroutine(self._wait_for(asked))
-        if not work.called and not self.connections.begin_waiting(work, self.rules.limits.max_waiting):
+        if not work.called:
+            self.connections.begin_waiting(self, self._counted_as, work, self.rules.limits.max_waiting)
+
+    def give_up(self) -> None:
+        """Answer that too many queries wait for a backend, and cancel the work for this one."""
+        if self._state is _ANSWERING and self._work is not None:  # or its client is gone
             self._reject("waiting")
-            work.cancel()
+            self._work.cancel()
 
     async def _wait_for(self, asked: Asked) -> None:
         try:

@@ -278,6 +278,36 @@ class TestFloods:
                 figures.settle()
         record_property("slowest honest answer", f"{service.slowest:.3f} s of {service.asked}")
 
+    def test_slow_names_of_one_client(self, tmp_path: Path) -> None:
+        """A client that holds all places where queries wait gives one up for each of another's, the newest first."""
+        port = free_port()
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
+            more = SLOW_URL.format(port=silent.getsockname()[1]) + PROGRAM
+            text = configuration(port, limits="max_waiting = 10\nanswer_timeout = 60", more=more)
+            with target(tmp_path, text, port) as gateway:
+                mine = list(_ask_all(gateway, b"slow\r\n", 11))
+                assert rest(mine[10]) == BUSY_WIRE  # all before it have their places
+                assert [gateway.ask(b"program\r\n", f"127.0.0.{number}") for number in (2, 3, 4)] == [b"here\r\n"] * 3
+                assert rest(mine[9]) == BUSY_WIRE
+                others = list(_ask_all(gateway, b"slow\r\n", 8, HONEST))
+                assert {rest(client) for client in (*mine[5:9], *others[5:])} == {BUSY_WIRE}
+                left = [*mine[:5], *others[:5]]
+                assert not select.select(left, [], [], 0.1)[0]
+                for client in left:
+                    drop(client)
+                wait_until(lambda: gateway.outcomes()["gone"] == 10, "the end of those that waited")
+                busy = [(entry["client"], entry["query"]) for entry in gateway.access if entry["outcome"] == "busy"]
+                assert sorted(busy) == [(ATTACKER, "slow")] * 6 + [(HONEST, "slow")] * 3
+
+
+PROGRAM = """
+[[routes]]
+user = "program"
+backends = ["program"]
+[backends.program]
+type = "command"
+argv = ["/bin/echo", "here"]
+"""
 
 SLOW_URL = """
 [[routes]]
@@ -299,9 +329,9 @@ def _connect_at_once(gateway: Target, number: int) -> Iterator[socket.socket]:
         yield gateway.connect(seconds=0.9)
 
 
-def _ask_all(gateway: Target, query: bytes, number: int) -> Iterator[socket.socket]:
+def _ask_all(gateway: Target, query: bytes, number: int, source: str = ATTACKER) -> Iterator[socket.socket]:
     for _ in range(number):
-        client = gateway.connect()
+        client = gateway.connect(source)
         client.sendall(query)
         yield client
 

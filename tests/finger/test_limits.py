@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
 import pytest
-from twisted.internet.defer import Deferred
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fingergw.core.addresses import client_of
 from fingergw.core.chain import Chain
-from fingergw.core.outcome import Answered
+from fingergw.core.outcome import Answered, Outcome
+from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
-from tests.support.fakes import FakeBackend
+from fingergw.finger.listener import Listener
+from tests.support.fakes import FakeBackend, say
 from tests.support.gateway import GatewayCase
-from tests.support.listener import connect, make_listener, rate_of
+from tests.support.listener import FakeTransport, connect, make_listener, rate_of
 
 BUSY = b"Too many queries, try again later\r\n"
 
@@ -158,6 +168,129 @@ class WaitingTests(TestCase):
         assert late.connections.waiting == 1
         clock.pump([1.0] * 16)
         assert late.connections.waiting == 0
+
+
+@define(eq=False)
+class SlowBackend:
+    """A backend that answers when the test says so.
+
+    :param ends_late: whether cancelled work ends only when the test says so.
+    :param asked: what each query waits for.
+    :param cancelled: the places in this list of the queries that were cancelled.
+    :param endings: the ends of cancelled work.
+    """
+
+    ends_late: bool = False
+    asked: list[Deferred[Any]] = field(factory=list)
+    cancelled: list[int] = field(factory=list)
+    endings: list[Deferred[Any]] = field(factory=list)
+
+    async def answer(self, query: Query) -> Outcome:
+        """Wait for the test."""
+        place = len(self.asked)
+        self.asked.append(Deferred())
+        self.endings.append(Deferred())
+        ending = self.endings[place] if self.ends_late else None
+        return await say(self.asked[place], lambda: self.cancelled.append(place), ending)  # type: ignore[no-any-return]
+
+
+def ask(listener: Listener, client: str) -> FakeTransport:
+    """Ask for what takes long."""
+    transport = connect(listener, client=client)
+    transport.protocol.dataReceived(b"x\r\n")
+    return transport
+
+
+class SharesOfWaitingTests(TestCase):
+    """Who is busy at ``max_waiting``."""
+
+    def test_a_client_with_most_gives_one_up(self) -> None:
+        """A client that holds all places loses its newest query to another client; its older ones still wait."""
+        backend = SlowBackend()
+        listener = make_listener(backend, max_waiting=3)
+        mine = [ask(listener, "192.0.2.1") for _ in range(3)]
+        other = ask(listener, "192.0.2.2")
+        assert [each.sent() for each in (*mine, other)] == [b"", b"", BUSY, b""]
+        assert (listener.connections.waiting, backend.cancelled) == (3, [2])
+        assert listener.connections.meter.rejections == {"waiting": 1}
+        backend.asked[3].callback(Answered("hi"))
+        assert (other.sent(), listener.connections.waiting) == (b"hi\r\n", 2)
+
+    def test_who_has_as_many_as_any_other_is_busy(self) -> None:
+        """Nobody loses a place to a client that would then have more, or to one that already has as many."""
+        listener = make_listener(SlowBackend(), max_waiting=4)
+        clients = [ask(listener, f"192.0.2.{number}") for number in (1, 1, 1, 1, 2, 2, 1, 2)]
+        assert [each.sent() for each in clients] == [b"", b"", BUSY, BUSY, b"", b"", BUSY, BUSY]
+
+    def test_the_addresses_of_a_network_are_one_client(self) -> None:
+        """The queries of an IPv6 /64 count together, whatever their addresses."""
+        listener = make_listener(SlowBackend(), max_waiting=2)
+        clients = [ask(listener, client) for client in ("2001:db8::1", "2001:db8::2", "192.0.2.1", "2001:db8::3")]
+        assert [each.sent() for each in clients] == [b"", BUSY, b"", BUSY]
+
+    def test_on_a_unix_socket(self) -> None:
+        """Clients of a unix socket cannot be told apart, and count as one: the last to come is busy."""
+        listener = make_listener(SlowBackend(), max_waiting=2)
+        assert [ask(listener, "unix").sent() for _ in range(3)] == [b"", b"", BUSY]
+
+    def test_given_up_work_that_ends_late(self) -> None:
+        """A query that was given up is answered and logged once, and leaves its place once, however its work ends."""
+        for end in (Answered("late"), CancelledError()):
+            with tempfile.TemporaryDirectory() as folder:
+                log, backend = Path(folder, "log"), SlowBackend(ends_late=True)
+                listener = make_listener(backend, log=log, max_waiting=2)
+                clients = [ask(listener, client) for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2")]
+                assert (clients[1].sent(), listener.connections.waiting) == (BUSY, 2)
+                backend.endings[1].callback(end)
+                assert (clients[1].sent(), listener.connections.waiting) == (BUSY, 2)
+                listener.access_log.close()
+                assert [json.loads(line)["outcome"] for line in log.read_text().splitlines()] == ["busy"]
+
+    def test_gone_clients_whose_work_ends_late(self) -> None:
+        """What still works for a client that is gone takes no place from another, and has one line in the log."""
+        with tempfile.TemporaryDirectory() as folder:
+            log, backend = Path(folder, "log"), SlowBackend(ends_late=True)
+            listener = make_listener(backend, log=log, max_waiting=2)
+            for _ in range(2):
+                ask(listener, "192.0.2.1").abortConnection()
+            other = ask(listener, "192.0.2.2")
+            assert (other.sent(), listener.connections.waiting) == (b"", 2)
+            for ending in backend.endings[:2]:
+                ending.errback(CancelledError())
+            assert (other.sent(), listener.connections.waiting) == (b"", 1)
+            listener.access_log.close()
+            assert [json.loads(line)["outcome"] for line in log.read_text().splitlines()] == ["gone", "gone"]
+
+    def test_random_events(self) -> None:
+        """Whatever happens, nobody is busy while there is a place, and else the newest query of a client with most."""
+        random, backend = Random(17), SlowBackend()
+        listener = make_listener(backend, max_waiting=6)
+        waiting: dict[FakeTransport, tuple[str, Deferred[Any]]] = {}  # the newest last
+        for _ in range(3000):
+            if waiting and random.random() < 0.4:
+                transport = random.choice(list(waiting))
+                _, work = waiting.pop(transport)
+                if random.random() < 0.5:
+                    work.callback(Answered("hi"))
+                    assert transport.sent() == b"hi\r\n"
+                else:
+                    transport.abortConnection()
+                    assert transport.sent() == b""
+            else:
+                client = f"192.0.2.{random.choice((1, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8))}"
+                newcomer = ask(listener, client)
+                waiting[newcomer] = (client, backend.asked[-1])
+                busy = [each for each in waiting if each.sent() == BUSY]
+                assert len(busy) == (len(waiting) > 6)
+                for each in busy:
+                    held = Counter(client for client, _ in waiting.values())
+                    loser = waiting[each][0]
+                    assert held[loser] == max(held.values())
+                    assert each is newcomer or held[client] < held[loser]
+                    assert each is [other for other in waiting if waiting[other][0] == loser][-1]
+                    del waiting[each]
+            assert all(each.sent() == b"" for each in waiting)
+            assert listener.connections.waiting == len(waiting)
 
 
 class RealTests(GatewayCase):
