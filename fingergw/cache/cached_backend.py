@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from fingergw.cache.entry import Entry, digest
 from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import BACK_OFF_SECONDS, Found, Mark, Store
 from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
@@ -26,6 +27,7 @@ _POLL_SECONDS = (0.05, 0.5)
 _POLL_PART = 0.1
 _RECHECK_SECONDS = 1.0
 _MAX_FINDS = 3
+_NOBODY = Owner("", "")
 
 State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
 """What the cache has for a query: a fresh answer; a stale one, served while it is refreshed; an expired one, served
@@ -209,7 +211,7 @@ class CachedBackend:
         if entry is None:
             self.memory.drop(key)
         else:
-            self.memory.put(key, entry, now)
+            self.memory.put(key, entry, now, _NOBODY)
         self._finish(refresh, outcome)
         if store is None:
             return
@@ -220,7 +222,7 @@ class CachedBackend:
         if entry is None or until <= now:
             await store.drop(key, mark)
         else:
-            await store.put(key, entry.dumps(), until - now, missing, mark)
+            await store.put(key, entry.dumps(), until - now, missing, _NOBODY, mark)
 
     async def _look_up(self, store: Store, refresh: Refresh, entry: Entry | None) -> tuple[Entry | None, bool]:
         """Look for a newer answer in the store, or else claim to ask upstream.
@@ -238,7 +240,7 @@ class CachedBackend:
                 newer = Entry.loads(found.value, found.age, now)
                 if newer is not None and now < newer.keep_until and (entry is None or newer.since > entry.since):
                     entry = newer
-                    self.memory.put(refresh.key, entry, now)
+                    self.memory.put(refresh.key, entry, now, _NOBODY)
                     if now < entry.fresh_until:
                         self._finish(refresh, entry.outcome)
                         return entry, False

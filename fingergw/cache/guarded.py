@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import Claim, Found, Mark, RawStore
 from fingergw.core.text import escape
 
@@ -84,11 +85,13 @@ class GuardedStore:
             return "granted"
         return await self._attempt(self.store.claim(key, known, lock_seconds, waited), ANSWER_SECONDS) or "granted"
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: Mark = ""
+    ) -> None:
         """Put as the store does, if it can."""
         if self.is_open:
             broken = self._broken
-            await self._attempt(self.store.put(key, value, keep_seconds, missing, mark), _WORK_SECONDS)
+            await self._attempt(self.store.put(key, value, keep_seconds, missing, owner, mark), _WORK_SECONDS)
             self._may_be_full = broken.called
             if not self._may_be_full:
                 self._log_back()

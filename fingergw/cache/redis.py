@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import MARK_SECONDS, Claim, Found, Mark
 from fingergw.net.reasons import reason
 
@@ -174,7 +175,7 @@ class RedisStore:
             # Try what is used later: Redis may be a replica, or full, or forbid a command.
             probe = f"fingergw:probe:{self._token}"
             await self.claim(probe, "", _PROBE_SECONDS, waited=False)  # first, as it reads Redis's clock
-            await self.put(probe, b"", _PROBE_SECONDS, missing=False)
+            await self.put(probe, b"", _PROBE_SECONDS, missing=False, owner=Owner("", ""))
         except BaseException:
             connection.abort("not opened")
             raise
@@ -199,7 +200,9 @@ class RedisStore:
             raise self._unexpected()
         return Found(value, int(age) / 1000)
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: Mark = ""
+    ) -> None:
         if len(value) > self.max_value_bytes:
             return await self.drop(key, mark)  # nobody would find it
         keep = _milliseconds(keep_seconds)

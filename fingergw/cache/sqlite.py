@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from fingergw.cache.shares import Owner
 from fingergw.cache.sqlite_file import SqliteFile, is_damage
 from fingergw.cache.store import Claim, Found, Mark
 
@@ -93,11 +94,13 @@ class SqliteStore:
     async def claim(self, key: str, known: str, lock_seconds: float, waited: bool) -> Found | Claim:
         return await self._run(self._file.claim, _encode(key), known, self.now())
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: Mark = ""
+    ) -> None:
         if missing:  # names can be invented without end
             return await self.drop(key)
         now = self.now()
-        return await self._run(self._file.put, _encode(key), value, now, now + keep_seconds)
+        return await self._run(self._file.put, _encode(key), value, now, now + keep_seconds, owner)
 
     async def drop(self, key: str, mark: Mark = "") -> None:
         await self._run(self._file.drop, _encode(key))

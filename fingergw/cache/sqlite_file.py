@@ -13,24 +13,26 @@ from pathlib import Path
 
 from attrs import define, field
 
+from fingergw.cache.shares import Owner, Shares
 from fingergw.cache.store import Claim, Found
 from fingergw.net.file_rights import followed, refuse_exposed, refuse_foreign
 
 _APPLICATION_ID = 0x46677743
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_SECONDS = 0.2
 # A row from further in the future is ignored: the clock was wrong, and its age cannot be known.
 _SET_BACK_SECONDS = 60.0
 # Ids increase, even if a row is replaced: their order is that of writing, however the clock is set.
 _SCHEMA = (
     """CREATE TABLE answers (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL,
-    digest BLOB NOT NULL, stored_at REAL NOT NULL, expires_at REAL NOT NULL)""",
+    digest BLOB NOT NULL, stored_at REAL NOT NULL, expires_at REAL NOT NULL,
+    backend TEXT NOT NULL, client TEXT NOT NULL, other TEXT NOT NULL)""",
     "CREATE INDEX expiry ON answers (expires_at)",
 )
 _READ_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name = 'answers' AND sql <> '' ORDER BY rowid"
 _FIND = """SELECT value, digest, stored_at FROM answers WHERE key = ? AND expires_at > ?
     AND stored_at <= ? AND (typeof(value), typeof(stored_at), typeof(expires_at)) = ('blob', 'real', 'real')"""
-_TOTALS = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM answers"
+_SIZES = """SELECT key, coalesce(length(key) + length(value), 0), backend, client, other FROM answers ORDER BY id"""
 
 
 @define(eq=False)
@@ -47,9 +49,8 @@ class SqliteFile:
     is_replaceable: bool = field(init=False, default=False)
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _status: os.stat_result | None = field(init=False, default=None)
-    _entries: int = field(init=False, default=0)
-    _bytes: int = field(init=False, default=0)
-    _counted: int | None = field(init=False, default=None)  # the data_version for which the totals are right
+    _shares: Shares[bytes, None] = field(init=False)
+    _counted: int | None = field(init=False, default=None)  # the data_version for which the shares are right
 
     def open(self, now: float, is_suspect: bool) -> bool:
         """Open the file, and create or repair it if necessary.
@@ -90,22 +91,28 @@ class SqliteFile:
                 return Found(value, max(0.0, now - stored_at))
         return "granted"
 
-    def put(self, key: bytes, value: bytes, now: float, expires_at: float) -> None:
-        """Replace a value, and make room for it. One that is larger than the bounds is not kept."""
+    def put(self, key: bytes, value: bytes, now: float, expires_at: float, owner: Owner) -> None:
+        """Replace a value, and make room for it. One that is larger than the bounds is not kept.
+
+        :param owner: who has asked for it.
+        """
         size = len(key) + len(value)
         row = (key, value, sha1(value, usedforsecurity=False).digest(), now, expires_at)
         with self._writing() as connection:
-            self._delete("key = ?", key)
-            if size <= self.max_bytes:  # or it would evict all the others, and then itself
-                connection.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?)", row)
-                self._entries += 1
-                self._bytes += size
-                self._trim(now)
+            if size > self.max_bytes:  # or it would evict all the others, and then itself
+                self._drop(key)
+                return
+            if key in self._shares.items:
+                self._delete(key)
+            item = self._shares.put(key, None, size, owner)
+            owners = (item.owner.backend, item.owner.client, item.other.client)
+            connection.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *owners))
+            self._trim(now)
 
     def drop(self, key: bytes) -> None:
         """Remove a value."""
         with self._writing():
-            self._delete("key = ?", key)
+            self._drop(key)
 
     def _open(self, now: float, is_suspect: bool) -> None:
         status = self._checked()
@@ -171,7 +178,7 @@ class SqliteFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Write in one transaction. The totals are right within it, even if another process has written."""
+        """Write in one transaction. The shares are right within it, even if another process has written."""
         try:
             with self._connected() as connection:
                 if self._status is not None and not os.path.samestat(self._status, self.path.stat()):
@@ -179,29 +186,49 @@ class SqliteFile:
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != self._counted:
-                    self._entries, self._bytes = connection.execute(_TOTALS).fetchone()
+                    self._count(connection)
                     self._counted = version
                 yield connection
         except BaseException:
             self._counted = None
             raise
 
-    def _trim(self, now: float) -> None:
-        """Remove expired rows, then those written longest ago until the rest is within bounds."""
-        self._delete("expires_at <= ?", now)
-        while self._entries > self.max_entries or self._bytes > self.max_bytes:
-            if not self._delete("id = (SELECT min(id) FROM answers)"):
-                raise self._damaged()  # or this would never end
+    def _count(self, connection: sqlite3.Connection) -> None:
+        """Read who holds how much."""
+        self._shares = Shares(self.max_entries, self.max_bytes)
+        rows = 0
+        for key, size, backend, *clients in connection.execute(_SIZES):
+            rows += 1
+            for client in dict.fromkeys(clients):
+                self._shares.put(key, None, size, Owner(_text(backend), _text(client)))
+        if len(self._shares.items) != rows:  # one of them could never be evicted
+            raise self._damaged()
 
-    def _delete(self, condition: str, *values: object) -> bool:
-        """Remove rows within a transaction; if there are none, nothing is written."""
+    def _trim(self, now: float) -> None:
+        """Remove expired rows, then those that go first until the rest is within bounds."""
         connection = self._connected()
-        entries, size = connection.execute(f"{_TOTALS} WHERE {condition}", values).fetchone()
-        if entries:
-            connection.execute(f"DELETE FROM answers WHERE {condition}", values)  # noqa: S608  # all are in this class
-            self._entries -= entries
-            self._bytes -= size
-        return bool(entries)
+        expired = connection.execute("SELECT key FROM answers WHERE expires_at <= ?", (now,)).fetchall()
+        if expired:
+            connection.execute("DELETE FROM answers WHERE expires_at <= ?", (now,))
+        for (key,) in expired:
+            self._shares.drop(key)
+        for key in self._shares.evict():
+            self._delete(key)
+
+    def _drop(self, key: bytes) -> None:
+        """Remove a row within a transaction; if there is none, nothing is written."""
+        if key in self._shares.items:
+            self._shares.drop(key)
+            self._delete(key)
+
+    def _delete(self, key: bytes) -> None:
+        if self._connected().execute("DELETE FROM answers WHERE key = ?", (key,)).rowcount != 1:
+            raise self._damaged()  # it would count for ever, and not be there
+
+
+def _text(stored: object) -> str:
+    """Return a text from a row, whatever damage has made of it."""
+    return stored.decode(errors="replace") if isinstance(stored, bytes) else ""
 
 
 def is_damage(error: BaseException | None) -> bool:

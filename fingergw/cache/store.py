@@ -6,6 +6,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+from fingergw.cache.shares import Owner
+
 BACK_OFF_SECONDS = 5.0
 """For this long after a failure upstream is not asked again, if there is an answer to serve meanwhile."""
 
@@ -48,10 +50,13 @@ class Store(Protocol):
         :param waited: whether the caller has found it held before, and waited.
         """
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: Mark = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: Mark = ""
+    ) -> None:
         """Replace a value, and give up the claim.
 
         :param missing: whether it says that the name does not exist; a store may choose to keep none of these.
+        :param owner: who has asked for it: when there are too many, a store may let those go of who has most.
         :param mark: what replaces the claim.
         """
 

@@ -21,6 +21,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.trial.unittest import TestCase
 
 from fingergw.cache.redis import RedisStore
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import Found
 from fingergw.net.trust import authorities, over_tls
 from tests.support.processes import ROOT
@@ -175,7 +176,7 @@ class RedisRole(TestCase):
         self.addCleanup(lambda: started(store.close()))
         await store.open()
         assert await store.claim("fingergw:1:key", "", 60.0, waited=False) == "granted"
-        await store.put("fingergw:1:key", b"value", 60.0, missing=False)
+        await store.put("fingergw:1:key", b"value", 60.0, missing=False, owner=Owner("", ""))
         found = await store.claim("fingergw:1:key", "", 60.0, waited=False)
         assert isinstance(found, Found)
         assert found.value == b"value"

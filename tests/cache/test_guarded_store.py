@@ -16,11 +16,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.cache.guarded import GuardedStore
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import Claim, Found
 from tests.support.fakes import say
 from tests.support.waiting import sync
 
 FOUND = Found(b"value", 1.0)
+OWNER = Owner("rota", "192.0.2.1")
 GRANTED: Final[Claim] = "granted"
 HELD: Final[Claim] = "held"
 EPSILON = 1e-6
@@ -56,9 +58,11 @@ class Raw:
         assert (key, known, lock_seconds, waited) == ("key", "known", 6.0, True)
         return await self._do("claim") or HELD
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: str = ""
+    ) -> None:
         """Do as told."""
-        assert (key, value, keep_seconds, missing, mark) == ("key", b"value", 40.0, True, "")
+        assert (key, value, keep_seconds, missing, owner, mark) == ("key", b"value", 40.0, True, OWNER, "failed")
         await self._do("put")
 
     async def drop(self, key: str, mark: str = "") -> None:
@@ -94,7 +98,7 @@ class Bench:
         """Begin a call of one of its methods."""
         calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
             "claim": lambda: self.guarded.claim("key", "known", 6.0, True),
-            "put": lambda: self.guarded.put("key", b"value", 40.0, True),
+            "put": lambda: self.guarded.put("key", b"value", 40.0, True, OWNER, "failed"),
             "drop": lambda: self.guarded.drop("key"),
             "release": lambda: self.guarded.release("key", "failed"),
             "stop": self.guarded.stop,

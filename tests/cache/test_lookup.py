@@ -17,6 +17,7 @@ from tests.support.cache_bench import (
     LOCK_SECONDS,
     NEW,
     NEWEST,
+    NOBODY,
     OLD,
     ONCE,
     TTL,
@@ -189,7 +190,7 @@ def test_found_too_old(store: FakeStore) -> None:
     """What is beyond everything is none."""
     store.replies = [stored(OLD, age=40.0)]
     bench = make(DOWN, store=store)
-    bench.memory.put("other", entry_of(), bench.clock.seconds())  # which sweeps, so that the next put does not
+    bench.memory.put("other", entry_of(), bench.clock.seconds(), NOBODY)  # which sweeps, so that the next put does not
     assert outcome_with(bench) == DOWN
     assert bench.memory.entries == 1
 

@@ -27,6 +27,7 @@ from fingergw.cache import redis
 from fingergw.cache.redis import RedisStore
 from fingergw.cache.store import MARK_SECONDS, Claim, Found, Mark, Store
 from fingergw.net.trust import authorities, over_tls
+from tests.support.cache_bench import NOBODY
 from tests.support.redis_server import RedisError, RedisServer, needs_redis
 from tests.support.sockets import free_port
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
@@ -129,7 +130,7 @@ class ValueTests(RedisCase):
         values = [b"up\r\nsince Monday", b"", bytes(range(256)), b"12345", b"$3\r\nabc\r\n", b"x" * MAX_VALUE_BYTES]
         for value in values:
             for missing in (False, True):
-                await one.put(KEY, value, LONG, missing)
+                await one.put(KEY, value, LONG, missing, NOBODY)
                 for store in (one, other):
                     assert await found(store) == value
                 await one.drop(KEY)
@@ -138,7 +139,7 @@ class ValueTests(RedisCase):
     async def test_known(self) -> None:
         """What the asker has already is not found again; it may claim."""
         _, (one, other) = await self.several(2)
-        await one.put(KEY, b"old", LONG, missing=False)
+        await one.put(KEY, b"old", LONG, missing=False, owner=NOBODY)
         assert await claim(other, known=sha1(b"old")) == GRANTED
         assert await claim(one, known=sha1(b"old")) == HELD
         assert await found(one, known=sha1(b"older")) == b"old"
@@ -146,7 +147,7 @@ class ValueTests(RedisCase):
     async def test_found_however_the_claim_is(self) -> None:
         """A value is found also while another asks upstream, or has failed to."""
         _, (one, other) = await self.several(2)
-        await one.put(KEY, b"old", LONG, missing=False)
+        await one.put(KEY, b"old", LONG, missing=False, owner=NOBODY)
         assert await claim(one, known=sha1(b"old")) == GRANTED
         assert await found(other) == b"old"
         await one.release(KEY, "backing off")
@@ -155,7 +156,7 @@ class ValueTests(RedisCase):
     async def test_age(self) -> None:
         """A value's age grows, and is told in seconds; a new value is young again."""
         server, store = await self.alone()
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         first = await claim(store)
         assert isinstance(first, Found)
         assert 0 <= first.age < LONG / 2
@@ -168,7 +169,7 @@ class ValueTests(RedisCase):
         third = await claim(store)
         assert isinstance(third, Found)
         assert 40 <= third.age < 50
-        await store.put(KEY, b"y", LONG, missing=False)
+        await store.put(KEY, b"y", LONG, missing=False, owner=NOBODY)
         fourth = await claim(store)
         assert isinstance(fourth, Found)
         assert fourth.age < 40
@@ -176,7 +177,7 @@ class ValueTests(RedisCase):
     async def test_no_age_below_zero(self) -> None:
         """A value whose time somebody has prolonged is new, not younger than that."""
         server, store = await self.alone()
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         server.command("PEXPIRE", KEY, 2 * round(LONG) * 1000)
         assert await claim(store) == Found(b"x", 0)
 
@@ -184,13 +185,13 @@ class ValueTests(RedisCase):
         """A value is not found when its time is over, however short that is."""
         _, store = await self.alone()
         for seconds in (0.1, 0.00001):
-            await store.put(KEY, b"x", seconds, missing=False)
+            await store.put(KEY, b"x", seconds, missing=False, owner=NOBODY)
             await self.granted_in_time(store)
 
     async def test_format(self) -> None:
         """Values are kept in a way that other versions read, and with an end."""
         server, store = await self.alone()
-        await store.put(KEY, b"x", 3630.0, missing=False)
+        await store.put(KEY, b"x", 3630.0, missing=False, owner=NOBODY)
         assert server.command("GET", KEY) == b"1 3630000\nx"
         assert 0 < server.command("PTTL", KEY) <= 3_630_000
 
@@ -198,7 +199,7 @@ class ValueTests(RedisCase):
         """A store keeps all in its own database."""
         server = self.server()
         zero, three = await self.opened(server), await self.opened(server, database=3)
-        await three.put(KEY, b"x", LONG, missing=False)
+        await three.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         assert await claim(zero) == GRANTED
         assert await found(three) == b"x"
         with pytest.raises(txredisapi.ResponseError, match="DB index"):
@@ -208,7 +209,9 @@ class ValueTests(RedisCase):
         """Of many calls at once, each has its own reply."""
         _, store = await self.alone()
         values = {f"fingergw:{number}": b"%d" % number * 200 for number in range(300)}
-        await gatherResults([started(store.put(key, value, LONG, missing=False)) for key, value in values.items()])
+        await gatherResults(
+            [started(store.put(key, value, LONG, missing=False, owner=NOBODY)) for key, value in values.items()]
+        )
         results = await gatherResults([started(found(store, key)) for key in values])
         assert results == list(values.values())
 
@@ -228,7 +231,7 @@ class ClaimTests(RedisCase):
         server, (one, other) = await self.several(2)
         assert await claim(one) == GRANTED
         assert await claim(other) == HELD
-        await one.put(KEY, b"new", LONG, missing=False)
+        await one.put(KEY, b"new", LONG, missing=False, owner=NOBODY)
         assert await found(other) == b"new"
         assert server.command("EXISTS", LOCK) == 0
         assert await claim(other, known=sha1(b"new")) == GRANTED
@@ -236,12 +239,12 @@ class ClaimTests(RedisCase):
     async def test_not_shared(self) -> None:
         """Where a drop or a put says so, nobody waits for anybody, until a put says otherwise, or the time is over."""
         server, (one, other) = await self.several(2)
-        for giving_up in (one.drop(KEY, "not shared"), one.put(KEY, b"x", LONG, False, "not shared")):
+        for giving_up in (one.drop(KEY, "not shared"), one.put(KEY, b"x", LONG, False, NOBODY, "not shared")):
             assert await claim(one, known=sha1(b"x")) == GRANTED
             await giving_up
             for store in (one, other, one):
                 assert await claim(store, known=sha1(b"x")) == "not shared"
-            await other.put(KEY, b"x", LONG, missing=False)
+            await other.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
             assert server.command("EXISTS", LOCK) == 0
 
     async def test_names_that_look_like_locks(self) -> None:
@@ -249,7 +252,7 @@ class ClaimTests(RedisCase):
         _, (one, other) = await self.several(2)
         for key in (f"{KEY}:lock", f"{KEY}:fingergw:lock:{KEY}"):
             assert await claim(one, key) == GRANTED
-            await one.put(key, b"value", LONG, missing=False)
+            await one.put(key, b"value", LONG, missing=False, owner=NOBODY)
             assert await claim(other) == GRANTED
             await other.drop(KEY)
 
@@ -266,8 +269,8 @@ class ClaimTests(RedisCase):
         """A value that Redis comes to long after it was sent is as old as it is, and is not kept for longer."""
         server, store = await self.alone()
         store.ahead_ms -= 4000  # as if all had been sent so long ago
-        await store.put(KEY, b"old", 10.0, missing=False)
-        await store.put(OTHER, b"too old", 3.0, missing=False)
+        await store.put(KEY, b"old", 10.0, missing=False, owner=NOBODY)
+        await store.put(OTHER, b"too old", 3.0, missing=False, owner=NOBODY)
         late = await claim(store)
         assert isinstance(late, Found)
         assert 4.0 <= late.age < 10.0
@@ -277,15 +280,15 @@ class ClaimTests(RedisCase):
     async def test_a_value_that_is_too_long(self) -> None:
         """What nobody would find is not kept, and what was there goes; the claim is given up."""
         server, store = await self.alone()
-        await store.put(KEY, b"short", LONG, missing=False)
+        await store.put(KEY, b"short", LONG, missing=False, owner=NOBODY)
         assert await claim(store, known=sha1(b"short")) == GRANTED
-        await store.put(KEY, b"x" * (MAX_VALUE_BYTES + 1), LONG, missing=False)
+        await store.put(KEY, b"x" * (MAX_VALUE_BYTES + 1), LONG, missing=False, owner=NOBODY)
         assert server.command("KEYS", f"{KEY}*") == []
 
     async def test_drop_frees(self) -> None:
         """A drop gives the claim up, and there is nothing left to find."""
         server, (one, other) = await self.several(2)
-        await one.put(KEY, b"old", LONG, missing=False)
+        await one.put(KEY, b"old", LONG, missing=False, owner=NOBODY)
         assert await claim(one, known=sha1(b"old")) == GRANTED
         await one.drop(KEY)
         assert server.command("KEYS", f"{KEY}*") == []
@@ -354,7 +357,7 @@ class ClaimTests(RedisCase):
         late: list[Callable[[], Awaitable[None]]] = [
             *(lambda mark=mark: slow.release(KEY, mark) for mark in marks),
             lambda: slow.drop(KEY),
-            lambda: slow.put(KEY, b"late", LONG, missing=False),
+            lambda: slow.put(KEY, b"late", LONG, missing=False, owner=NOBODY),
         ]
         assert await claim(slow) == GRANTED
         server.command("DEL", LOCK)  # as when its time is over
@@ -398,7 +401,7 @@ class GarbageTests(RedisCase):
             server.command(*command)
             server.command("PEXPIRE", KEY, 30_000)
             assert await claim(store) == GRANTED, command
-            await store.put(KEY, b"new", LONG, missing=False)
+            await store.put(KEY, b"new", LONG, missing=False, owner=NOBODY)
             assert await found(store) == b"new", command
 
     async def test_value_without_an_end(self) -> None:
@@ -447,7 +450,7 @@ class GarbageTests(RedisCase):
         server.command("RPUSH", LOCK, "x")
         await store.release(KEY, "failed")
         await store.release(KEY, "")
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         assert await found(store) == b"x"
         await store.drop(KEY)
         assert server.command("TYPE", LOCK) == b"list"
@@ -501,7 +504,7 @@ class AuthTests(RedisCase):
         server.command("ACL", "SETUSER", "gateway", "on", f">{self.SECRET}", "~fingergw:*", "-@all", "+@scripting")
         server.command("ACL", "SETUSER", "gateway", "+@string", "+@keyspace", "+select", "+time")
         store = await self.opened(server, username="gateway", password=self.SECRET, database=1)
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         assert await found(store) == b"x"
         await store.close()
         await self.refused(server, "WRONGPASS", username="gateway", password=f"{self.SECRET}!")
@@ -530,7 +533,12 @@ class TroubleTests(RedisCase):
         store = self.store(server.port)
         for _ in range(2):
             await store.close()
-            for call in (claim(store), store.put(KEY, b"", LONG, False), store.drop(KEY), store.release(KEY, "")):
+            for call in (
+                claim(store),
+                store.put(KEY, b"", LONG, False, NOBODY),
+                store.drop(KEY),
+                store.release(KEY, ""),
+            ):
                 with pytest.raises(txredisapi.ConnectionError, match="not open"):
                     await call
         await store.open()
@@ -560,7 +568,11 @@ class TroubleTests(RedisCase):
         """A Redis that has become a replica takes nothing, and does not open."""
         server, store = await self.alone()
         server.command("REPLICAOF", "127.0.0.1", "1")
-        for call in (store.put(KEY, b"x", LONG, missing=False), claim(store), self.store(server.port).open()):
+        for call in (
+            store.put(KEY, b"x", LONG, missing=False, owner=NOBODY),
+            claim(store),
+            self.store(server.port).open(),
+        ):
             with pytest.raises(txredisapi.ResponseError, match="READONLY"):
                 await call
         server.command("REPLICAOF", "NO", "ONE")
@@ -569,11 +581,11 @@ class TroubleTests(RedisCase):
     async def test_full(self) -> None:
         """A Redis that is full takes nothing, and does not open; what is there is still found."""
         server, store = await self.alone()
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
         server.command("CONFIG", "SET", "maxmemory", 1)
         for call in (
-            store.put(OTHER, b"x", LONG, missing=False),
+            store.put(OTHER, b"x", LONG, missing=False, owner=NOBODY),
             claim(store, OTHER),
             self.store(server.port).open(),
         ):
@@ -597,7 +609,7 @@ class TroubleTests(RedisCase):
         server, store = await self.alone()
         assert await claim(store) == GRANTED
         server.freeze()
-        calls = [started(claim(store)), started(store.put(KEY, b"x" * 10_000_000, LONG, missing=False))]
+        calls = [started(claim(store)), started(store.put(KEY, b"x" * 10_000_000, LONG, missing=False, owner=NOBODY))]
         opening = started(self.store(server.port).open())
         before = time.monotonic()
         await store.close()
@@ -618,7 +630,7 @@ class TroubleTests(RedisCase):
     async def test_killed(self) -> None:
         """When Redis dies, what waits fails, and what comes after; restarted, it is opened again."""
         server, store = await self.alone()
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         server.freeze()
         calls = [started(claim(store)), started(store.drop(OTHER))]
         server.kill()
@@ -632,7 +644,7 @@ class TroubleTests(RedisCase):
         server.restart()
         await store.open()
         assert await claim(store) == GRANTED
-        await store.put(KEY, b"x", LONG, missing=False)
+        await store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)
         assert await found(store) == b"x"
 
     async def test_killed_while_idle(self) -> None:
@@ -651,7 +663,10 @@ class TroubleTests(RedisCase):
         for _ in range(2):
             server.command("SCRIPT", "FLUSH")
             await gatherResults(
-                [started(store.put(f"fingergw:{number}", b"%d" % number, LONG, missing=False)) for number in range(9)]
+                [
+                    started(store.put(f"fingergw:{number}", b"%d" % number, LONG, missing=False, owner=NOBODY))
+                    for number in range(9)
+                ]
             )
             results = await gatherResults([started(found(store, f"fingergw:{number}")) for number in range(9)])
             assert results == [b"%d" % number for number in range(9)]
@@ -687,7 +702,7 @@ class CancelTests(RedisCase):
         """What is cancelled has its reply thrown away; all others have their own."""
         server, store = await self.alone()
         for number in range(6):
-            await store.put(f"fingergw:{number}", b"%d" % number, LONG, missing=False)
+            await store.put(f"fingergw:{number}", b"%d" % number, LONG, missing=False, owner=NOBODY)
         for flush in (False, True):
             if flush:
                 server.command("SCRIPT", "FLUSH")
@@ -906,7 +921,7 @@ class ImpostorTests(StoreCase):
         for said in (b"+granted\r\n", b"$3\r\n1\nx\r\n"):
             store = self.store(self.serve([*OPENING, said]))
             await store.open()
-            calls = [started(store.put(KEY, b"x", LONG, missing=False)), started(claim(store))]
+            calls = [started(store.put(KEY, b"x", LONG, missing=False, owner=NOBODY)), started(claim(store))]
             for call in calls:
                 with pytest.raises(txredisapi.RedisError):
                     await call
@@ -948,7 +963,7 @@ class ImpostorTests(StoreCase):
         server = self.connections[0]
         assert server.transport is not None
         server.transport.pauseProducing()  # type: ignore[attr-defined]
-        call = started(store.put(KEY, b"x" * 30_000_000, LONG, missing=False))
+        call = started(store.put(KEY, b"x" * 30_000_000, LONG, missing=False, owner=NOBODY))
         server.say(b"x" * 100_000)
         with pytest.raises(txredisapi.ConnectionError, match="a line has no end"):
             await call

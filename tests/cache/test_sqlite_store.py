@@ -26,26 +26,31 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from fingergw.cache import sqlite
+from fingergw.cache.shares import Owner
 from fingergw.cache.sqlite import SqliteStore
 from fingergw.cache.sqlite_file import SqliteFile
 from fingergw.cache.store import Claim, Found, Store
+from tests.support.cache_bench import NOBODY
+from tests.support.flooding import ONCALL, floods
 from tests.support.processes import ROOT
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 GRANTED = "granted"
+ONE, TWO = Owner("people", "192.0.2.1"), Owner("people", "192.0.2.2")
 CHILD = """
 import os, sys, threading, time
 from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from fingergw.cache import sqlite
+from fingergw.cache.shares import Owner
 from fingergw.cache.sqlite_file import SqliteFile
 
 async def main(reactor):
     store = sqlite.SqliteStore(Path(sys.argv[1]), 9, 9999, time.time, reactor)
     try:
         await store.open()
-        await store.put("key", b"value", 60, False)
+        await store.put("key", b"value", 60, False, Owner("", ""))
     except Exception as error:
         print(type(error).__name__, error)
         return
@@ -117,10 +122,12 @@ class StoreCase(TestCase):
         await store.open()
         return store
 
-    async def put(self, store: Store, *keys: str, value: bytes = b"value", keep_seconds: float = 60.0) -> None:
+    async def put(
+        self, store: Store, *keys: str, value: bytes = b"value", keep_seconds: float = 60.0, owner: Owner = NOBODY
+    ) -> None:
         """Keep a value by each of some keys."""
         for key in keys:
-            await store.put(key, value, keep_seconds, False)
+            await store.put(key, value, keep_seconds, False, owner)
 
     async def claim(self, store: Store, key: str = "key", known: str = "") -> Found | Claim:
         """Claim with what a store for one process does not heed."""
@@ -231,7 +238,7 @@ class KeepingTests(StoreCase):
         store = await self.opened()
         await self.put(store, "key")
         for key in ("key", "invented"):
-            await store.put(key, b"missing", 60.0, True)
+            await store.put(key, b"missing", 60.0, True, NOBODY)
             self.assertEqual(await self.claim(store, key), GRANTED)
         self.assertEqual(rows(self.path), [])
 
@@ -248,7 +255,7 @@ class KeepingTests(StoreCase):
         after = disk()
         self.assertNotEqual(after, before)
         for number in range(20):
-            await store.put(f"invented{number}", b"missing", 60.0, True)
+            await store.put(f"invented{number}", b"missing", 60.0, True, NOBODY)
             await store.drop(f"another{number}")
         self.assertEqual(disk(), after)
 
@@ -319,7 +326,7 @@ class KeepingTests(StoreCase):
 
 class BoundsTests(StoreCase):
     async def test_entries(self) -> None:
-        """Beyond the number of entries, those written longest ago go; to replace one makes it the newest."""
+        """Beyond the number of entries, a client's oldest go; to replace one makes it the newest."""
         store = await self.opened(max_entries=3)
         await self.put(store, "a", "b", "c", "a", "d")
         self.assertEqual([key for key, _ in rows(self.path)], ["c", "a", "d"])
@@ -335,6 +342,75 @@ class BoundsTests(StoreCase):
         self.assertEqual([key for key, _ in rows(self.path)], ["d", "e", "f"])
         await self.put(store, "g", value=b"1" * 39)
         self.assertEqual(rows(self.path), [("g", 40)])
+
+    async def test_a_flood_by_one_client(self) -> None:
+        """Names without end that one client asks for push out each other, and nobody else's, also after a restart."""
+        for case, asked in floods(960).items():
+            store = await self.opened(max_entries=900)
+            for key, owner in asked[:-100]:
+                await self.put(store, key, owner=owner)
+            await store.close()
+            store = await self.opened(max_entries=900)
+            for key, owner in asked[-100:]:
+                await self.put(store, key, owner=owner)
+            self.assertEqual((case, await self.claim(store, ONCALL)), (case, Found(b"value", 0.0)))
+            self.assertEqual(len(rows(self.path)), 900)
+            await store.close()
+            self.path.unlink()
+
+    async def test_a_restart_amid_a_flood(self) -> None:
+        """What was written before a restart still counts to who has asked for it."""
+        store = await self.opened(max_entries=9)
+        for key, owner in (("oncall", TWO), ("a", TWO), ("b", TWO), ("oncall", ONE)):  # which counts to one
+            await self.put(store, key, owner=owner)
+        await store.close()
+        store = await self.opened(max_entries=9)
+        await self.put(store, *(f"invented{number}" for number in range(99)), owner=ONE)
+        self.assertEqual([key for key, _ in rows(self.path)][:3], ["a", "b", "oncall"])
+
+    async def test_large_values_of_one_client(self) -> None:
+        """So it is where it is bytes that there are too few of."""
+        store = await self.opened(max_bytes=40)
+        await self.put(store, "a", owner=ONE)
+        await self.put(store, *"bcdefg", value=b"123456789", owner=TWO)
+        self.assertEqual([key for key, _ in rows(self.path)], ["a", "e", "f", "g"])
+
+    async def test_backends_share(self) -> None:
+        """Two backends get half each, however many clients ask the one."""
+        store = await self.opened(max_entries=10)
+        for number in range(20):
+            await self.put(store, f"a{number}", owner=Owner("people", f"client {number}"))
+        await self.put(store, *(f"b{number}" for number in range(20)), owner=Owner("rota", "client"))
+        self.assertEqual(
+            [key for key, _ in rows(self.path)], [*(f"a{n}" for n in range(15, 20)), *(f"b{n}" for n in range(15, 20))]
+        )
+
+    async def test_another_process_writes(self) -> None:
+        """What another process has written, and removed, counts as one's own does."""
+        store, other = await self.opened(max_entries=6), await self.opened(max_entries=6)
+        await self.put(store, "a1", "a2", owner=ONE)
+        await self.put(other, "b1", "b2", "b3", "b4", owner=TWO)
+        await self.put(store, "a3", owner=ONE)
+        self.assertEqual([key for key, _ in rows(self.path)], ["a1", "a2", "b2", "b3", "b4", "a3"])
+        await other.drop("b2")
+        await other.drop("b3")
+        await self.put(store, "a4", "a5", "a6", owner=ONE)
+        self.assertEqual([key for key, _ in rows(self.path)], ["a2", "b4", "a3", "a4", "a5", "a6"])
+
+    async def test_owners_that_are_not_as_they_were_written(self) -> None:
+        """Owners that damage has changed are owners, too."""
+        store = await self.opened(max_entries=3)
+        await self.put(store, *"abc", owner=ONE)
+        await store.close()
+        execute(
+            self.path,
+            "UPDATE answers SET client = CAST(x'ff' AS TEXT), other = x'ff' WHERE key = x'61'",
+            "UPDATE answers SET backend = 5, client = x'00' WHERE key = x'62'",
+        )
+        await store.open()
+        await self.put(store, *"def", owner=ONE)
+        self.assertEqual(len(rows(self.path)), 3)
+        self.assertFalse(Path(f"{self.path}.corrupt").exists())
 
     async def test_a_value_that_can_never_fit(self) -> None:
         """It is not kept, nor is what it replaces, and all others stay."""
@@ -382,7 +458,7 @@ class BoundsTests(StoreCase):
             action = choose.choice(["put", "put", "put", "put", "drop", "missing", "later", "reopen", "fail"])
             if action == "put":
                 value, seconds = choose.randbytes(choose.choice([0, 10, 50, 100, 399])), choose.uniform(0.1, 50)
-                await store.put(key, value, seconds, False)
+                await store.put(key, value, seconds, False, NOBODY)
                 model.pop(key, None)
                 if len(key) + len(value) <= 400:
                     model[key] = (value, self.time, self.time + seconds)
@@ -397,9 +473,9 @@ class BoundsTests(StoreCase):
                 forget_expired()
             elif action == "fail":
                 with self.assertRaises(sqlite3.IntegrityError):  # after it has removed the key's row
-                    await store.put(key, b"value", math.nan, False)
+                    await store.put(key, b"value", math.nan, False, NOBODY)
             else:
-                await (store.drop(key) if action == "drop" else store.put(key, b"", 5.0, True))
+                await (store.drop(key) if action == "drop" else store.put(key, b"", 5.0, True, NOBODY))
                 model.pop(key, None)
             self.assertEqual(rows(self.path), [(key, len(key) + len(value)) for key, (value, _, _) in model.items()])
             for key, (value, since, ends) in model.items():
@@ -493,7 +569,7 @@ class FileTests(StoreCase):
 
     async def test_another_version(self) -> None:
         """A file of ours with another version's table is emptied, and used."""
-        for version in (0, 2):
+        for version in (0, 1, 3):
             store = await self.opened()
             await self.put(store, "key")
             await store.close()
@@ -519,7 +595,7 @@ class FileTests(StoreCase):
                 connection.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("application_id", "user_version", "journal_mode")
             ]
-        self.assertEqual(told, [0x46677743, 1, "wal"])
+        self.assertEqual(told, [0x46677743, 2, "wal"])
 
     async def test_only_we_may_read_it(self) -> None:
         """The file and its log are our user's alone, whatever the umask."""
@@ -752,6 +828,18 @@ class DamageTests(StoreCase):
         execute(self.path, writable, f"INSERT INTO sqlite_master VALUES ({columns})")
         await self.check_begins_anew(store)
 
+    async def test_a_key_that_is_there_twice(self) -> None:
+        """A file with a row that could not be evicted, as its key is a text that is another's bytes, is moved aside."""
+        store = await self.fill()
+        columns = "value, digest, stored_at, expires_at, backend, client, other"
+        execute(self.path, f"INSERT INTO answers SELECT 999, CAST(key AS TEXT), {columns} FROM answers WHERE id = 7")
+        with capturedLogs() as events:
+            await store.open()
+        self.assertEqual([event["path"] for event in events], [self.path])
+        self.assertTrue(Path(f"{self.path}.corrupt").exists())
+        self.assertEqual(rows(self.path), [])
+        await self.check_works(store)
+
     async def test_journals_are_not_played_into_the_new_file(self) -> None:
         """What SQLite had left beside a damaged file goes."""
         store = await self.fill(suspect=True)
@@ -900,8 +988,8 @@ class EndTests(StoreCase):
         """See all raise that needs a file."""
         calls: list[Callable[[], Any]] = [
             lambda: store.claim("key", "", 5.0, False),
-            lambda: store.put("key", b"value", 5.0, False),
-            lambda: store.put("key", b"value", 5.0, True),
+            lambda: store.put("key", b"value", 5.0, False, NOBODY),
+            lambda: store.put("key", b"value", 5.0, True, NOBODY),
             lambda: store.drop("key"),
         ]
         for call in calls:

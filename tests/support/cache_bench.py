@@ -14,6 +14,7 @@ from fingergw.cache.cached_backend import CachedBackend, State
 from fingergw.cache.entry import Entry
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
+from fingergw.cache.shares import Owner
 from fingergw.cache.store import Claim, Found
 from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome, Unchanged, ask_function
 from fingergw.core.query import Query
@@ -34,6 +35,7 @@ EPSILON = 1e-6
 USER = Inputs(frozenset({"user"}))
 EVERYTHING = Inputs(frozenset({"user", "team"}), verbose=True, client=True, listener=True)
 QUERY = Query("moshez")
+NOBODY = Owner("", "")
 OLD, NEW, NEWEST, DOWN = Answered("old"), Answered("new"), Answered("newest"), Failed("down")
 KEPT = Answered("old", Freshness(ttl=10.0, stale_while_revalidate=5.0, stale_if_error=20.0))
 """Fresh until 10, served while it is refreshed until 15, served when upstream fails until 30."""
@@ -120,7 +122,9 @@ class FakeStore:
         reply = self.replies[0] if callable(self.replies[0]) else self.replies.pop(0)
         return reply() if callable(reply) else reply
 
-    async def put(self, key: str, value: bytes, keep_seconds: float, missing: bool, mark: str = "") -> None:
+    async def put(
+        self, key: str, value: bytes, keep_seconds: float, missing: bool, owner: Owner, mark: str = ""
+    ) -> None:
         """Note it."""
         self.calls.append(("put", key, value, keep_seconds, missing))
         self.marks.append(mark)
