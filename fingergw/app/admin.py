@@ -81,6 +81,8 @@ def _read(gateway: Gateway) -> Readings:
             for each in gateway.listeners
         ],
         backends=parts.meters,
+        backends_up={name: not each.breaker.is_open for name, each in parts.backends.items() if each.breaker},
+        hosts_up={host: not breaker.is_open for (host, _), breaker in parts.hosts.items()},
         memory=parts.memory,
         store=parts.store,
     )

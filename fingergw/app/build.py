@@ -109,7 +109,8 @@ def build(
         store=store_of(cache, machine, environment.resolver, previous.store if previous else None),
     )
     checked = [check_backend(name, configuration, machine) for name in configuration.backends]
-    forwarding = forwarding_of(configuration, machine, environment)
+    previous_hosts = {} if previous is None else previous.hosts
+    forwarding, parts.hosts = forwarding_of(configuration, machine, environment, previous_hosts)
     sockets = check_sockets(configuration, machine, reactor)
     parts.admin = _admin(configuration.admin, machine, reactor)
     if opens and not machine.problems:

@@ -49,7 +49,7 @@ class Command:
 
     sees = ("client", "listener", "verbose")
     may_vary = True
-    waits = Waits(timeout=5, max_running=4)
+    waits = Waits(timeout=5, max_running=4, breaker=False)
 
     argv: Argv = setting("The program and its arguments; there is no shell. {user} and a regex's groups are replaced.")
     max_bytes: Bytes = setting("The largest output; a program that prints more is killed.", default=65536)
@@ -198,9 +198,10 @@ class CommandBackend:
         try:
             self.spawn(run, self.executable, argv, env)
         except OSError as error:
-            return Failed(f"cannot be started: {error.strerror}")
+            return Failed(f"cannot be started: {error.strerror}", upstream="unknown")  # as for want of descriptors
         except ValueError:
-            return Failed("cannot be started: its arguments cannot be encoded; run the gateway in a UTF-8 locale")
+            why = "cannot be started: its arguments cannot be encoded; run the gateway in a UTF-8 locale"
+            return Failed(why, upstream="unknown")
         try:
             status = await self._status(run, argv[0])
         except CancelledError:
@@ -218,7 +219,7 @@ class CommandBackend:
 
     def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:
         if run.refusal:
-            return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}")
+            return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}", upstream="unreachable")
         if len(run.output) > self.settings.max_bytes:
             return Failed(f"killed: its output is larger than max_bytes = {self.settings.max_bytes}")
         if isinstance(status, ProcessDone):

@@ -25,8 +25,7 @@ from fingergw.api import (
 from fingergw.core.errors import BadQuery
 from fingergw.core.query import parse
 from fingergw.net.exchange import NoAnswer, NotSent, TooMuch, exchange
-
-_CONNECT_SECONDS = 30.0
+from fingergw.net.resolving import connect_seconds
 
 
 @settings
@@ -34,6 +33,7 @@ class Finger:
     """Asks another finger server, and passes on its answer."""
 
     sees = ("verbose",)
+    coalesces = True
     waits = Waits(timeout=5, max_running=20)
 
     host: HostName = setting("The server's name or address.")
@@ -42,7 +42,7 @@ class Finger:
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
-        endpoint = site.resolver.endpoint(self.host, self.port, timeout=site.timeout or _CONNECT_SECONDS)
+        endpoint = site.resolver.endpoint(self.host, self.port, timeout=connect_seconds(site.timeout))
         return FingerBackend(endpoint, self.max_bytes, site.is_self)
 
 
@@ -89,11 +89,12 @@ class FingerBackend:
                 self.endpoint, line, max_bytes=self.max_bytes, may_send=lambda transport: not self.is_self(transport)
             )
         except NotSent:
-            return Failed("its address leads back to this gateway, which would ask itself; correct it")
+            why = "its address leads back to this gateway, which would ask itself; correct it"
+            return Failed(why, upstream="unknown")
         except TooMuch:
             return Failed(f"the answer is larger than max_bytes = {self.max_bytes}")
         except NoAnswer as error:
-            return Failed(str(error))
+            return Failed(str(error), upstream=error.upstream)
         if not received:
-            return Failed("the server closed the connection without an answer")
+            return Failed("the server closed the connection without an answer", upstream="silent")
         return Answered(received.decode(errors="replace"))

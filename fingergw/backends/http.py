@@ -42,12 +42,12 @@ from fingergw.api import (
 from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
 from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
 from fingergw.net.http.charsets import content_type, decode
-from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason
+from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason, upstream
+from fingergw.net.resolving import connect_seconds
 
 _USER_AGENT = f"fingergw/{version('fingergw')}"
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONNECT_SECONDS = 30.0
 # A text up to this size is decoded here, whatever its charset is; decoding a larger one is left to a worker.
 _SMALL_BYTES = 65536
 
@@ -95,7 +95,7 @@ class Http:
             site.resolver,
             site.trust("ca_file"),
             pool,
-            timeout=site.timeout or _CONNECT_SECONDS,
+            timeout=connect_seconds(site.timeout),
             max_bytes=self.max_bytes,
         )
         token = None if self.bearer_token_file is None else site.file("bearer_token_file").current
@@ -187,14 +187,14 @@ class HttpBackend:
         except (BodyError, ConversionError) as error:
             return Failed(str(error))
         except UPSTREAM_ERRORS as error:
-            return Failed(reason(error))
+            return Failed(reason(error), upstream=upstream(error))
         except CancelledError:
             raise
         except Exception as error:
             # The traceback is logged without the error's text, which may quote the URL or a header.
             name = type(error).__name__
             redacted = RuntimeError(f"{name}, whose text is left out").with_traceback(error.__traceback__)
-            return Failed(f"unforeseen {name}", redacted)
+            return Failed(f"unforeseen {name}", redacted, upstream="unknown")
 
     async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
         settings = self.settings

@@ -15,19 +15,21 @@ from fingergw.cache.entry import Entry, digest
 from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
 from fingergw.cache.shares import Owner
-from fingergw.cache.store import BACK_OFF_SECONDS, Found, Mark, Store
+from fingergw.cache.store import Found, Mark, Store
 from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers, payer
 
 MAX_REFRESHES = 16
-"""Background refreshes of one backend at a time, as each may take a socket; after a failure only one, until upstream
-answers again."""
+"""Background refreshes of one backend at a time for one client, as each may take a socket."""
+MAX_REFRESHES_IN_ALL = 256
+"""For all clients; after a failure only one, until upstream answers again."""
+RECHECK_SECONDS = 1.0
+"""How long after a refresh in the background that has come to nothing another one of the same key may begin."""
 # How often to look whether another gateway has got the answer. While clients wait: less often the longer they do.
 _POLL_SECONDS = (0.05, 0.5)
 _POLL_PART = 0.1
-_RECHECK_SECONDS = 1.0
 _MAX_FINDS = 3
-_NOBODY = Owner("", "")
 
 State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
 """What the cache has for a query: a fresh answer; a stale one, served while it is refreshed; an expired one, served
@@ -38,12 +40,14 @@ only when upstream fails; none."""
 class Refresh:
     """A question to upstream, and the queries that wait for the answer.
 
+    :param payers: the clients for whom it is asked.
     :param in_background: whether it continues when no query waits for it.
     :param waiting: a Deferred for each waiting query, in the order in which they came.
     :param running: cancelling this stops the refresh.
     """
 
     key: str
+    payers: Payers
     in_background: bool
     waiting: dict[Deferred[Outcome], None] = field(factory=dict)
     running: Deferred[None] | None = None
@@ -59,6 +63,7 @@ class Refresh:
 class CachedBackend:
     """Cache the answers of another backend, which is called upstream here.
 
+    :param name: the backend's.
     :param ask: asks upstream.
     :param inputs: the parts of a query that its answer may depend on.
     :param key: returns the key under which the answer to a query is kept; see :func:`fingergw.cache.keys.keys`.
@@ -71,6 +76,7 @@ class CachedBackend:
     :param report: called with a failure that no query was answered with.
     """
 
+    name: str
     ask: Ask
     inputs: Inputs
     key: Callable[[Query], str]
@@ -88,7 +94,8 @@ class CachedBackend:
     """Those that are running, by key."""
     in_background: int = field(init=False, default=0)
     """How many of them are in the background."""
-    _max_in_background: int = field(init=False, default=MAX_REFRESHES)
+    _in_background_for: Counter[str] = field(init=False, factory=Counter)  # the client who asked first
+    _max_in_background: int = field(init=False, default=MAX_REFRESHES_IN_ALL)
 
     def at_once(self, query: Query) -> Answered | None:
         """Return a fresh answer, which is counted; None if there is none."""
@@ -110,13 +117,12 @@ class CachedBackend:
             state: State = "stale" if now < entry.stale_until else "expired" if now < entry.keep_until else "absent"
             self.counts[state] += 1
             if state == "stale":
-                has_room = self.in_background < self._max_in_background
-                if has_room and now >= entry.retry_at and key not in self.refreshes:
-                    self._start(Refresh(key, in_background=True), query, entry)
+                client, running = payer(query.client), self.refreshes.get(key)
+                if running is not None:
+                    running.payers.join(client)  # or whoever has many would let it wait behind them
+                elif now >= entry.retry_at and self._has_room(client):
+                    self._start(Refresh(key, Payers([client]), in_background=True), query, entry)
                 return evolve(entry.outcome, cache="stale")
-            if now < min(entry.retry_at, entry.error_until):
-                self.counts["stale_if_error"] += 1
-                return evolve(entry.outcome, cache="stale_if_error")
         else:
             state = "absent"
             self.counts["absent"] += 1
@@ -124,8 +130,9 @@ class CachedBackend:
         refresh = self.refreshes.get(key)
         if refresh is not None:
             refresh.waiting[deferred] = None
+            refresh.payers.join(payer(query.client))
         else:
-            refresh = Refresh(key, in_background=False, waiting={deferred: None})
+            refresh = Refresh(key, Payers([payer(query.client)]), in_background=False, waiting={deferred: None})
             self._start(refresh, query, entry)
         try:
             outcome = await deferred
@@ -141,9 +148,21 @@ class CachedBackend:
         for refresh in list(self.refreshes.values()):
             self._cancel(refresh)
 
+    def _has_room(self, client: str) -> bool:
+        """Tell whether there may be another refresh in the background."""
+        return self.in_background < self._max_in_background and self._in_background_for[client] < MAX_REFRESHES
+
+    def _count_background(self, refresh: Refresh, change: int) -> None:
+        client = refresh.payers.clients[0]
+        self.in_background += change
+        self._in_background_for[client] += change
+        if not self._in_background_for[client]:
+            del self._in_background_for[client]
+
     def _start(self, refresh: Refresh, query: Query, entry: Entry | None) -> None:
         self.refreshes[refresh.key] = refresh
-        self.in_background += refresh.in_background
+        if refresh.in_background:
+            self._count_background(refresh, 1)
         refresh.running = Deferred.fromCoroutine(self._run(refresh, self.inputs.of(query), entry))
 
     def _cancel(self, refresh: Refresh) -> None:
@@ -159,7 +178,8 @@ class CachedBackend:
         was_running = self.refreshes.get(refresh.key) is refresh
         if was_running:
             del self.refreshes[refresh.key]
-            self.in_background -= refresh.in_background
+            if refresh.in_background:
+                self._count_background(refresh, -1)
         refresh.answer(outcome)
         return was_running
 
@@ -172,7 +192,7 @@ class CachedBackend:
                 entry, may_ask = await self._look_up(self.store, refresh, entry)
                 if not may_ask:
                     return
-            outcome = await outcome_of(self._ask(query, entry), (CancelledError,))
+            outcome = await outcome_of(self._ask(refresh, query, entry), (CancelledError,))
             if isinstance(outcome, Failed):
                 await self._fail(refresh, outcome, entry)
             else:
@@ -183,8 +203,8 @@ class CachedBackend:
         finally:
             self._finish(refresh, Failed("given up"))  # so that no query waits for ever
 
-    async def _ask(self, query: Query, entry: Entry | None) -> Outcome:
-        outcome = await self.ask(query, entry.validators if entry is not None else {})
+    async def _ask(self, refresh: Refresh, query: Query, entry: Entry | None) -> Outcome:
+        outcome = await self.ask(query, entry.validators if entry is not None else {}, refresh.payers)
         if not isinstance(outcome, Unchanged):
             return outcome
         assert entry is not None  # without validators nothing can be unchanged
@@ -193,25 +213,28 @@ class CachedBackend:
     async def _fail(self, refresh: Refresh, failed: Failed, entry: Entry | None) -> None:
         """Answer with the old answer, if it may be served, or with the failure; then tell the store."""
         now = self.seconds()
-        self._max_in_background = 1
+        if failed.upstream != "unknown":  # else upstream has not failed
+            self._max_in_background = 1
         self.counts["failed"] += 1
+        if refresh.in_background and entry is not None:
+            entry.retry_at = now + RECHECK_SECONDS
         old = self._if_error(refresh, entry, now)
         if old is not None or not refresh.waiting:
             self.report(failed)
         self._finish(refresh, old or failed)
         if self.store is not None:
-            can_serve = entry is not None and now < max(entry.stale_until, entry.error_until)
-            await self.store.release(refresh.key, "backing off" if can_serve else "failed")
+            # One that was not asked may answer another gateway.
+            await self.store.release(refresh.key, "" if failed.upstream == "unknown" else "failed")
 
     async def _keep(self, refresh: Refresh, outcome: Answered | Missing) -> None:
         """Keep what upstream has said in memory, answer with it, and put it into the store, which nobody waits for."""
         key, store, now = refresh.key, self.store, self.seconds()
-        self._max_in_background = MAX_REFRESHES
+        self._max_in_background = MAX_REFRESHES_IN_ALL
         entry, missing = Entry.from_outcome(outcome, self.settings, now), isinstance(outcome, Missing)
         if entry is None:
             self.memory.drop(key)
         else:
-            self.memory.put(key, entry, now, _NOBODY)
+            self.memory.put(key, entry, now, self._owner(refresh))
         self._finish(refresh, outcome)
         if store is None:
             return
@@ -222,7 +245,7 @@ class CachedBackend:
         if entry is None or until <= now:
             await store.drop(key, mark)
         else:
-            await store.put(key, entry.dumps(), until - now, missing, _NOBODY, mark)
+            await store.put(key, entry.dumps(), until - now, missing, self._owner(refresh), mark)
 
     async def _look_up(self, store: Store, refresh: Refresh, entry: Entry | None) -> tuple[Entry | None, bool]:
         """Look for a newer answer in the store, or else claim to ask upstream.
@@ -240,7 +263,7 @@ class CachedBackend:
                 newer = Entry.loads(found.value, found.age, now)
                 if newer is not None and now < newer.keep_until and (entry is None or newer.since > entry.since):
                     entry = newer
-                    self.memory.put(refresh.key, entry, now, _NOBODY)
+                    self.memory.put(refresh.key, entry, now, self._owner(refresh))
                     if now < entry.fresh_until:
                         self._finish(refresh, entry.outcome)
                         return entry, False
@@ -253,26 +276,24 @@ class CachedBackend:
             elif found == "held":
                 if refresh.in_background and not refresh.waiting:
                     if entry is not None:
-                        entry.retry_at = now + _RECHECK_SECONDS
+                        entry.retry_at = now + RECHECK_SECONDS
                     return entry, False
                 waited = True
                 soonest, latest = _POLL_SECONDS
                 await deferLater(self.clock, min(max(soonest, (now - started_at) * _POLL_PART), latest))
             else:  # another gateway has asked, and failed
-                outcome = self._if_error(refresh, entry, now)
-                if outcome is None and found == "failed":
-                    outcome = Failed("another gateway asked for it, and failed")
-                if outcome is not None:
-                    self._finish(refresh, outcome)
-                return entry, bool(refresh.waiting)
+                failed = Failed("another gateway asked for it, and failed")
+                self._finish(refresh, self._if_error(refresh, entry, now) or failed)
+                return entry, False
+
+    def _owner(self, refresh: Refresh) -> Owner:
+        return Owner(self.name, refresh.payers.clients[0])
 
     def _if_error(self, refresh: Refresh, entry: Entry | None, now: float) -> Outcome | None:
-        """Back off after a failure, and return the old answer to serve in its place; None if there is none."""
-        if entry is None:
+        """Return the old answer, to serve in the place of a failure; None if there is none."""
+        if entry is None or now >= entry.error_until:
             return None
-        entry.retry_at = now + BACK_OFF_SECONDS
-        if now >= entry.error_until:
-            return None
+        self.memory.put(refresh.key, entry, now, self._owner(refresh))  # it may count to those that need it now
         self.counts["stale_if_error"] += len(refresh.waiting)
         return evolve(entry.outcome, cache="stale_if_error")
 
@@ -280,5 +301,5 @@ class CachedBackend:
         """Answer the queries that wait with a stale answer; the refresh continues in the background."""
         if not refresh.in_background and self.refreshes.get(refresh.key) is refresh:
             refresh.in_background = True
-            self.in_background += 1
+            self._count_background(refresh, 1)
         refresh.answer(evolve(entry.outcome, cache="stale"))

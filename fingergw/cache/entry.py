@@ -33,7 +33,7 @@ class Entry:
     :param error_until: until then it is served when upstream fails.
     :param keep_until: after that it is of no use.
     :param digest: the SHA-1 of its value in a store, in hexadecimal; empty if it is in none.
-    :param retry_at: upstream is not asked again before that.
+    :param retry_at: it is not refreshed in the background again before that.
     """
 
     outcome: Answered | Missing

@@ -50,7 +50,7 @@ if not lock or redis.call('PTTL', KEYS[2]) < 0 or lock == ARGV[1] or lock == 'fa
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
   return {{ok = 'granted'}}
 end
-return {{ok = (lock == 'failed' or lock == 'backing off' or lock == 'not shared') and lock or 'held'}}
+return {{ok = (lock == 'failed' or lock == 'not shared') and lock or 'held'}}
 """
 _GIVE_UP = """
 local lock = text(KEYS[2], 63)

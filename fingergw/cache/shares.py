@@ -19,7 +19,7 @@ class Owner(NamedTuple):
     """Who an entry counts to.
 
     :param backend: the name of the backend that has answered.
-    :param client: who has asked; see :func:`fingergw.core.addresses.client_of`.
+    :param client: who has asked, as :func:`fingergw.core.turns.payer` returns it.
     """
 
     backend: str

@@ -8,21 +8,17 @@ from attrs import frozen
 
 from fingergw.cache.shares import Owner
 
-BACK_OFF_SECONDS = 5.0
-"""For this long after a failure upstream is not asked again, if there is an answer to serve meanwhile."""
+Mark: TypeAlias = Literal["", "failed", "not shared"]
+"""What replaces a claim for a while: nothing; upstream failed; there is nothing to wait for, since each gateway has to
+ask upstream itself."""
 
-Mark: TypeAlias = Literal["", "failed", "backing off", "not shared"]
-"""What replaces a claim for a while: nothing; upstream failed; upstream failed and is not to be asked for now; there is
-nothing to wait for, since each gateway has to ask upstream itself."""
-
-MARK_SECONDS: dict[Mark, float] = {"": 0.0, "failed": 1.0, "backing off": BACK_OFF_SECONDS, "not shared": 60.0}
+MARK_SECONDS: dict[Mark, float] = {"": 0.0, "failed": 1.0, "not shared": 60.0}
 """How long a mark stays: gateways hear for so long that another one has failed, or need not wait for each other. Only
 Redis uses it: marks are between gateways."""
 
-Claim: TypeAlias = Literal["granted", "held", "failed", "backing off", "not shared"]
+Claim: TypeAlias = Literal["granted", "held", "failed", "not shared"]
 """The reply to a claim. ``granted``: ask upstream, then put, drop or release. ``held``: another gateway is asking.
-``failed``: the gateway that was waited for has failed. ``backing off``: another has failed a moment ago.
-``not shared``: ask upstream without a claim."""
+``failed``: the gateway that was waited for has failed. ``not shared``: ask upstream without a claim."""
 
 
 @frozen

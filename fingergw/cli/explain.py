@@ -195,6 +195,15 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
             notes.append("cache: the gateway's own cache is not used; this one started empty")
         elif not parts.store.is_open:
             notes.append("cache: the store is unavailable; the cache in memory here started empty")
+    breakers = [(f'"{name}"', backend.breaker) for name, backend in parts.backends.items()]
+    breakers += [(f'the host "{host}"', breaker) for (host, _), breaker in parts.hosts.items()]
+    for whom, breaker in breakers:
+        if breaker is not None and breaker.counted:
+            limits = breaker.settings
+            notes.append(
+                f"breaker: after {limits.failures} such failures in a row the gateway does not ask {whom} for "
+                f"{limits.pause:g} s; its log says when that begins and ends"
+            )
     user = parts.configuration.process.user
     programs = {name for name, backend in parts.backends.items() if backend.checked.programs}
     if user is not None and explained.forwarding is None and any(step.backend in programs for step in steps):

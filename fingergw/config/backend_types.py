@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 from fingergw.config.class_rules import refuse_unfit
+from fingergw.core.breaker import BreakerSettings, OptionalBreaker
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import BackendCache, VaryingCache
 from fingergw.core.setting_types import Count, Seconds
@@ -23,6 +24,12 @@ GROUP: Final = "fingergw.backends"
 """The group of entry points by which a package names its types."""
 _TIMEOUT = "Seconds that an answer may take, waiting for a place included; after that it is a failure."
 _MAX_RUNNING = "The most answers that are asked for at the same time; other queries wait, within the timeout."
+_BREAKER = (
+    "When the backend is left alone: after a number of failures in a row it fails at once, until a query that tries is "
+    "answered. false: never"
+)
+WAITING: Final = ("timeout", "max_running", "breaker")
+"""The keys that a type gets because it waits for others."""
 _CACHE = "How long answers of this backend are kept. Default: not at all"
 
 
@@ -148,7 +155,8 @@ def _table(cls: Any) -> Any:
     types: dict[str, Any] = {"cache": kept | None}
     fields = {"cache": setting(_CACHE, default=None)}
     if waits is not None:
-        types |= {"timeout": Seconds, "max_running": Count}
+        types |= {"timeout": Seconds, "max_running": Count, "breaker": OptionalBreaker}
         fields["timeout"] = setting(_TIMEOUT, default=waits.timeout)
         fields["max_running"] = setting(_MAX_RUNNING, default=waits.max_running)
+        fields["breaker"] = setting(_BREAKER, default=waits.breaker and BreakerSettings())
     return settings(type(cls.__name__, (cls,), {"__annotations__": types, "__doc__": cls.__doc__, **fields}))

@@ -14,7 +14,7 @@ from fingergw.core.settings import Key, Waits, is_table, keys_of, supertype, wit
 
 _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinja)
 _TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
-    {"check", "open", "sees", "only_placeholders", "may_vary", "waits", "one_of"}
+    {"check", "open", "sees", "only_placeholders", "may_vary", "coalesces", "waits", "one_of"}
 )
 _SEEN = frozenset({"client", "listener", "verbose"})
 
@@ -42,8 +42,11 @@ def refuse_unfit(cls: Any) -> None:
         and 0 < waits.timeout < END_SECONDS
         and isinstance(waits.max_running, int)
         and waits.max_running > 0
+        and isinstance(waits.breaker, bool)
     ):
-        raise ValueError("waits: expected Waits(timeout=..., max_running=...), both above 0")
+        raise ValueError(
+            "waits: expected Waits(timeout=..., max_running=...), both above 0; breaker, if given, is True or False"
+        )
     for word, known in (("sees", _SEEN), ("one_of", names)):
         said = getattr(cls, word, ())
         if not isinstance(said, tuple) or not known.issuperset(said):

@@ -12,7 +12,7 @@ import tomli_w
 from cattrs import Converter
 
 from fingergw.config import model
-from fingergw.config.backend_types import backend_type
+from fingergw.config.backend_types import WAITING, backend_type
 from fingergw.config.values import KINDS
 from fingergw.core.placeholders import Template
 from fingergw.core.rules import Limits
@@ -80,7 +80,7 @@ def dump_backend(backend: model.Backend, *, omits_defaults: bool = False) -> dic
     """Return a backend's whole table, secrets too, as TOML has it, in the order of its keys."""
     known = backend_type(backend.type)
     own = {key.name: getattr(backend.settings, key.name) for key in keys_of(known.settings)}
-    waiting = {key: getattr(backend, key) for key in ("timeout", "max_running") if known.waits is not None}
+    waiting = {key: getattr(backend, key) for key in WAITING if known.waits is not None}
     table = known.table(**own, **waiting, cache=backend.cache)
     return {"type": backend.type, **_converter(omits_defaults=omits_defaults).unstructure(table)}
 

@@ -18,6 +18,7 @@ from fingergw.config.tables import (
     Process,
     Route,
 )
+from fingergw.core.breaker import OptionalBreaker
 from fingergw.core.outcome import BackendCache
 from fingergw.core.rules import Limits
 from fingergw.core.settings import setting, settings
@@ -32,6 +33,7 @@ class Backend:
     :param cache: how long answers are kept; None for not at all.
     :param timeout: seconds that an answer may take; None for a type that waits for nobody.
     :param max_running: how many answers it works on at the same time; likewise.
+    :param breaker: when it is not asked for a while; False for a type that waits for nobody.
     """
 
     type: str
@@ -39,6 +41,7 @@ class Backend:
     cache: BackendCache | None = None
     timeout: float | None = None
     max_running: int | None = None
+    breaker: OptionalBreaker = False
 
 
 @frozen

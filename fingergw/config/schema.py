@@ -106,6 +106,8 @@ def _value(kind: Any) -> Schema:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         kinds = [each for each in arguments if each is not NoneType]
+        if Literal[False] in kinds:  # or a table
+            return {**_table(next(filter(is_table, kinds))), "type": ["boolean", "object"], "not": {"const": True}}
         if str in kinds and len(kinds) == 2:  # a string or a table
             made = {**_table(next(filter(is_table, kinds))), "type": ["string", "object"]}
             one_of = made.pop("oneOf", None)  # no string would pass it

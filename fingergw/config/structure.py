@@ -13,7 +13,7 @@ from cattrs import BaseValidationError, ClassValidationError, Converter, Forbidd
 from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
-from fingergw.config.backend_types import BrokenTypeError, backend_type, describe_exception, names
+from fingergw.config.backend_types import WAITING, BrokenTypeError, backend_type, describe_exception, names
 from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, unknown
 from fingergw.config.values import KINDS, PATHS, plain, refuse_outside, text
@@ -39,7 +39,7 @@ def make_converter(base: Path) -> Converter:
         (_is(tuple), partial(_container, list, homogenous_tuple_structure_factory)),
         (_is(dict), partial(_container, dict, mapping_structure_factory)),
         (is_table, partial(_container, dict, _table)),
-        (_is_text_or_table, _text_or_table),
+        (_is_or_table, _or_table),
     ):
         converter.register_structure_hook_factory(predicate, factory)
     return converter
@@ -74,18 +74,25 @@ def _literal(kind: Any, _: Converter) -> StructureHook:
     return structure
 
 
-def _is_text_or_table(kind: Any) -> bool:
-    return get_origin(kind) in (Union, UnionType) and str in get_args(kind) and any(map(is_table, get_args(kind)))
+def _is_or_table(kind: Any) -> bool:
+    """Tell whether a value is a table, or else a string or false."""
+    kinds = get_args(kind)
+    return (
+        get_origin(kind) in (Union, UnionType)
+        and any(map(is_table, kinds))
+        and (str in kinds or Literal[False] in kinds)
+    )
 
 
-def _text_or_table(kind: Any, converter: Converter) -> StructureHook:
-    table = next(filter(is_table, get_args(kind)))
-    expected = f"expected a string, or a table with any of the keys {', '.join(key.name for key in keys_of(table))}"
+def _or_table(kind: Any, converter: Converter) -> StructureHook:
+    table, takes_text = next(filter(is_table, get_args(kind))), str in get_args(kind)
+    keys = ", ".join(key.name for key in keys_of(table))
+    expected = f"expected {'a string' if takes_text else 'false'}, or a table with any of the keys {keys}"
 
     def structure(value: object, _: object) -> object:
         if isinstance(value, dict):
             return converter.structure(value, table)
-        if isinstance(value, str):
+        if isinstance(value, str) if takes_text else value is False:
             return value
         raise ExpectedError(expected)
 
@@ -107,7 +114,7 @@ def _backend(converter: Converter, value: object, _: object) -> Backend:
         raise ExpectedError(str(error), "type") from None
     made = converter.structure(table, known.table)
     own = known.settings(**{key.name: getattr(made, key.name) for key in keys_of(known.settings)})
-    waiting = {key: getattr(made, key) for key in ("timeout", "max_running") if known.waits is not None}
+    waiting = {key: getattr(made, key) for key in WAITING if known.waits is not None}
     return Backend(kind, own, made.cache, **waiting)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from attrs import Factory
 
 from fingergw.core.addresses import Network
+from fingergw.core.breaker import BreakerSettings, OptionalBreaker
 from fingergw.core.rules import Limits
 from fingergw.core.setting_types import (
     Bytes,
@@ -136,6 +137,11 @@ class Forwarding:
     max_bytes: Bytes = setting("The most bytes of an answer; a longer one is a failure.", default=65536)
     max_running: Count = setting(
         "The most connections to a host at the same time; other queries wait, within the timeout.", default=20
+    )
+    breaker: OptionalBreaker = setting(
+        "When a host is left alone: after a number of failures in a row its queries fail at once, until one that tries "
+        "is answered. false: never",
+        default=BreakerSettings(),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from attrs import field, frozen
-from attrs.validators import instance_of, optional
+from attrs.validators import in_, instance_of, optional
 
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Period
 from fingergw.core.settings import setting, settings
+from fingergw.core.turns import Payers
 
 T = TypeVar("T")
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -20,6 +21,9 @@ _OURS = (GeneratorExit, KeyboardInterrupt)  # raised by Python in a backend, not
 Cached: TypeAlias = Literal["", "fresh", "stale", "stale_if_error", "expired", "absent"]
 """What the cache had: a fresh answer; a stale one, served while it is refreshed or because upstream failed; an expired
 one, which is not served; or none. Empty without a cache."""
+
+Upstream: TypeAlias = Literal["responded", "unreachable", "silent", "unknown"]
+"""What a failure says of whom a backend asks; see :class:`Failed`."""
 
 
 @frozen
@@ -125,11 +129,15 @@ class Failed:
     :param reason: for the log, never for the client.
     :param error: an unforeseen exception that it raised.
     :param cache: what the cache had.
+    :param upstream: what it says of the server or program that the backend asks, for its breaker. ``responded``: it has
+        responded, if only with an error; ``unreachable``: it could not be asked anything; ``silent``: it did not answer
+        this question; ``unknown``: nothing, as it was not asked.
     """
 
     reason: str = field(validator=instance_of(str))
     error: BaseException | None = None
     cache: Cached = field(default="", eq=False)
+    upstream: Upstream = field(default="responded", eq=False, validator=in_(get_args(Upstream)))
 
 
 @frozen
@@ -165,8 +173,8 @@ class Backend(Protocol):
 
 Known: TypeAlias = Callable[[Query], Outcome | None]
 """Return the outcome of a query that takes no waiting; None if the backend must be asked."""
-Ask: TypeAlias = Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchanged]]
-"""Ask a backend, with the validators of its cached answer; without any it answers anew."""
+Ask: TypeAlias = Callable[[Query, Mapping[str, str], Payers], Awaitable[Outcome | Unchanged]]
+"""Ask a backend: with the validators of its cached answer (without any it answers anew), and for whom."""
 
 
 def ask_function(backend: Backend) -> Ask:
@@ -177,9 +185,9 @@ def ask_function(backend: Backend) -> Ask:
 @frozen(eq=False)
 class _Asking:
     backend: Backend
-    revalidate: Ask | None
+    revalidate: Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchanged]] | None
 
-    async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+    async def __call__(self, query: Query, validators: Mapping[str, str], _: Payers) -> Outcome | Unchanged:
         revalidate = self.revalidate
         return await (revalidate(query, validators) if revalidate and validators else self.backend.answer(query))
 
@@ -222,4 +230,4 @@ def _bug(error: BaseException, passed_on: tuple[type[BaseException], ...] = ()) 
     """
     if isinstance(error, (*_OURS, *passed_on)):
         raise error
-    return Failed(f"unforeseen {type(error).__name__}", error)
+    return Failed(f"unforeseen {type(error).__name__}", error, upstream="unknown")

@@ -38,7 +38,9 @@ class Limits:
         "Connections at once of one client, which is an IPv4 address or an IPv6 /64.", default=20
     )
     max_waiting: Count = setting(
-        "Queries that wait for a backend at once; further ones get the answer busy.", default=500
+        "Queries that wait for a backend at once; if there is one more, the client with the most of them gets the "
+        "answer busy for one.",
+        default=500,
     )
     rate: Rate | None = setting(
         "How often one client may send queries; further ones get the answer busy. Default: no limit", default=None

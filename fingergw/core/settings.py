@@ -27,10 +27,12 @@ class Waits:
 
     :param timeout: seconds that an answer may take, waiting for a place included.
     :param max_running: how many answers it works on at the same time; other queries wait.
+    :param breaker: whether there is a breaker: after failures in a row it is not asked for a while.
     """
 
     timeout: float
     max_running: int
+    breaker: bool = True
 
 
 @frozen

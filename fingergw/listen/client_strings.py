@@ -22,11 +22,12 @@ _MAX_SECONDS = 2**31 - 1
 Client: TypeAlias = tuple[IStreamClientEndpoint, list[Path]]
 
 
-def parse_client(description: str, base: Path, resolver: Resolver) -> Client:
+def parse_client(description: str, base: Path, resolver: Resolver, timeout: float) -> Client:
     """Return the endpoint that a client's endpoint string describes, and the files that TLS needs there.
 
     :param base: the folder that the paths in it are relative to.
     :param resolver: finds the host; its reactor connects to it.
+    :param timeout: seconds to connect in, where it has no ``timeout=`` of its own.
     :raises ListenError: it describes none; the message says why.
     """
     kind = split(description)[0]
@@ -34,7 +35,7 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> Client:
         raise ListenError("ssl: does not verify the server; write tls:HOST:PORT in its place")
     if kind in _TYPES:
         function, example = _TYPES[kind]
-        return call(partial(function, base, resolver), description, example)
+        return call(partial(function, base, resolver, timeout), description, example)
     try:
         return clientFromString(resolver.as_reactor(), description), []
     except Exception as error:  # plug-ins raise what they like
@@ -47,41 +48,51 @@ def parse_client(description: str, base: Path, resolver: Resolver) -> Client:
 def _tcp(
     _base: Path,
     resolver: Resolver,
+    default_timeout: float,
     host: str,
     port: str,
     *,
-    timeout: str = "30",
+    timeout: str | None = None,
     bindAddress: str | None = None,  # as Twisted has it
 ) -> Client:
     if not host:
         raise ValueError("the host is empty")
-    port_number, seconds = number("the port", port, 1, 65535), number("timeout", timeout, 0, _MAX_SECONDS)
+    port_number, seconds = number("the port", port, 1, 65535), _seconds(timeout, default_timeout)
     # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
     return resolver.endpoint(host, port_number, timeout=seconds, bind_address=bindAddress), []
 
 
-def _unix(base: Path, resolver: Resolver, path: str, *, timeout: str = "30", lockfile: str = "0") -> Client:
+def _unix(
+    base: Path,
+    resolver: Resolver,
+    default_timeout: float,
+    path: str,
+    *,
+    timeout: str | None = None,
+    lockfile: str = "0",
+) -> Client:
     if not path:
         raise ValueError("the path is empty")
-    seconds, has_lock = number("timeout", timeout, 0, _MAX_SECONDS), number("lockfile", lockfile, 0, 1)
+    seconds, has_lock = _seconds(timeout, default_timeout), number("lockfile", lockfile, 0, 1)
     return UNIXClientEndpoint(resolver.reactor, str(later_path(base / path)), seconds, bool(has_lock)), []
 
 
 def _tls(
     base: Path,
     resolver: Resolver,
+    default_timeout: float,
     host: str,
     port: str,
-    timeout: str = "30",
+    timeout: str | None = None,
     bindAddress: str | None = None,
     certificate: str | None = None,
     privateKey: str | None = None,  # noqa: N803
     trustRoots: str | None = None,
     endpoint: str | None = None,
 ) -> Client:
-    below, files = _tcp(base, resolver, host, port, timeout=timeout, bindAddress=bindAddress)
+    below, files = _tcp(base, resolver, default_timeout, host, port, timeout=timeout, bindAddress=bindAddress)
     if endpoint is not None:
-        below, files = parse_client(endpoint, base, resolver)
+        below, files = parse_client(endpoint, base, resolver, default_timeout)
     trust = system_trust()
     if trustRoots is not None:
         trust = authorities_in(base / trustRoots)
@@ -98,6 +109,10 @@ def _tls(
         return over_tls(below, host, trust, **own), files
     except ValueError:
         raise ValueError(f'"{host}" cannot be the name of a host') from None
+
+
+def _seconds(timeout: str | None, default: float) -> float:
+    return default if timeout is None else number("timeout", timeout, 0, _MAX_SECONDS)
 
 
 _TYPES: dict[str, tuple[Callable[..., Client], str]] = {

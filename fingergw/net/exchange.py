@@ -11,18 +11,22 @@ from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint, ITrans
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from fingergw.core.outcome import Upstream
+from fingergw.net.reasons import is_local
 from fingergw.net.reasons import reason as reason_of
+from fingergw.net.reasons import upstream as upstream_of
 
 
 class NoAnswer(Exception):
     """There is no complete answer; the message says why, and is safe to log.
 
     :param received: the part that was received, ``max_bytes`` at most.
+    :param upstream: what that says of the server.
     """
 
-    def __init__(self, message: str, received: bytes = b"") -> None:
+    def __init__(self, message: str, received: bytes = b"", upstream: Upstream = "responded") -> None:
         super().__init__(message)
-        self.received = received
+        self.received, self.upstream = received, upstream
 
 
 class NotSent(NoAnswer):
@@ -83,7 +87,8 @@ class Connection(Protocol):
             self.answer.callback(self.received)
         else:
             where = f", {len(self._received)} bytes into the answer" if self._received else ""
-            self.answer.errback(NoAnswer(reason_of(reason.value) + where, self.received))
+            upstream = "responded" if self._received else upstream_of(reason.value)
+            self.answer.errback(NoAnswer(reason_of(reason.value) + where, self.received, upstream))
 
     def close(self) -> None:
         """Abort the connection, or the attempt to connect; data on its way in either direction is lost."""
@@ -144,7 +149,7 @@ async def exchange(
         except CancelledError:
             raise
         except Exception as error:  # endpoints may be plug-ins, with errors of their own
-            raise NoAnswer(reason_of(error)) from error
+            raise NoAnswer(reason_of(error), upstream="unknown" if is_local(error) else "unreachable") from error
         assert connection.transport is not None
         if not may_send(connection.transport):
             raise NotSent("not to be sent to")

@@ -6,16 +6,17 @@ import os
 from typing import Final
 
 from OpenSSL import SSL
-from twisted.internet import error
+from twisted.internet import error as twisted_error
 
+from fingergw.core.outcome import Upstream
 from fingergw.net.trust import UnverifiedError
 
 _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (error.DNSLookupError, "the host has no address; check its name, and the name server"),
-    (error.TimeoutError, "the connection attempt timed out"),
-    (error.ConnectionDone, "the other side closed the connection"),
-    (error.ConnectionLost, "the connection was lost"),
-    (error.ConnectError, "the connection attempt failed"),
+    (twisted_error.DNSLookupError, "the host has no address; check its name, and the name server"),
+    (twisted_error.TimeoutError, "the connection attempt timed out"),
+    (twisted_error.ConnectionDone, "the other side closed the connection"),
+    (twisted_error.ConnectionLost, "the connection was lost"),
+    (twisted_error.ConnectError, "the connection attempt failed"),
 )
 # What OpenSSL says where its words need explaining, or the other side is to blame.
 _OPENSSL: Final = {
@@ -42,6 +43,21 @@ def connection_reason(error: BaseException | None) -> str | None:
     number = getattr(error, "osError", None)
     words = os.strerror(number) if isinstance(number, int) else None
     return tls_reason(error) or words or next((words for kind, words in _WORDS if isinstance(error, kind)), None)
+
+
+def is_local(error: BaseException | None) -> bool:
+    """Tell whether this machine itself had no socket for a connection, so that the other side was not asked."""
+    return isinstance(error, twisted_error.ConnectBindError)
+
+
+def upstream(error: BaseException | None) -> Upstream:
+    """Return what the end of a connection, or of an attempt to connect, says of the other side."""
+    if is_local(error):
+        return "unknown"
+    if tls_reason(error) or isinstance(error, twisted_error.ConnectError | twisted_error.DNSLookupError):
+        return "unreachable"
+    is_ours = isinstance(error, twisted_error.ConnectionAborted)  # as what was received is too much
+    return "silent" if isinstance(error, twisted_error.ConnectionClosed) and not is_ours else "responded"
 
 
 def reason(error: BaseException | None) -> str:

@@ -18,6 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectBindError, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -38,6 +39,8 @@ RETRY_SECONDS = 60.0
 """How old a lookup is when another is started beside it, as what it waits for may be working again."""
 MAX_WORKED = 1000
 """Of how many hosts and ports the address that connected last is kept."""
+_CONNECT_SECONDS = 30.0
+_CONNECT_PART = 0.9
 _MAX_LOOKUPS = 4  # of one host at once
 _TYPES: dict[int, Callable[..., IAddress]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 _ENDPOINTS: dict[int, Callable[..., IStreamClientEndpoint]] = {
@@ -75,7 +78,7 @@ class Resolver:
         """Return an endpoint that connects to a host; cancelling a connection attempt takes effect at once.
 
         :param host: a name, or an address.
-        :param timeout: seconds to connect to each address in; the lookup is not included.
+        :param timeout: seconds to connect in, lookup and all addresses included.
         :param bind_address: the address of this machine to connect from; addresses of another family are not tried.
         """
         return _Endpoint(self, host, port, timeout, bind_address)
@@ -122,6 +125,14 @@ class Resolver:
                 waiting.callback(found)
 
 
+def connect_seconds(timeout: float | None) -> float:
+    """Return how long a connection may take: a little less than the answer, so that it is known what has failed.
+
+    :param timeout: of the answer, in seconds; None for no limit.
+    """
+    return _CONNECT_SECONDS if timeout is None else _CONNECT_PART * timeout
+
+
 def _ask(look_up: Callable[..., _Found], host: str, flags: int) -> _Found:
     # As bytes, as a str is encoded by a codec that refuses long labels, and that a chroot may not have.
     return look_up(host.encode() if host.isascii() else host, 0, AF_UNSPEC, SOCK_STREAM, 0, flags)
@@ -137,7 +148,11 @@ class _Endpoint:
     bind_address: str | None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self.resolver.find(self.host).addCallback(self._connect, protocolFactory)
+        connecting: Deferred[Any] = self.resolver.find(self.host).addCallback(self._connect, protocolFactory)
+        return connecting.addTimeout(self.timeout, self.resolver.reactor, self._late)
+
+    def _late(self, *_: object) -> Any:
+        raise ConnectTimeoutError(f"no connection to {self.host} within {self.timeout:g} s")
 
     def _connect(self, found: _Found, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if not found:
@@ -156,7 +171,7 @@ class _Endpoint:
     def _attempt(self, address: Address, factory: IProtocolFactory) -> Deferred[IProtocol]:
         family, host = address
         source = None if self.bind_address is None else (self.bind_address, 0)
-        endpoint = _ENDPOINTS[family](self.resolver.reactor, host, self.port, self.timeout, source)
+        endpoint = _ENDPOINTS[family](self.resolver.reactor, host, self.port, None, source)  # all share one timeout
         connecting: Deferred[IProtocol] = endpoint.connect(factory)
         return connecting.addCallback(self._note, address)
 

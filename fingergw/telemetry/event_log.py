@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
+from fingergw.core.breaker import Breaker
 from fingergw.core.outcome import Failed
 from fingergw.core.text import escape, printable
 from fingergw.telemetry.log_file import open_log
@@ -49,6 +50,19 @@ def log_failed(text: str, failed: Failed, backend: str, **fields: Any) -> None:
     else:
         failure = Failure(failed.error, type(failed.error), failed.error.__traceback__)
         _log.failure(text, failure, backend=backend, why=why, **fields)
+
+
+def log_breaker(whom: str, breaker: Breaker) -> None:
+    """Log that a breaker has opened or closed.
+
+    :param whom: whom it is the breaker of: a backend, or a host that queries are forwarded to.
+    """
+    if breaker.is_open:
+        limits = breaker.settings
+        text = "{name} is not asked for {seconds:g} s, after {count} failures in a row; the last: {why}"
+        _log.error(text, name=escape(whom), seconds=limits.pause, count=limits.failures, why=escape(breaker.why))
+    else:
+        _log.info("{name} responds again", name=escape(whom))
 
 
 def _levels() -> LogLevelFilterPredicate:

@@ -12,6 +12,7 @@ from attrs import Factory, define, frozen
 
 from fingergw.core.outcome import Answered, Ask, Failed, Known, Missing, Outcome, Unchanged, outcome_of
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds of the histograms' buckets. A last bucket without a bound is for what took longer."""
@@ -111,18 +112,30 @@ class Measured:
         self.meter.times.add(self.seconds() - began_at)
         return outcome
 
-    async def __call__(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
+    def known_outcome(self, query: Query) -> Outcome | None:
+        """Return and count an outcome that is known without asking, whatever it is; None if there is none."""
+        began_at = self.seconds()
+        outcome = self.known(query)
+        return None if outcome is None else self._counted(outcome, began_at)  # type: ignore[return-value]
+
+    async def __call__(self, query: Query, validators: Mapping[str, str], payers: Payers) -> Outcome | Unchanged:
         """Ask it."""
-        meter, began_at = self.meter, self.seconds()
+        began_at = self.seconds()
         try:
-            outcome = await outcome_of(self.ask(query, validators), self.cancelled)
+            outcome = await outcome_of(self.ask(query, validators, payers), self.cancelled)
         except self.cancelled:
-            meter.outcomes["given_up"] += 1
+            self.meter.outcomes["given_up"] += 1
             raise
+        return self._counted(outcome, began_at, can_be_unchanged=bool(validators))
+
+    def _counted(
+        self, outcome: Outcome | Unchanged, began_at: float, *, can_be_unchanged: bool = False
+    ) -> Outcome | Unchanged:
         word = _OUTCOMES.get(type(outcome))
-        if word is None or (isinstance(outcome, Unchanged) and not validators):
-            outcome = Failed(f"it returned {reprlib.repr(outcome)}, expected Answered, Missing or Failed")
+        if word is None or (isinstance(outcome, Unchanged) and not can_be_unchanged):
+            why = f"it returned {reprlib.repr(outcome)}, expected Answered, Missing or Failed"
+            outcome = Failed(why, upstream="unknown")
             word = "failed"
-        meter.outcomes[word] += 1
-        meter.times.add(self.seconds() - began_at)
+        self.meter.outcomes[word] += 1
+        self.meter.times.add(self.seconds() - began_at)
         return outcome

@@ -62,6 +62,8 @@ class Readings:
     :param configured_at: when the active configuration was loaded, in seconds since 1970.
     :param lost_lines: lines of the access log that could not be written.
     :param backends: the meters of the backends, by name.
+    :param backends_up: whether a backend is asked, or left alone by its breaker; without those that have none.
+    :param hosts_up: the same for hosts that queries are forwarded to.
     :param memory: the cached answers in memory.
     :param store: where cached answers are stored besides; None for nowhere.
     """
@@ -73,6 +75,8 @@ class Readings:
     lost_lines: int
     listeners: Sequence[ListenerReading]
     backends: Mapping[str, BackendMeter]
+    backends_up: Mapping[str, bool]
+    hosts_up: Mapping[str, bool]
     memory: Memory
     store: GuardedStore | None
 
@@ -210,6 +214,12 @@ def _backends(readings: Readings) -> Iterator[Metric]:
         ["backend"],
         [([name], meter.times) for name, meter in meters],
     )
+    for name, label, up in (
+        ("backend_up", "backend", readings.backends_up),
+        ("forwarding_host_up", "host", readings.hosts_up),
+    ):
+        text = f"Whether the {label} is asked; 0 while its breaker is open."
+        yield from _in_parts(GaugeMetricFamily, f"fingergw_{name}", text, [label], [([k], v) for k, v in up.items()])
     yield from _in_parts(
         CounterMetricFamily,
         "fingergw_cache_lookups",

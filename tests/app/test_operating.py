@@ -104,12 +104,13 @@ def test_operating_section(shell: Shell) -> None:
     assert ready == "ready\n"
     (metrics,) = (text for command, text in said.items() if command.endswith("/metrics"))
     shown = set(re.findall(r"`(fingergw_\w+)`", OPERATING))
-    # no store, and nobody has asked what is cached
+    # no store, no hosts to forward to, and nobody has asked what is cached
     assert {name for name in shown if name not in metrics} == {
         "fingergw_cache_lookups_total",
         "fingergw_cache_rescues_total",
         "fingergw_cache_store_failures_total",
         "fingergw_cache_store_up",
+        "fingergw_forwarding_host_up",
     }
     assert "moshez" in (shell.folder / "access.log.1").read_text()
     assert shell.pid() is None

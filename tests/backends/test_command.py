@@ -350,12 +350,13 @@ class PlacesTests(CommandCase):
         assert await second == Answered("b\n")
 
     async def test_waiting_is_within_the_timeout(self) -> None:
-        """One that waits for a place has Failed at its deadline, without having been run."""
+        """One that waits for a place has Failed at its deadline, without having been run, which its reason says."""
         backend = self.backend('echo $$ >pid; touch "began-$1"; exec sleep 60', "{user}")
         asked = [self.asked(backend, "a"), self.asked(backend, "b")]
         await self.pid()
         self.clock.advance(5)
-        assert [await one for one in asked] == [Failed("not done within 5 s")] * 2
+        not_begun = Failed("not begun within 5 s, as max_running = 1 others were running")
+        assert [await one for one in asked] == [Failed("not done within 5 s"), not_begun]
         assert not (self.script_folder / "began-b").exists()
 
     async def test_what_needs_no_place(self) -> None:
@@ -416,6 +417,14 @@ class FakeProcessTests(TestCase):
             outcome = self.successResultOf(self.asked(backend))
             assert outcome == Failed("cannot be started: Resource temporarily unavailable")
             self.clock.advance(0)
+
+    def test_nothing_is_started(self) -> None:
+        """What keeps this machine from starting it, or from passing its arguments on, says nothing of the program."""
+        for error in (OSError(errno.EMFILE, "Too many open files"), UnicodeEncodeError("ascii", "é", 0, 1, "no")):
+            backend = self.backend(FakeSpawn(error=error))
+            outcome = self.successResultOf(self.asked(backend))
+            assert isinstance(outcome, Failed)
+            assert outcome.upstream == "unknown"
 
     def test_system_refuses_many(self) -> None:
         """Where many wait, and the system starts none of them for a moment, no place is lost, and nobody's answer."""

@@ -271,8 +271,8 @@ class TimeTests(CommandCacheCase):
         assert self.runs == ["x"]
 
     async def test_failure(self) -> None:
-        """If the program fails, in whatever way, what is kept is served; it is logged once, and left alone."""
-        patch = mock.patch.object(cache_backend, "BACK_OFF_SECONDS", LONG)
+        """If the program fails, in whatever way, what is stale is served; it is logged once, and not run again soon."""
+        patch = mock.patch.object(cache_backend, "RECHECK_SECONDS", LONG)
         patch.start()
         self.addCleanup(patch.stop)
         fallback = {"type": "static", "text": "next"}

@@ -359,11 +359,14 @@ class MisbehaviourTests(HttpCase):
         assert [await asked for asked in asking[1:]] == [Answered("hi")] * 3
 
     async def test_waiting_is_within_the_timeout(self) -> None:
-        """The time for which a request has waited counts."""
+        """The time for which a request has waited counts; if it was not begun by then, its reason says so."""
         upstream = self.upstream(lambda server, head: None)
         gateway = self.gateway(upstream.url + "/{user}", max_running=1, timeout=0.3)
         asking = [Deferred.fromCoroutine(self.outcome(gateway, user)) for user in "ab"]
-        assert [await asked for asked in asking] == [Failed("not done within 0.3 s")] * 2
+        late = Failed("not done within 0.3 s")
+        assert await asking[0] == late
+        not_begun = Failed("not begun within 0.3 s, as max_running = 1 others were running")
+        assert await asking[1] in (not_begun, late)  # it may just have begun when the first one ended
 
     async def test_redirects_share_the_deadline(self) -> None:
         """The time that redirects take counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import statistics
@@ -12,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import ask_many, cpu_seconds, gateway, server
-from tests.support.sockets import free_port
+from tests.support.sockets import finger, free_port
+from tests.support.waiting import wait_until
 
 CLIENTS = 1000
 TEXT = "Ada is on call until Friday, 18:00."
@@ -159,6 +161,8 @@ def hanging(port: int, hang: Path, keys: int, queries: int = 20_000) -> None:
     def pages(kind: str) -> Callable[[int], bytes]:
         return lambda n: f"{kind}-{n % keys}\r\n".encode()
 
+    names = (f"short-new-{keys}-{number}\r\n".encode() for number in itertools.count())
+    wait_until(lambda: finger(port, next(names)) == ANSWER, "an answer after upstream has hung")
     for kind in ("page", "short"):
         ask_many(port, keys, pages(kind), ANSWER)
     hang.touch()

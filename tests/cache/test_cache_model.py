@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -10,108 +12,58 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from twisted.internet.defer import Deferred
 
-from fingergw.cache.store import BACK_OFF_SECONDS
-from fingergw.core.outcome import Answered, Failed, Freshness, Missing, Outcome
+from fingergw.cache.cached_backend import MAX_REFRESHES
+from fingergw.core.outcome import Answered, BackendCache, Failed, Freshness, Missing, Outcome
 from fingergw.core.query import Query
-from tests.support.cache_bench import NEGATIVE_TTL, STALE, TTL, leave, make, told
+from fingergw.core.setting_types import Period
+from fingergw.core.settings import changed
+from tests.support.cache_bench import SETTINGS, leave, make, told
+from tests.support.cache_specification import CacheSpecification
+from tests.support.waiting_specification import Question
 
 
-@define
-class Name:
-    """What the model knows of one name.
+@define(eq=False)
+class Hanging:
+    """Upstream as the model of the cache sees it, with a place for every question.
 
-    :param kept: what was answered last, if that may be kept, and until when it is good for what.
-    :param retry_at: before that it is not asked for while there is something to serve.
-    :param is_asked: whether upstream is being asked, perhaps in the background.
-    :param waiting: who waits.
-    :param requests: how often upstream was asked.
+    :param says: what it says at once; None while it hangs.
+    :param asked: how often it was asked for each name.
+    :param running: what it is being asked.
     :param given_up: how many of these were given up, as nobody waited any more.
     """
 
-    kept: Answered | Missing | None = None
-    fresh_until: float = 0.0
-    stale_until: float = 0.0
-    error_until: float = 0.0
-    retry_at: float = 0.0
-    is_asked: bool = False
-    in_background: bool = False
-    waiting: list[int] = field(factory=list)
-    requests: int = 0
+    says: Outcome | None = None
+    asked: Counter[str] = field(factory=Counter)
+    running: dict[str, Question] = field(factory=dict)
     given_up: int = 0
 
-
-@define
-class Model:
-    """What the cache is to do.
-
-    :param upstream: what upstream says at once; None while it hangs.
-    :param told: what each client has been told.
-    :param is_down: whether upstream has failed and not answered since.
-    """
-
-    now: float
-    upstream: Outcome | None = None
-    names: dict[str, Name] = field(factory=lambda: {"a": Name(), "b": Name()})
-    told: dict[int, Outcome] = field(factory=dict)
-    is_down: bool = False
-
-    def may_refresh(self, name: Name) -> bool:
-        """Say whether a refresh begins in the background: once upstream has failed there is one at a time."""
-        has_room = not self.is_down or not any(each.is_asked and each.in_background for each in self.names.values())
-        return has_room and self.now >= name.retry_at and not name.is_asked
-
-    def ask(self, name: Name, client: int) -> None:
-        """Let a client ask."""
-        is_good = self.now < max(name.fresh_until, name.stale_until)
-        is_good_for_now = self.now < min(name.error_until, name.retry_at)
-        if name.kept is not None and (is_good or is_good_for_now):
-            self.told[client] = name.kept
-            is_stale = name.fresh_until <= self.now < name.stale_until
-            if is_stale and self.may_refresh(name):
-                self.begin(name, in_background=True)
+    def ask(self, name: str, payers: list[str], done: Callable[[Outcome], object]) -> Question:
+        """Be asked."""
+        question = Question(name, done, 0.0)
+        self.asked[name] += 1
+        if self.says is not None:
+            done(self.says)
         else:
-            name.waiting.append(client)
-            if not name.is_asked:
-                self.begin(name, in_background=False)
+            self.running[name] = question
+        return question
 
-    def begin(self, name: Name, in_background: bool) -> None:
-        """Ask upstream."""
-        name.requests += 1
-        name.is_asked, name.in_background = True, in_background
-        if self.upstream is not None:
-            self.end(name, self.upstream)
+    def join(self, question: Question, payer: str) -> None:
+        """Be asked for another client, too."""
 
-    def end(self, name: Name, outcome: Outcome) -> None:
-        """Take what upstream has said."""
-        name.is_asked = False
-        self.is_down = isinstance(outcome, Failed)
-        if isinstance(outcome, Failed):
-            name.retry_at = self.now + BACK_OFF_SECONDS
-            if name.kept is not None and self.now < name.error_until:
-                outcome = name.kept
-        else:
-            ttl, while_refreshed = (NEGATIVE_TTL, 0.0) if isinstance(outcome, Missing) else (TTL, STALE)
-            said = outcome.freshness or Freshness()
-            name.fresh_until = self.now + (ttl if said.ttl is None else said.ttl)
-            name.stale_until = name.fresh_until + (
-                while_refreshed if said.stale_while_revalidate is None else said.stale_while_revalidate
-            )
-            name.error_until = name.fresh_until + (STALE if said.stale_if_error is None else said.stale_if_error)
-            name.kept, name.retry_at = outcome, 0.0
-        for client in name.waiting:
-            self.told[client] = outcome
-        name.waiting.clear()
-
-    def leave(self, client: int) -> None:
-        """Let a client leave."""
-        for name in self.names.values():
-            if client in name.waiting:
-                name.waiting.remove(client)
-                if not name.waiting and not name.in_background:
-                    name.is_asked = False
-                    name.given_up += 1
+    def give_up(self, question: Question) -> None:
+        """Stop."""
+        del self.running[question.name]
+        self.given_up += 1
 
 
+SETTINGS_OF_OPERATORS = st.sampled_from(
+    [
+        SETTINGS,
+        changed(SETTINGS, stale_while_revalidate=Period(0)),
+        changed(SETTINGS, stale_if_error=Period(0)),
+        changed(SETTINGS, stale=Period(0)),
+    ]
+)
 SAID = st.sampled_from(
     [
         None,
@@ -119,6 +71,7 @@ SAID = st.sampled_from(
         Freshness(ttl=20.0),
         Freshness(ttl=20.0, stale_while_revalidate=0.0),
         Freshness(ttl=3.0, stale_if_error=0.0),
+        Freshness(ttl=0.0),
         Freshness(ttl=0.0, stale_while_revalidate=5.0),
         Freshness(ttl=-2.0, stale_while_revalidate=8.0, stale_if_error=12.0),
         Freshness(ttl=0.0, stale_while_revalidate=0.0, stale_if_error=0.0),
@@ -133,11 +86,12 @@ class Cache(RuleBasedStateMachine):
 
     clients = Bundle("clients")
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(kept=SETTINGS_OF_OPERATORS)
+    def begin(self, kept: BackendCache) -> None:
         """Begin with nothing."""
-        self.bench = make()
-        self.model = Model(self.bench.clock.seconds())
+        self.bench = make(settings=kept)
+        self.asked = Hanging()
+        self.model = CacheSpecification(kept, MAX_REFRESHES, self.asked, self.bench.clock.seconds, {})
         self.askings: dict[int, Deferred[Outcome]] = {}
         self.calls: dict[str, Deferred[Any]] = {}
         self.number = 0
@@ -154,7 +108,7 @@ class Cache(RuleBasedStateMachine):
             outcome = Failed(f"down {self.number}")
         else:
             error = RuntimeError(self.number)
-            return error, Failed("unforeseen RuntimeError", error)
+            return error, Failed("unforeseen RuntimeError", error, upstream="unknown")
         return outcome, outcome
 
     @rule(target=clients, name=NAMES)
@@ -162,9 +116,10 @@ class Cache(RuleBasedStateMachine):
         """Somebody asks."""
         client = len(self.askings)
         before = len(self.bench.upstream.calls)
-        self.model.ask(self.model.names[name], client)
+        self.model.ask(client, "unix", name)
         self.askings[client] = self.bench.ask(Query(name))
         self.bench.turn()
+        self.model.settle()
         for call in self.bench.upstream.calls[before:]:
             self.calls[name] = call
         return client
@@ -179,18 +134,17 @@ class Cache(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 20.0, 30.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
-        self.model.now += seconds
         self.bench.clock.advance(seconds)
 
     @rule(kind=KINDS, said=SAID)
     def say(self, kind: str, said: Freshness | None) -> None:
         """Upstream recovers, fails, changes its answer."""
-        self.bench.upstream.says, self.model.upstream = self.outcome(kind, said)
+        self.bench.upstream.says, self.asked.says = self.outcome(kind, said)
 
     @rule()
     def hang(self) -> None:
         """Upstream hangs."""
-        self.bench.upstream.says = self.model.upstream = None
+        self.bench.upstream.says = self.asked.says = None
 
     @rule(name=NAMES, kind=KINDS, said=SAID)
     def answer(self, name: str, kind: str, said: Freshness | None) -> None:
@@ -199,7 +153,7 @@ class Cache(RuleBasedStateMachine):
         if call is None or call.called:
             return
         says, outcome = self.outcome(kind, said)
-        self.model.end(self.model.names[name], outcome)
+        self.asked.running.pop(name).done(outcome)
         call.callback(says)
 
     @rule(target=clients, name=NAMES, count=st.integers(2, 5))
@@ -212,16 +166,16 @@ class Cache(RuleBasedStateMachine):
         """Who has not left was told what the model says, or waits."""
         for client, asking in self.askings.items():
             if client not in self.left:
-                assert told(asking) == self.model.told.get(client), client
+                outcome = told(asking)
+                assert (outcome and (outcome, outcome.cache)) == self.model.told.get(client), client
 
     @invariant()
     def upstream_was_asked(self) -> None:
         """Upstream was asked as often as the model says, and each question ends that nobody waits for."""
-        asked = [query.user for query in self.bench.upstream.asked]
-        names = self.model.names
-        assert {name: asked.count(name) for name in names} == {name: names[name].requests for name in names}
-        assert self.bench.upstream.cancelled == sum(name.given_up for name in names.values())
-        assert set(self.bench.cache.refreshes) == {f"web:{name}" for name in names if names[name].is_asked}
+        assert Counter(query.user for query in self.bench.upstream.asked) == self.asked.asked
+        assert self.bench.upstream.cancelled == self.asked.given_up
+        assert set(self.bench.cache.refreshes) == {f"web:{name}" for name in self.model.refreshes}
+        assert self.bench.cache.in_background == len(self.model.in_background)
 
     def teardown(self) -> None:
         """Nobody waits after the end, and nothing runs."""
@@ -235,4 +189,4 @@ class Cache(RuleBasedStateMachine):
 
 
 TestCache = Cache.TestCase
-TestCache.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCache.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

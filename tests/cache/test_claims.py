@@ -8,10 +8,8 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from fingergw.cache.store import BACK_OFF_SECONDS, Claim
-from fingergw.core.outcome import Answered, Failed, Freshness
+from fingergw.core.outcome import Answered, Failed
 from tests.support.cache_bench import (
-    BACKING_OFF,
     DOWN,
     FAILED,
     GRANTED,
@@ -93,69 +91,38 @@ def test_held_and_failed() -> None:
     assert store.names == ["claim", "claim"]
 
 
-@pytest.mark.parametrize("reply", [FAILED, BACKING_OFF])
-def test_held_and_failed_with_something_to_serve(reply: Claim) -> None:
-    """What may be served when upstream fails is served when another gateway has seen it fail; it is left alone."""
-    store = FakeStore(replies=[GRANTED, HELD, reply])
+def test_held_and_failed_with_something_to_serve() -> None:
+    """What may be served when upstream fails is served when another gateway has seen it fail; the next query asks."""
+    store = FakeStore(replies=[GRANTED, HELD, FAILED])
     bench = make(KEPT, store=store)
     bench.at_once()
     bench.clock.advance(20.0)
-    asking = bench.ask()
+    bench.upstream.says = NEW
+    askings = [bench.ask(), bench.ask()]
     bench.clock.advance(0.05)
-    assert told(asking) == KEPT
-    assert bench.at_once() == KEPT
+    assert [told(asking) for asking in askings] == [KEPT, KEPT]
     assert (bench.count, bench.cache.counts["stale_if_error"]) == (1, 2)
-    bench.clock.advance(BACK_OFF_SECONDS)
-    assert bench.at_once() == KEPT or bench.count == 2
+    assert bench.at_once() == NEW
+    assert store.calls[-2][4] is False  # it has not waited, so that it is let ask
 
 
-def test_backing_off_with_something_expired(store: FakeStore) -> None:
-    """What another gateway has seen fail is not asked for where there is something to serve."""
-    store.replies = [stored(OLD, age=20.0, stale=20.0), BACKING_OFF]
-    bench = make(NEW, store=store)
-    assert outcome_with(bench) == OLD
-    assert bench.count == 0
-    assert bench.cache.counts["stale_if_error"] == 1
-
-
-def test_backing_off_with_something_stale(store: FakeStore) -> None:
-    """A refresh that another gateway has seen fail is left for a time."""
-    bench = make(OLD, store=store)
-    assert outcome_with(bench) == OLD
-    store.replies = [BACKING_OFF]
-    bench.clock.advance(TTL)
-    assert bench.at_once() == OLD
-    bench.turn()
-    bench.clock.advance(BACK_OFF_SECONDS - 1.0)
-    assert bench.at_once() == OLD
-    bench.turn()
-    assert bench.count == 1
-    assert store.names == ["claim", "put", "claim"]
-
-
-def test_backing_off_with_something_stale_is_not_stale_if_error(store: FakeStore) -> None:
-    """So it is for an answer that may be served while it is refreshed, and not when upstream fails."""
-    bench = make(Answered("old", Freshness(stale_if_error=0.0)), store=store)
-    assert outcome_with(bench) == OLD
-    store.replies = [BACKING_OFF]
-    bench.clock.advance(TTL)
-    assert bench.at_once() == OLD
-    bench.turn()
-    assert bench.count == 1
-
-
-def test_backing_off_with_nothing(store: FakeStore) -> None:
-    """Who has nothing to serve asks upstream, whatever others have seen."""
-    store.replies = [BACKING_OFF]
-    bench = make(NEW, store=store)
-    assert outcome_with(bench) == NEW
-
-
-def test_failed_with_nothing(store: FakeStore) -> None:
-    """A failure where nothing is kept is left for those who wait, for a moment."""
-    bench = make(DOWN, store=store)
-    assert outcome_with(bench) == DOWN
+@pytest.mark.parametrize("outcome", [None, OLD, KEPT], ids=["absent", "stale", "expired"])
+def test_failed(store: FakeStore, outcome: Answered | None) -> None:
+    """A failure is left for those who wait for it, for a moment, whatever there is to serve."""
+    bench = make(outcome, store=store)
+    if outcome is not None:
+        assert outcome_with(bench) == outcome
+    bench.clock.advance(20.0)
+    bench.upstream.says = DOWN
+    assert outcome_with(bench) == (outcome or DOWN)
     assert store.calls[-1] == ("release", "web:moshez", "failed")
+
+
+def test_not_asked(store: FakeStore) -> None:
+    """Where upstream was not asked, as behind an open breaker, another gateway that waits may ask it."""
+    bench = make(Failed("not asked", upstream="unknown"), store=store)
+    outcome_with(bench)
+    assert store.calls[-1] == ("release", "web:moshez", "")
 
 
 def test_the_last_who_leaves_releases_the_claim(store: FakeStore) -> None:

@@ -1,4 +1,4 @@
-"""What is served when upstream fails, and how it is left alone after that."""
+"""What is served when upstream fails, and when it is asked again after that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError
 
-from fingergw.cache.store import BACK_OFF_SECONDS
+from fingergw.cache.cached_backend import RECHECK_SECONDS
 from fingergw.core.outcome import Answered, Failed, Freshness
 from fingergw.core.query import Query
 from tests.support.cache_bench import (
@@ -79,55 +79,54 @@ def test_a_background_failure_is_reported() -> None:
     assert +bench.cache.counts == {"absent": 1, "stale": 1, "failed": 1}
 
 
-@pytest.mark.parametrize("outcome", [OLD, KEPT], ids=["stale", "expired"])
-def test_back_off(outcome: Answered) -> None:
-    """After a failure upstream is left alone for a time in which what is there is served, and then asked again."""
-    bench = make().filled(outcome, DOWN)
-    bench.clock.advance(20.0)
-    assert bench.at_once() == outcome
-    assert bench.count == 1
-    bench.clock.advance(BACK_OFF_SECONDS - EPSILON)
-    assert bench.at_once() == outcome
-    assert bench.count == 1
-    bench.clock.advance(EPSILON)
-    assert bench.at_once() == outcome
-    assert bench.count == 2
-
-
-def test_backing_off_is_stale_if_error() -> None:
-    """Who is served something expired while upstream is left alone is counted as such."""
+def test_expired_after_a_failure() -> None:
+    """What is expired is asked for by each query after a failure, too, and served each time that this fails."""
     bench = make().filled(KEPT, DOWN)
     bench.clock.advance(20.0)
-    bench.at_once()
-    before = bench.cache.counts.copy()
-    bench.at_once()
-    assert bench.cache.counts - before == {"expired": 1, "stale_if_error": 1}
-
-
-def test_no_back_off_without_anything_to_serve() -> None:
-    """Once what there was may not be served any more, upstream is asked, however short ago it has failed."""
-    bench = make().filled(KEPT, DOWN)
-    bench.clock.advance(30.0 - 1.0)
-    bench.at_once()
-    bench.clock.advance(1.0)
+    for number in (1, 2, 3):
+        assert bench.at_once() == KEPT
+        assert bench.count == number
+        assert +bench.cache.counts == {"absent": 1, **dict.fromkeys(("expired", "failed", "stale_if_error"), number)}
     bench.upstream.says = NEW
     assert bench.at_once() == NEW
 
 
-def test_back_off_is_over_with_an_answer() -> None:
+def test_expired_just_after_a_refresh_that_failed() -> None:
+    """Once an answer is no longer stale, upstream is asked, however short ago a refresh has failed."""
+    bench = make().filled(KEPT, DOWN)
+    bench.clock.advance(15.0 - EPSILON)
+    assert bench.at_once() == KEPT
+    bench.clock.advance(EPSILON)
+    bench.upstream.says = NEW
+    assert bench.at_once() == NEW
+
+
+def test_nothing_to_serve_just_after_a_failure() -> None:
+    """So it is once the old answer may not even be served when upstream fails."""
+    bench = make().filled(KEPT, DOWN)
+    bench.clock.advance(30.0 - EPSILON)
+    assert bench.at_once() == KEPT
+    bench.clock.advance(EPSILON)
+    assert bench.at_once() == DOWN
+    assert bench.count == 2
+    bench.upstream.says = NEW
+    assert bench.at_once() == NEW
+
+
+def test_an_answer_after_a_failure() -> None:
     """What upstream says after a failure is refreshed as if there had been none."""
     bench = make().filled(OLD, DOWN)
     bench.clock.advance(TTL)
     bench.at_once()
-    bench.clock.advance(BACK_OFF_SECONDS)
-    bench.upstream.says = Answered("new", Freshness(ttl=1.0))
+    bench.clock.advance(RECHECK_SECONDS)
+    bench.upstream.says = Answered("new", Freshness(ttl=0.1))
     bench.at_once()
-    bench.clock.advance(1.0)
+    bench.clock.advance(0.1)
     bench.at_once()
     assert bench.count == 3
 
 
-def test_back_off_is_of_one_key() -> None:
+def test_a_failure_is_of_one_key() -> None:
     """A failure for one name leaves upstream to be asked for others."""
     bench = make(OLD)
     for user in "ab":
@@ -214,7 +213,7 @@ def test_what_is_raised_is_a_failure(at_once: bool) -> None:
 
 
 def test_what_is_raised_in_the_background() -> None:
-    """A refresh that raises is reported, and upstream is left alone for a time as after any failure."""
+    """A refresh that raises is reported, and the next one begins no sooner than after any failure."""
     bench = make().filled(OLD, RuntimeError("secret"))
     bench.clock.advance(TTL)
     assert bench.at_once() == OLD

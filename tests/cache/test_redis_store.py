@@ -40,7 +40,6 @@ LONG = 60.0
 GRANTED: Final[Claim] = "granted"
 HELD: Final[Claim] = "held"
 FAILED: Final[Claim] = "failed"
-BACKING_OFF: Final[Claim] = "backing off"
 
 
 def sha1(value: bytes) -> str:
@@ -150,7 +149,7 @@ class ValueTests(RedisCase):
         await one.put(KEY, b"old", LONG, missing=False, owner=NOBODY)
         assert await claim(one, known=sha1(b"old")) == GRANTED
         assert await found(other) == b"old"
-        await one.release(KEY, "backing off")
+        await one.release(KEY, "failed")
         assert await found(other) == b"old"
 
     async def test_age(self) -> None:
@@ -314,21 +313,11 @@ class ClaimTests(RedisCase):
         assert await claim(third, waited=False) == GRANTED
         assert await claim(other, waited=True) == HELD
 
-    async def test_backing_off(self) -> None:
-        """While a failure backs off nobody asks, also not the one that has failed."""
-        server, (one, other) = await self.several(2)
-        assert await claim(one) == GRANTED
-        await one.release(KEY, "backing off")
-        for store in (one, other):
-            for waited in (False, True):
-                assert await claim(store, waited=waited) == BACKING_OFF
-        assert 0 < server.command("PTTL", LOCK) <= LONG * 1000
-
     async def test_marks_end(self) -> None:
         """A mark is gone after its time."""
         self.patch(redis, "MARK_SECONDS", dict.fromkeys(MARK_SECONDS, 0.1))
         _, (one, other) = await self.several(2)
-        marks: tuple[Mark, ...] = ("failed", "backing off")
+        marks: tuple[Mark, ...] = ("failed", "not shared")
         for mark in marks:
             assert await claim(one) == GRANTED
             await one.release(KEY, mark)
@@ -353,7 +342,7 @@ class ClaimTests(RedisCase):
     async def test_overtaken(self) -> None:
         """Who has lost its claim to another leaves the other's alone, but may still put what it has."""
         server, (slow, other) = await self.several(2)
-        marks: tuple[Mark, ...] = ("", "failed", "backing off")
+        marks: tuple[Mark, ...] = ("", "failed", "not shared")
         late: list[Callable[[], Awaitable[None]]] = [
             *(lambda mark=mark: slow.release(KEY, mark) for mark in marks),
             lambda: slow.drop(KEY),
@@ -374,7 +363,7 @@ class ClaimTests(RedisCase):
         server, store = await self.alone()
         assert await claim(store) == GRANTED
         server.command("DEL", LOCK)
-        await store.release(KEY, "backing off")
+        await store.release(KEY, "failed")
         assert server.command("EXISTS", LOCK) == 0
 
 
@@ -431,7 +420,7 @@ class GarbageTests(RedisCase):
         garbage = [
             [("SET", LOCK, "another")],
             [("SET", LOCK, "failed")],
-            [("SET", LOCK, "backing off")],
+            [("SET", LOCK, "not shared")],
             [("RPUSH", LOCK, "x")],
             [("RPUSH", LOCK, "x"), ("PEXPIRE", LOCK, "30000")],
             [("SADD", LOCK, "x"), ("PEXPIRE", LOCK, "30000")],

@@ -204,7 +204,7 @@ class KeepingTests(StoreCase):
         store = await self.opened()
         self.assertEqual(await self.claim(store), GRANTED)
         self.assertEqual(await self.claim(store), GRANTED)
-        await store.release("key", "backing off")
+        await store.release("key", "failed")
         self.assertEqual(await self.claim(store), GRANTED)
 
     async def test_a_clock_that_is_set_back(self) -> None:

@@ -567,6 +567,23 @@ def test_real_backends(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fingergw.toml"]
 
 
+NOTE = 'after 2 such failures in a row the gateway does not ask "web" for 7 s; its log says when that begins and ends'
+
+
+@pytest.mark.parametrize(("breaker", "notes"), [("{ failures = 2, pause = 7 }", [NOTE]), ("false", [])])
+def test_breaker(tmp_path: Path, breaker: str, notes: list[str]) -> None:
+    """A failure for which the gateway may leave a backend alone comes with a note that says so."""
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[[listeners]]\nendpoint = "tcp:0"\n[[routes]]\nuser = "x"\nbackends = ["web"]\n'
+        f'[backends.web]\ntype = "http"\nurl = "http://127.0.0.1:{free_port()}"\nbreaker = {breaker}\n'
+    )
+    told = run(["explain", "--config", str(config), "--ask", "x"])
+    assert told.returncode == 1
+    assert "Connection refused" in told.stdout
+    assert re.findall("breaker: (.*)", told.stdout) == notes
+
+
 def test_broken_off(tmp_path: Path) -> None:
     """Asking that is broken off is no answer, ends what it has started, and says nothing."""
     (tmp_path / "c.toml").write_text(

@@ -16,6 +16,7 @@ from fingergw.backends import command, finger, http, menu, static
 from fingergw.config import load, load_table, model, read
 from fingergw.config import tables as typed_tables
 from fingergw.core import admission as typed_admission
+from fingergw.core import breaker as typed_breaker
 from fingergw.core import outcome as typed_outcome
 from fingergw.core import rules as typed_rules
 from fingergw.core.placeholders import Template
@@ -25,6 +26,7 @@ from tests.support.processes import ROOT
 
 # A file's values have no more than the types that TOML has.
 admission: Any = typed_admission
+breaker: Any = typed_breaker
 outcome: Any = typed_outcome
 rules: Any = typed_rules
 tables: Any = typed_tables
@@ -89,6 +91,7 @@ def test_the_contract(tmp_path: Path) -> None:
             timeout=2.0,
             max_bytes=3,
             max_running=4,
+            breaker=breaker.BreakerSettings(failures=3, pause=1.5),
         ),
         answers=tables.Answers(
             charset="ascii",
@@ -134,6 +137,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
             outcome.BackendCache(ttl=1.0, stale=2.0, stale_while_revalidate=0.0, stale_if_error=2.0, negative_ttl=3.0),
             timeout=6.0,
             max_running=8,
+            breaker=breaker.BreakerSettings(failures=2, pause=9.0),
         ),
         "services": model.Backend(
             "command",
@@ -150,8 +154,9 @@ def backends(base: Path) -> dict[str, model.Backend]:
             outcome.VaryingCache(vary=("client",)),
             timeout=6.0,
             max_running=8,
+            breaker=breaker.BreakerSettings(failures=4, pause=5),
         ),
-        "legacy": model.Backend("finger", finger.Finger(**host), timeout=6.0, max_running=8),
+        "legacy": model.Backend("finger", finger.Finger(**host), timeout=6.0, max_running=8, breaker=False),
         "menu": model.Backend("menu", menu.Menu()),
     }
 
@@ -188,6 +193,7 @@ def test_defaults(tmp_path: Path) -> None:
             "timeout": 5,
             "max_bytes": 65536,
             "max_running": 20,
+            "breaker": BREAKER,
         },
         "answers": {
             "charset": "utf-8",
@@ -213,10 +219,12 @@ def said(backend: model.Backend) -> dict[str, object]:
     cls: Any = type(backend.settings)
     own = {key.name: getattr(backend.settings, key.name) for key in keys_of(cls)}
     cache: Any = backend.cache
+    limits: Any = backend.breaker
     return {
         **own,
         "timeout": backend.timeout,
         "max_running": backend.max_running,
+        "breaker": limits and attrs.asdict(limits),
         "cache": None if cache is None else attrs.asdict(cache),
     }
 
@@ -241,6 +249,7 @@ cache = {}
 type = "static"
 text = "x"
 """
+BREAKER = {"failures": 3, "pause": 5}
 BACKENDS = {
     "c": {
         "argv": (Template("a"),),
@@ -253,6 +262,7 @@ BACKENDS = {
         "max_processes": 1024,
         "missing_exit_codes": (),
         "env": {},
+        "breaker": False,
         "cache": None,
     },
     "h": {
@@ -266,15 +276,33 @@ BACKENDS = {
         "template": None,
         "ca_file": None,
         "follow_redirects": True,
+        "breaker": BREAKER,
         "cache": None,
     },
-    "f": {"host": "h", "port": 79, "timeout": 5, "max_bytes": 65536, "max_running": 20, "cache": None},
+    "f": {
+        "host": "h",
+        "port": 79,
+        "timeout": 5,
+        "max_bytes": 65536,
+        "max_running": 20,
+        "breaker": BREAKER,
+        "cache": None,
+    },
     "m": {
         "timeout": None,
         "max_running": None,
+        "breaker": False,
         "cache": {"ttl": 30, "stale": 3600, "stale_while_revalidate": None, "stale_if_error": None, "negative_ttl": 10},
     },
-    "s": {"entries": None, "file": None, "text": "x", "timeout": None, "max_running": None, "cache": None},
+    "s": {
+        "entries": None,
+        "file": None,
+        "text": "x",
+        "timeout": None,
+        "max_running": None,
+        "breaker": False,
+        "cache": None,
+    },
 }
 LIMITS = {
     "max_query_bytes": 512,

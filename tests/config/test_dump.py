@@ -115,6 +115,7 @@ def test_effective_values(tmp_path: Path) -> None:
         "timeout": 5,
         "max_bytes": 65536,
         "max_running": 4,
+        "breaker": False,
         "max_cpu_seconds": 10,
         "max_memory_bytes": 2147483648,
         "max_file_bytes": 16777216,

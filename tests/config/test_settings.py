@@ -262,6 +262,7 @@ def test_secrets_are_left_out(command: list[str], file: Path) -> None:
         "by_name": {"a": {**server, "host": "z", "password": "(left out)"}, "b": "z"},
         "timeout": 2.5,
         "max_running": 3,
+        "breaker": {"failures": 3, "pause": 5},
     }
     file.write_text(ended.stdout)
     again = run(["config", "--config", str(file)], command=command)

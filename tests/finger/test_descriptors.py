@@ -34,9 +34,19 @@ backends = ["web", "word"]
 [backends.program]
 type = "command"
 argv = ["/bin/echo", "Ran"]
+[backends.program.breaker]
+failures = 3
 [backends.web]
 type = "http"
 url = "http://127.0.0.1:{port}/"
+timeout = 2
+[[routes]]
+user = "other"
+backends = ["other"]
+[backends.other]
+type = "finger"
+host = "127.0.0.1"
+port = {port}
 timeout = 2
 [backends.word]
 type = "static"
@@ -134,12 +144,13 @@ class TestNoneLeft:
         [
             (b"program", {FAILED_WIRE}),
             (b"web", {FAILED_WIRE}),
+            (b"other", {FAILED_WIRE}),
             (b"program-or-map", {b"The map\r\n"}),
             (b"web-or-map", {b"The map\r\n"}),
         ],
     )
     def test_backends(self, query: bytes, answers: set[bytes], tmp_path: Path, record_property: Note) -> None:
-        """A backend that needs one fails, and the next in the chain is asked; all is well when there are some again."""
+        """A backend that needs one fails, and the next in the chain is asked; its breaker does not open for that."""
         port = free_port()
         with (
             socket.create_server(("127.0.0.1", 0)) as upstream,

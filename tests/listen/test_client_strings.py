@@ -35,7 +35,7 @@ class TlsArgumentTests(GatewayCase):
         (self.folder / "README").write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
 
     async def asked(self, description: str) -> bytes:
-        endpoint, _ = parse_client(description, self.folder.parent, Resolver(reactor))
+        endpoint, _ = parse_client(description, self.folder.parent, Resolver(reactor), 30)
         return await exchange(endpoint, "x", max_bytes=99, may_send=lambda _: True)
 
     def peers(self) -> tuple[FingerServer, list[str]]:

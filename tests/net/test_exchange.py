@@ -144,11 +144,12 @@ class BrokenTests(ExchangeCase):
             await self.closed(server)
 
     async def test_reset_in_the_middle(self) -> None:
-        """A reset in the middle is an error that has what came before it."""
+        """A reset in the middle is an error that has what came before it, so that the server was heard."""
         server = FingerServer(self, breaks_off(b"half"))
         with pytest.raises(NoAnswer, match=r"^the connection was lost, 4 bytes into the answer$") as caught:
             await self.begin(server.endpoint)
         assert caught.value.received == b"half"
+        assert caught.value.upstream == "responded"
 
     async def test_reset_for_an_end(self) -> None:
         """A reset instead of an end is one too: nobody knows what is missing."""

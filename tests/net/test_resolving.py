@@ -38,7 +38,7 @@ from fingergw.net import resolving
 from fingergw.net.resolving import Resolver
 from tests.support.gateway import Client
 from tests.support.processes import COMMAND, ROOT, process, run
-from tests.support.sockets import finger, free_port, receive_all
+from tests.support.sockets import finger, free_port, receive_all, silent
 from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 
@@ -268,16 +268,7 @@ class Connect(TestCase):
 
     def hang(self, host: str, port: int) -> None:
         """Make an address of the loopback silent: one that connects there hears nothing."""
-        full = socket.create_server((host, port), backlog=0)
-        self.addCleanup(full.close)
-        for _ in range(20):
-            client = socket.socket()
-            self.addCleanup(client.close)
-            client.setblocking(False)
-            client.connect_ex((host, port))
-            if not select([], [client], [], 0.2)[1]:
-                return
-        raise AssertionError("the queue is never full")
+        self.addCleanup(silent(host, port).close)
 
     async def test_name(self) -> None:
         """A name that the system knows is connected to, at whichever of its addresses can be."""

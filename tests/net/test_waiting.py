@@ -10,11 +10,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from fingergw.core.outcome import Answered, Failed, Missing
+from fingergw.core.outcome import Answered, Failed
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers
 from fingergw.net.waiting import Waiting, detached, within
 
 LATE = Failed("not done within 5 s")
+NOT_BEGUN = Failed("not begun within 5 s, as max_running = 1 others were running")
+CLIENT = "192.0.2.1"
 
 
 @define(eq=False)
@@ -61,7 +64,7 @@ class WaitingCase(SynchronousTestCase):
 
     def ask(self, begin: Callable[[], Awaitable[Any]] | None = None) -> Deferred[Any]:
         """Begin to ask."""
-        return self.waiting.ask(begin or self.slow.answer)
+        return self.waiting.ask(begin or self.slow.answer, Payers([CLIENT]))
 
     def assert_free(self) -> None:
         """See that there is a place, and no timer is left."""
@@ -120,7 +123,7 @@ class TimeTests(WaitingCase):
         self.assert_free()
 
     def test_waiting_for_a_place_counts(self) -> None:
-        """The time begins with the query, and who has had no turn by then is never asked."""
+        """The time begins with the query; whoever has had no turn by then is never asked, which the failure says."""
         first = self.ask()
         self.clock.advance(3)
         second = self.ask()
@@ -130,10 +133,35 @@ class TimeTests(WaitingCase):
         assert self.successResultOf(first) == LATE
         assert len(self.slow.asked) == 2
         self.clock.advance(3)
-        assert [self.successResultOf(each) for each in (second, third)] == [LATE] * 2
+        assert self.successResultOf(second) == LATE
+        not_begun = self.successResultOf(third)
+        assert (not_begun, not_begun.upstream) == (NOT_BEGUN, "unknown")
         self.clock.advance(0)
         assert len(self.slow.asked) == 2
         self.assert_free()
+
+    def test_lost_soon(self) -> None:
+        """A connection that is lost before half of the time has passed has kept nobody waiting, and says nothing."""
+        for passed, said in ((2.4, "unknown"), (2.5, "silent")):
+            lost: Deferred[Failed] = Deferred()
+            asked = self.ask(lambda lost=lost: lost)  # type: ignore[misc]
+            self.clock.advance(passed)
+            lost.callback(Failed("lost", upstream="silent"))
+            assert self.successResultOf(asked).upstream == said
+        self.assert_free()
+
+    def test_what_it_says_of_who_is_asked(self) -> None:
+        """Whoever has had half of the time or more was silent; of one that has had less, being late says nothing."""
+        for waited, said in ((0.0, "silent"), (2.5, "silent"), (2.6, "unknown")):
+            first, asked = self.ask(), self.ask()
+            self.clock.advance(waited)
+            self.slow.asked[-1].callback("first")
+            self.clock.advance(0)
+            self.clock.advance(5 - waited)
+            assert self.successResultOf(first) == "first"
+            failed = self.successResultOf(asked)
+            assert (failed, failed.upstream) == (LATE, said)
+            self.assert_free()
 
     def test_failure_inside(self) -> None:
         """What is raised reaches who asked, and the place is free."""
@@ -161,7 +189,7 @@ class PlaceTests(WaitingCase):
     """How many are asked at once."""
 
     def test_in_turn(self) -> None:
-        """No more are asked than may be, and the others in the order in which they came."""
+        """No more are asked than may be, and others of the same client in the order in which they came."""
         self.waiting = self.made(2)
         names = [f"{number}" for number in range(5)]
         begun: list[str] = []
@@ -197,7 +225,7 @@ class PlaceTests(WaitingCase):
         self.slow.ends_late = True
         late, left = self.ask(), self.ask()
         self.clock.advance(5)
-        assert [self.successResultOf(each) for each in (late, left)] == [LATE] * 2
+        assert [self.successResultOf(each) for each in (late, left)] == [LATE, NOT_BEGUN]
         others = [self.ask(), self.ask()]
         self.clock.advance(4)
         assert len(self.slow.asked) == 1
@@ -281,7 +309,7 @@ class PlaceTests(WaitingCase):
         self.assert_free()
 
     def test_before(self) -> None:
-        """What asks a backend does so in turn, with the query and the validators that it is given."""
+        """What asks a backend does so in turn, with the query, the validators and the payers that it is given."""
         given: list[object] = []
 
         async def ask(*arguments: object) -> Answered:
@@ -290,28 +318,15 @@ class PlaceTests(WaitingCase):
 
         in_turn = self.waiting.wrap(ask)
         queries = [Query("a"), Query("b")]
-        asked: list[Any] = [in_turn(query, {"etag": query.user}) for query in queries]
+        payers = [Payers([f"192.0.2.{number}"]) for number in range(2)]
+        asked: list[Any] = [
+            in_turn(query, {"etag": query.user}, pays) for query, pays in zip(queries, payers, strict=True)
+        ]
         for number in range(2):
-            assert given == [(query, {"etag": query.user}) for query in queries[: number + 1]]
+            assert given == [(queries[each], {"etag": queries[each].user}, payers[each]) for each in range(number + 1)]
             self.slow.asked[number].callback("x")
             assert self.successResultOf(asked[number]) == Answered("x")
             self.clock.advance(0)
-
-    def test_what_is_known(self) -> None:
-        """What a backend knows without asking anybody needs no place, and no turn."""
-
-        async def ask(query: Query, _: object) -> Answered:
-            return Answered(query.user + await self.slow.answer())
-
-        in_turn = self.waiting.wrap(ask, lambda query: Missing() if query.user == "-" else None)
-        askings: list[Any] = [in_turn(Query(name), {}) for name in ("a", "b", "-")]
-        assert self.successResultOf(askings.pop()) == Missing()
-        for place, asked in enumerate(askings):
-            self.assertNoResult(asked)
-            self.slow.asked[place].callback("!")
-            assert isinstance(self.successResultOf(asked), Answered)
-            self.clock.advance(0)
-        self.assert_free()
 
 
 class TimeAloneTests(WaitingCase):

@@ -87,6 +87,8 @@ OWN = "the core uses this name itself"
 KEYS = {
     'timeout: float = setting("x", default=5.0)': f"timeout: {OWN}",
     'max_running: int = setting("x", default=5)': f"max_running: {OWN}",
+    'breaker: int = setting("x", default=5)': f"breaker: {OWN}",
+    'coalesces: int = setting("x", default=5)': f"coalesces: {OWN}",
     'cache: str = setting("x", default="")': f"cache: {OWN}",
     'type: str = setting("x", default="")': f"type: {OWN}",
     'check: bool = setting("x", default=False)': f"check: {OWN}",
@@ -116,6 +118,8 @@ KEYS = {
     'waits = Waits(timeout="5", max_running=1)': "TypeError: '<' not supported",
     "waits = Waits(timeout=float('inf'), max_running=1)": "waits: expected Waits(",
     "waits = Waits(timeout=5, max_running=2.5)": "waits: expected Waits(",
+    "waits = Waits(timeout=5, max_running=2, breaker=3)": "waits: expected Waits(",
+    "waits = Waits(timeout=5, max_running=2, breaker=None)": "waits: expected Waits(",
     '_key: str = setting("x", default="")': "_key: expected a name that begins with a letter",
     'key: Template = setting("x", default="{user}")': "key: the default '{user}' is not of the key's type",
     'key: int | None = setting("x", default="3")': "key: the default '3' is not of the key's type",

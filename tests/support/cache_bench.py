@@ -44,7 +44,6 @@ ETAG = {"etag": '"1"'}
 GRANTED: Final[Claim] = "granted"
 HELD: Final[Claim] = "held"
 FAILED: Final[Claim] = "failed"
-BACKING_OFF: Final[Claim] = "backing off"
 
 
 @define(eq=False)
@@ -218,6 +217,7 @@ def make(
     memory = Memory(1000, 10**7) if memory is None else memory
     reports: list[Failed] = []
     cache = CachedBackend(
+        name="web",
         ask=ask_function(upstream),
         inputs=inputs,
         key=keys(prefix, inputs, version),

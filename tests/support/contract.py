@@ -93,6 +93,7 @@ missing_statuses = [404]
 template = "{{ name }}"
 ca_file = "/etc/ca.pem"
 follow_redirects = false
+breaker = { failures = 2, pause = 9 }
 cache = { ttl = 1, stale = 2, stale_while_revalidate = 0, stale_if_error = 2, negative_ttl = 3 }
 
 [backends.services]
@@ -107,6 +108,7 @@ max_file_bytes = 11
 max_processes = 12
 missing_exit_codes = [1]
 env = { LANG = "C.UTF-8" }
+breaker = { failures = 4 }
 cache = { vary = ["client"] }
 
 [backends.legacy]
@@ -116,6 +118,7 @@ port = 80
 timeout = 6
 max_bytes = 7
 max_running = 8
+breaker = false
 
 [backends.menu]
 type = "menu"
@@ -145,6 +148,7 @@ max_hops = 1
 timeout = 2
 max_bytes = 3
 max_running = 4
+breaker = { pause = 1.5 }
 
 [answers]
 charset = "ascii"

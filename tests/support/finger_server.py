@@ -104,7 +104,7 @@ class FingerServer:
             self._port = reactor.listenSSL(0, factory, context, interface=interface)
         else:
             self._port = reactor.listenTCP(port, factory, interface=interface)
-        case.addCleanup(self._stop)
+        case.addCleanup(self.stop)
 
     @property
     def open(self) -> int:
@@ -131,7 +131,8 @@ class FingerServer:
         """The port that it listens on."""
         return int(self._port.getHost().port)
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """Stop listening, and reset all connections."""
         await maybeDeferred(self._port.stopListening)
         for connection in self.connections:
             if not connection.lost.called:

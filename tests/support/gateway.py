@@ -63,8 +63,11 @@ class GatewayCase(TestCase):
         self.addCleanup(gateway.stopService)
         return gateway
 
-    def endpoint(self, gateway: Gateway, listener: int = 0) -> IStreamClientEndpoint:
-        """Return an endpoint to one of a gateway's plain listeners."""
+    def endpoint(self, gateway: Gateway, listener: int = 0, *, source: str | None = None) -> IStreamClientEndpoint:
+        """Return an endpoint to one of a gateway's plain listeners.
+
+        :param source: the client's own address on the loopback, if it matters.
+        """
         port = gateway.listeners[listener].port
         assert port is not None
         address: Any = port.getHost()
@@ -72,11 +75,12 @@ class GatewayCase(TestCase):
             return UNIXClientEndpoint(reactor, address.name)
         if ":" in address.host:
             return TCP6ClientEndpoint(reactor, "::1", address.port)
-        return TCP4ClientEndpoint(reactor, "127.0.0.1", address.port)
+        bound = None if source is None else (source, 0)
+        return TCP4ClientEndpoint(reactor, "127.0.0.1", address.port, bindAddress=bound)
 
-    async def connect(self, gateway: Gateway, listener: int = 0) -> Client:
+    async def connect(self, gateway: Gateway, listener: int = 0, *, source: str | None = None) -> Client:
         """Connect a client; disconnect it at the end of the test."""
-        client: Client = await connectProtocol(self.endpoint(gateway, listener), Client())
+        client: Client = await connectProtocol(self.endpoint(gateway, listener, source=source), Client())
         self.addCleanup(self._disconnect, client)
         return client
 

@@ -8,8 +8,10 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from fingergw.core.breaker import Breaking
 from fingergw.core.outcome import Answered, Ask, Backend, Failed, Missing, Outcome, ask_function, at_once_function
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers, payer
 from fingergw.net.waiting import Waiting
 
 B = TypeVar("B", bound=Backend)
@@ -32,15 +34,14 @@ class InTurn(Generic[B]):
 
     @_ask.default
     def _find_ask(self) -> Ask:
-        return Waiting(self.timeout, self.max_running, self.clock).wrap(
-            ask_function(self.backend), at_once_function(self.backend)
-        )
+        ask = Waiting(self.timeout, self.max_running, self.clock).wrap(ask_function(self.backend))
+        return Breaking(ask, at_once_function(self.backend), None, self.clock.seconds, lambda _: None)
 
     def asked(self, query: Query) -> Deferred[Outcome]:
         """Begin to ask it."""
         return Deferred.fromCoroutine(self._outcome(query))
 
     async def _outcome(self, query: Query) -> Outcome:
-        outcome = await self._ask(query, {})
+        outcome = await self._ask(query, {}, Payers([payer(query.client)]))
         assert isinstance(outcome, Answered | Missing | Failed)
         return outcome

@@ -30,6 +30,65 @@ alow = []  #! listeners[1].alow: unknown key "alow"; did you mean "allow"?
 [backends.x]
 type = "menu"
 ttl = 5  #! backends.x.ttl: unknown key "ttl"; expected one of: cache
+--- breaker-of-a-type-that-waits-for-nobody
+[backends.x]
+type = "menu"
+breaker = false  #! backends.x.breaker: unknown key "breaker"; expected one of: cache
+[backends.y]
+type = "static"
+text = "x"
+[backends.y.breaker]  #! backends.y.breaker: unknown key "breaker"; expected one of: cache, entries, file, text
+--- breaker-kind
+[backends.a]
+type = "http"
+url = "http://h/"
+breaker = true  #! backends.a.breaker: $BREAKER
+[backends.b]
+type = "finger"
+host = "h"
+breaker = 3  #! backends.b.breaker: $BREAKER
+[backends.c]
+type = "command"
+argv = ["a"]
+breaker = "false"  #! backends.c.breaker: $BREAKER
+[backends.d]
+type = "finger"
+host = "h"
+breaker = []  #! backends.d.breaker: $BREAKER
+[backends.e]
+type = "finger"
+host = "h"
+breaker = 0  #! backends.e.breaker: $BREAKER
+--- breaker-values
+[backends.a]
+type = "http"
+url = "http://h/"
+breaker = { failures = 0 }  #! backends.a.breaker.failures: $AT_LEAST 1
+[backends.b]
+type = "finger"
+host = "h"
+[backends.b.breaker]
+failures = 1001  #! backends.b.breaker.failures: expected a number of at most 1000
+pause = 0  #! backends.b.breaker.pause: $SECONDS
+[backends.c]
+type = "command"
+argv = ["a"]
+breaker.failures = "3"  #! backends.c.breaker.failures: expected a whole number, $UNQUOTED
+breaker.paus = 3  #! backends.c.breaker.paus: unknown key "paus"; did you mean "pause"?
+[backends.d]
+type = "finger"
+host = "h"
+[backends.d.breaker]
+failures = false  #! backends.d.breaker.failures: expected a whole number, not a boolean
+pause = 1000000000  #! backends.d.breaker.pause: $SECONDS
+--- breaker-of-hosts
+[forwarding]
+breaker = true  #! forwarding.breaker: $BREAKER
+--- breaker-of-hosts-values
+[forwarding.breaker]
+failures = 0  #! forwarding.breaker.failures: $AT_LEAST 1
+pause = -1  #! forwarding.breaker.pause: $SECONDS
+seconds = 5  #! forwarding.breaker.seconds: unknown key "seconds"; expected one of: failures, pause
 --- unknown-key-of-person
 [backends.x]
 type = "static"
@@ -621,6 +680,7 @@ MEANINGS = {
     "$BRACE": "unmatched { or }; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$BRACKETS": "expected a list, not a string; put it in brackets",
     "$CACHE": "negative_ttl, stale, stale_if_error, stale_while_revalidate, ttl",
+    "$BREAKER": "expected false, or a table with any of the keys failures, pause",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
     "$HEADER": "expected a header value without line ends or control characters",

@@ -30,6 +30,19 @@ def finger(port: int, query: bytes, *, timeout: float = DEADLINE_SECONDS) -> byt
         return receive_all(client)
 
 
+def silent(host: str, port: int = 0) -> contextlib.ExitStack:
+    """Make an address of the loopback silent, until it is closed: one that connects there hears nothing."""
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server((host, port), backlog=0))
+        for _ in range(20):
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+            if not select.select([], [client], [], 0.2)[1]:
+                return sockets.pop_all()
+        raise AssertionError("the queue is never full")
+
+
 def receive_all(client: socket.socket) -> bytes:
     """Read until the other side closes."""
     received = b""

@@ -11,10 +11,12 @@ from twisted.internet.task import Clock
 
 from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Unchanged
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers
 from fingergw.telemetry.meters import BackendMeter, Measured
 from tests.support.waiting import sync
 
 UNCHANGED = Unchanged(Freshness(ttl=1.0))
+PAYERS = Payers(["192.0.2.1"])
 
 
 def asking(says: Callable[[], Any], meter: BackendMeter) -> Ask:
@@ -40,7 +42,7 @@ def asking(says: Callable[[], Any], meter: BackendMeter) -> Ask:
 def test_outcomes(said: Any, validators: Mapping[str, str], word: str) -> None:
     """An outcome is passed on, and counted with the time it took."""
     meter = BackendMeter()
-    assert sync(asking(lambda: said, meter)(Query("x"), validators)) is said
+    assert sync(asking(lambda: said, meter)(Query("x"), validators, PAYERS)) is said
     assert meter.outcomes == {word: 1}
     assert meter.times.total_seconds == 2.0
 
@@ -57,7 +59,7 @@ def test_outcomes(said: Any, validators: Mapping[str, str], word: str) -> None:
 def test_not_an_outcome(said: Any, why: str | None) -> None:
     """Anything but an outcome, and Unchanged where nothing was to be revalidated, is a failure that says what came."""
     meter = BackendMeter()
-    outcome = sync(asking(lambda: said, meter)(Query("x"), {}))
+    outcome = sync(asking(lambda: said, meter)(Query("x"), {}, PAYERS))
     assert isinstance(outcome, Failed)
     assert outcome.reason.endswith(", expected Answered, Missing or Failed")
     assert why in (None, outcome.reason)
@@ -66,7 +68,7 @@ def test_not_an_outcome(said: Any, why: str | None) -> None:
 
 def test_a_large_one_is_cut() -> None:
     """However long the result is, the reason has its beginning and its end."""
-    outcome = sync(asking(lambda: "x" * 10**6, BackendMeter())(Query("x"), {}))
+    outcome = sync(asking(lambda: "x" * 10**6, BackendMeter())(Query("x"), {}, PAYERS))
     assert isinstance(outcome, Failed)
     assert len(outcome.reason) < 120
 
@@ -81,9 +83,9 @@ def test_raised() -> None:
     def cancelled() -> None:
         raise CancelledError
 
-    assert sync(asking(broken, meter)(Query("x"), {})).reason == "unforeseen ZeroDivisionError"
+    assert sync(asking(broken, meter)(Query("x"), {}, PAYERS)).reason == "unforeseen ZeroDivisionError"
     with pytest.raises(CancelledError):
-        sync(asking(cancelled, meter)(Query("x"), {}))
+        sync(asking(cancelled, meter)(Query("x"), {}, PAYERS))
     assert meter.outcomes == {"failed": 1, "given_up": 1}
 
 

@@ -284,7 +284,7 @@ def test_numbers_are_read_at_each_scrape() -> None:
 
     def read() -> Readings:
         reads.append(1)
-        return Readings(True, reloads, True, 0.0, 0, (), {}, Memory(1, 1), None)
+        return Readings(True, reloads, True, 0.0, 0, (), {}, {}, {}, Memory(1, 1), None)
 
     for applied in (0, 1):
         reloads["applied"] = applied

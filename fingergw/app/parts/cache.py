@@ -11,6 +11,7 @@ from fingergw.app.parts.checked_backend import CheckedBackend, digest
 from fingergw.app.parts.machine import Machine
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.store import RawStore
+from fingergw.config.backend_types import WAITING
 from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
@@ -36,7 +37,7 @@ def key_prefix(checked: CheckedBackend, used: Mapping[str, object]) -> str:
     cls: Any = type(checked.table.settings)
     table_keys, table = keys_of(cls), dump_backend(checked.table)
     files = {key.name for key in table_keys if without_none(key.type) in FILES}  # their contents count, not their names
-    settings = [(key, value) for key, value in table.items() if key not in {*files, "timeout", "max_running"}]
+    settings = [(key, value) for key, value in table.items() if key not in {*files, *WAITING}]
     secrets = [checked.digests.get(key.name) for key in table_keys if without_none(key.type) is SecretFile]
     return f"fingergw:1:{checked.name}:{digest(repr((settings, secrets, dict(used))))[:16]}:"
 

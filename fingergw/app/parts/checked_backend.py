@@ -11,12 +11,12 @@ from typing import Any, get_args
 from attrs import define, field
 
 from fingergw.app.parts.machine import Machine
-from fingergw.cache.keys import Inputs
+from fingergw.cache.keys import Inputs, keys
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
-from fingergw.core.query import fold_case
+from fingergw.core.query import Query, fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
 from fingergw.core.settings import Key, keys_of, templates_in, without_none
 from fingergw.core.text import escape
@@ -57,9 +57,21 @@ class CheckedBackend:
         settings, sees = self.table.settings, backend_type(self.table.type).sees
         names: frozenset[str] | None = None  # the name and all groups
         if getattr(settings, "only_placeholders", False):
-            names = self.template_names.union(*(template.names for _, template in templates_in(settings)))
+            names = self.template_names.union(self._asked_names)
         sees = sees.intersection(getattr(self.table.cache, "vary", sees))
         return Inputs(names, **{word: word in sees for word in ("verbose", "client", "listener")})
+
+    @property
+    def question(self) -> Callable[[Query], str] | None:
+        """A function that returns what the backend asks others for a query; None if it always asks the same."""
+        inputs = self.inputs
+        names = None if inputs.placeholders is None else self._asked_names
+        return keys("", Inputs(names, verbose=inputs.verbose)) if names != frozenset() or inputs.verbose else None
+
+    @property
+    def _asked_names(self) -> frozenset[str]:
+        """The placeholders in what it asks; a Jinja2 template has its own, for the answer."""
+        return frozenset[str]().union(*(template.names for _, template in templates_in(self.table.settings)))
 
 
 def check_backend(name: str, configuration: model.Config, machine: Machine) -> CheckedBackend:

@@ -18,12 +18,15 @@ from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
+from fingergw.core.breaker import Breaker, Breaking, unless_opened
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Ask, Known, Outcome, ask_function, at_once_function, nothing_known
 from fingergw.core.query import Query
+from fingergw.core.turns import Payers, payer
+from fingergw.net.coalescing import Coalescing
 from fingergw.net.site import Site
 from fingergw.net.waiting import Waiting, detached
-from fingergw.telemetry.event_log import log_failed
+from fingergw.telemetry.event_log import log_breaker, log_failed
 from fingergw.telemetry.meters import BackendMeter, Measured
 
 _log = Logger()
@@ -52,7 +55,8 @@ class UncachedBackend:
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
         """Ask the backend."""
-        return self.ask(self.inputs.of(query), {})  # type: ignore[return-value]  # Unchanged takes validators
+        payers = Payers([payer(query.client)])
+        return self.ask(self.inputs.of(query), {}, payers)  # type: ignore[return-value]  # Unchanged takes validators
 
 
 @frozen(eq=False)
@@ -62,6 +66,7 @@ class OpenBackend:
     :param checked: its table, and the files that it watches.
     :param site: what it was given when it was opened.
     :param meter: counts and times its answers.
+    :param breaker: None if it is always asked.
     :param store: where its answers are kept, if its table has a cache.
     :param backend: what its type opened.
     :param entry: what a chain asks: its cache, or else the backend itself.
@@ -70,6 +75,7 @@ class OpenBackend:
     checked: CheckedBackend
     site: Site
     meter: BackendMeter
+    breaker: Breaker | None
     store: GuardedStore | None
     backend: Any
     entry: CachedBackend | UncachedBackend
@@ -122,14 +128,22 @@ def open_backend(
     table, reactor = checked.table, site.reactor
     backend, version = run_foreign(partial(_open, table.settings, site))
     ask, known = ask_function(backend), at_once_function(backend)
+    breaker = Breaker(table.breaker, checked.question) if table.breaker else None
     if table.timeout is not None and table.max_running is not None:
-        ask = Waiting(table.timeout, table.max_running, reactor).wrap(ask, known)
-        known = nothing_known  # or it would be called twice
-    measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
-    entry: CachedBackend | UncachedBackend = UncachedBackend(measured, checked.inputs, measured.at_once)
+        waiting = Waiting(table.timeout, table.max_running, reactor)
+        measured = Measured(waiting.wrap(unless_opened(ask, breaker)), known, meter, reactor.seconds, (CancelledError,))
+        changed = partial(log_breaker, f"backend {checked.name}")
+        ask, known = Breaking(measured, measured.known_outcome, breaker, reactor.seconds, changed), nothing_known
+    else:
+        measured = Measured(ask, known, meter, reactor.seconds, (CancelledError,))
+        ask, known = measured, measured.at_once
+    if getattr(table.settings, "coalesces", False) and table.cache is None:  # a cache does that, too
+        ask = Coalescing(ask, keys("", checked.inputs))
+    entry: CachedBackend | UncachedBackend = UncachedBackend(ask, checked.inputs, known)
     if table.cache is not None:
         entry = CachedBackend(
-            ask=measured,
+            name=checked.name,
+            ask=ask,
             inputs=checked.inputs,
             key=keys(key_prefix(checked, site.used), checked.inputs, version),
             settings=table.cache,
@@ -141,7 +155,7 @@ def open_backend(
             report=partial(log_failed, _KEPT, backend=checked.name),
             counts=meter.cache,
         )
-    return OpenBackend(checked, site, meter, store, backend, entry)
+    return OpenBackend(checked, site, meter, breaker, store, backend, entry)
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import Factory, define
 from twisted.internet.interfaces import IProtocolFactory
 
+from fingergw.app.parts.forwarding import HostBreakers
 from fingergw.app.parts.open_backend import OpenBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
@@ -26,6 +27,7 @@ class Parts:
     :param store: where cached answers outlive the process, or are shared; None if they are in memory alone.
     :param listeners: what is to be active at each listener's socket, in file order.
     :param admin: the socket of the admin pages, and what makes these for a gateway; None without ``[admin]``.
+    :param hosts: the breakers of the hosts that queries are forwarded to.
     :param backends: by name; empty where a configuration is only checked.
     :param newer_files: files that backends watch which are kept, each with what has just been read of it.
     :param warnings: a line each.
@@ -37,6 +39,7 @@ class Parts:
     store: GuardedStore | None
     listeners: list[tuple[Socket, Listener]] = Factory(list)
     admin: tuple[Socket, Callable[[Any], IProtocolFactory]] | None = None
+    hosts: HostBreakers = Factory(dict)
     backends: dict[str, OpenBackend] = Factory(dict)
     newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
     warnings: list[str] = Factory(list)

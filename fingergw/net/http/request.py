@@ -19,7 +19,9 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from fingergw.core.outcome import Upstream
 from fingergw.net.reasons import connection_reason
+from fingergw.net.reasons import upstream as upstream_of
 
 UPSTREAM_ERRORS = (
     ConnectError,
@@ -83,6 +85,14 @@ def reason(error: BaseException) -> str:
     if isinstance(cause, ConnectionAborted):  # by our own agent, which bounds what it receives
         return "broken off: the response is larger than max_bytes allows"
     return connection_reason(cause) or f"the response is not valid HTTP, or ends early ({type(cause).__name__})"
+
+
+def upstream(error: BaseException) -> Upstream:
+    """Return what the lack of a response says of the upstream.
+
+    :param error: one of :data:`UPSTREAM_ERRORS`.
+    """
+    return upstream_of(_cause(error))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -44,10 +44,13 @@ MAX_OBJECTS = 50
 WARM_UP = 10_000
 _REST_SECONDS = 15.0
 _TELL_SECONDS = 60.0
-# What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words.
-_KEPT = re.compile(r"fingergw\.(cache\.entry\.Entry|core\.outcome\.\w+)")
+# What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words, and what
+# breakers remember.
+_KEPT = re.compile(r"fingergw\.(cache\.(entry\.Entry|shares\.(Item|Owner))|core\.(outcome\.\w+|breaker\._Unanswered))")
 # What is logged as an error and is none of the gateway's: the faults that were injected.
-_FORESEEN = re.compile(r"backend \S+ failed, (asked by route \S+|so its cached answer stays in use): (?!unforeseen)")
+_FORESEEN = re.compile(
+    r"backend \S+ (failed, (asked by route \S+|so its cached answer stays in use): (?!unforeseen)|is not asked for )"
+)
 
 
 @frozen

@@ -14,7 +14,6 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet import stdio
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import (
     FilteringLogObserver,
@@ -29,6 +28,7 @@ from twisted.python.failure import Failure
 import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.cache.cached_backend import Refresh
+from fingergw.core.turns import Turns
 from fingergw.net.workers import pool
 from fingergw.telemetry.meters import Times
 
@@ -88,10 +88,10 @@ def held(gateway: Gateway) -> dict[str, Any]:
             noted[outcome] += count
     gc.collect()
     alive = gc.get_objects()
-    places = [each for each in alive if isinstance(each, DeferredSemaphore)]  # those that queries wait for
+    places = [each for each in alive if isinstance(each, Turns)]  # those that queries wait for
     assert places, "the backends' places are of another class now"
-    counters["busy places"] = sum(each.limit - each.tokens for each in places)
-    counters["queries in queues"] = sum(len(each.waiting) for each in places)
+    counters["busy places"] = sum(each.taken for each in places)
+    counters["queries in queues"] = sum(map(len, places))
     counters["questions of caches"] = sum(isinstance(each, Refresh) for each in alive)
     workers = sum(type(each).__module__ == pool.__name__ and isinstance(each, Protocol) for each in alive)
     return {"counters": counters, "outcomes": outcomes, "workers": workers}
