@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ECONNRESET
+from socket import SO_ERROR, SOL_SOCKET
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint, ITransport
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from fingergw.core.outcome import Upstream
 from fingergw.net.reasons import is_local
@@ -37,6 +41,7 @@ class TooMuch(NoAnswer):
     """The answer is larger than ``max_bytes``."""
 
 
+@implementer(IHalfCloseableProtocol)
 @define(eq=False)
 class Connection(Protocol):
     """A client's side of one connection to a finger server.
@@ -53,6 +58,7 @@ class Connection(Protocol):
     closed: bool = field(init=False, default=False)
     _received: bytearray = field(init=False, factory=bytearray)
     _lost: bool = field(init=False, default=False)
+    _ended: Failure | None = field(init=False, default=None)  # how the other side has ended it
 
     @property
     def received(self) -> bytes:
@@ -79,10 +85,22 @@ class Connection(Protocol):
             self._break_off()
             self.answer.errback(TooMuch(f"more than {self.max_bytes} bytes", self.received[: self.max_bytes]))
 
+    def readConnectionLost(self) -> None:
+        """Note the end of file, or a reset that Twisted takes for one, as the kernel may tell of its error first."""
+        transport: Any = self.transport
+        # A reset after the end of file would be EPIPE.
+        is_reset = transport.getHandle().getsockopt(SOL_SOCKET, SO_ERROR) == ECONNRESET
+        self._ended = Failure(ConnectionLost() if is_reset else ConnectionDone())
+        transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: this side is never closed alone."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         if self.closed:
             return
+        reason = self._ended or reason  # which may be that of closing this side
         if reason.check(ConnectionDone):
             self.answer.callback(self.received)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import socket
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
@@ -407,6 +409,42 @@ class UnixTests(ExchangeCase):
         await until(lambda: server.lines == [b"x\r\n"])
         begun.cancel()
         await self.closed(server)
+
+
+class ResetWire(StringTransport):
+    """A transport whose socket has an error that nobody has read yet."""
+
+    def __init__(self, connection: Connection, error: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.connection, self.error = connection, error
+
+    def getHandle(self) -> ResetWire:  # noqa: N802  # Twisted's name
+        """Return itself, as the socket."""
+        return self
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """Return the error."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        return self.error
+
+    def loseConnection(self) -> None:
+        """Close."""
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.mark.parametrize("error", [0, errno.EPIPE, errno.ECONNRESET])
+def test_reset_that_looks_like_an_end(error: int) -> None:
+    """A reset in the middle of an answer is not its end, also where Twisted takes it for one; one after the end is."""
+    connection = Connection(100)
+    connection.makeConnection(ResetWire(connection, error))
+    connection.dataReceived(b"half")
+    connection.readConnectionLost()
+    answered: list[Any] = []
+    connection.answer.addBoth(answered.append)
+    if error == errno.ECONNRESET:
+        assert str(answered[0].value) == "the connection was lost, 4 bytes into the answer"
+    else:
+        assert answered == [b"half"]
 
 
 class Wire(StringTransport):
