@@ -51,7 +51,10 @@ class Command:
     may_vary = True
     waits = Waits(timeout=5, max_running=4, breaker=False)
 
-    argv: Argv = setting("The program and its arguments; there is no shell. {user} and a regex's groups are replaced.")
+    argv: Argv = setting(
+        "The program and its arguments; there is no shell. {user} and a regex's groups are replaced, {user:upper} by "
+        "the name in upper case."
+    )
     max_bytes: Bytes = setting("The largest output; a program that prints more is killed.", default=65536)
     max_cpu_seconds: Count = setting("Processor time of each process, the program's and those it starts.", default=10)
     max_memory_bytes: Bytes = setting(

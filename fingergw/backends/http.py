@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
@@ -60,7 +61,8 @@ class Http:
     waits = Waits(timeout=5, max_running=100)
 
     url: Url = setting(
-        "An http or https URL. {user} and a regex's groups are replaced after the host, percent-encoded."
+        "An http or https URL. {user} and a regex's groups are replaced after the host, percent-encoded; {user:upper} "
+        "by the name in upper case."
     )
     headers: dict[HeaderName, HeaderValue] = setting(
         "Request headers. Do not write secrets here: see bearer_token_file.", default={}, secret=True
@@ -137,8 +139,7 @@ class HttpBackend:
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Get the URL, unless the cached answer still holds (RFC 9110 §13)."""
         values, url = query.placeholders, self.settings.url
-        filled = url.fill({name: quote(value, safe="") for name, value in values.items()})
-        return await self._get(filled, values, validators)
+        return await self._get(url.fill(values, partial(quote, safe="")), values, validators)
 
     def _headers(self) -> Headers:
         headers = Headers({"User-Agent": [_USER_AGENT]})

@@ -150,11 +150,10 @@ def _url(url: str) -> str:
 def _placeholders(text: str) -> str:
     """Return the placeholders of a text, with a mark where there was more between them."""
     kept = ""
-    for literal, name in Template(text).parts:
-        if literal and not kept.endswith(LEFT_OUT):
+    for part in Template(text).parts:
+        if part.literal and not kept.endswith(LEFT_OUT):
             kept += LEFT_OUT
-        if name:
-            kept += f"{{{name}}}"
+        kept += part.placeholder
     return kept
 
 

@@ -130,7 +130,7 @@ def test_effective_values(tmp_path: Path) -> None:
 SECRETS = """
 [backends.h]
 type = "http"
-url = "https://h/open?key=sesame1&user={user}&both=sesame2{user}&sesame3;x={{sesame4}}#sesame5{user}"
+url = "https://h/open?key=sesame1&user={user}&both=sesame2{user}&sesame3;x={{sesame4}}#sesame5{user:upper}"
 bearer_token_file = "token"
 headers = { Accept = "text/plain", accept-language = "de", User-Agent = "x", Cookie = "sesame6", X-Accept = "sesame7" }
 [backends.c]
@@ -164,7 +164,7 @@ def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[
     raw: Any = tomllib.loads(printed)
     backends = raw["backends"]
     assert backends["h"]["url"] == (
-        "https://h/open?key=(left out)&user={user}&both=(left out){user}&(left out);x=(left out)#(left out){user}"
+        "https://h/open?key=(left out)&user={user}&both=(left out){user}&(left out);x=(left out)#(left out){user:upper}"
     )
     assert backends["h"]["headers"] == {
         "Accept": "text/plain",

@@ -55,6 +55,8 @@ UNSEEN = {
     "haproxy-over-a-unix-socket",
     "haproxy-over-tls",
     "nul",
+    "placeholder-filter",
+    "placeholder-filter-of-what-is-unset",
     "placeholder-form",
     "placeholder-not-by-all",
     "placeholder-program",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,9 @@ VALUES = {"user": "{team}", "team": "b"}
         ("{team}{team}", {"team"}, "bb"),
         ("{{user}}", set(), "{user}"),
         ("{{{team}}}", {"team"}, "{b}"),
+        ("{team:upper}", {"team"}, "B"),
+        ("a{team:upper}{team}.{user:upper}", {"team", "user"}, "aBb.{TEAM}"),
+        ("{{team:upper}}", set(), "{team:upper}"),
     ],
 )
 def test_fill(text: str, names: set[str], filled: str) -> None:
@@ -39,8 +44,21 @@ def test_mistakes(text: str) -> None:
         Template(text)
 
 
+@pytest.mark.parametrize("text", ["{user:lower}", "{user:UPPER}", "{user: upper}", "{user:upper:upper}", "{user:>9}"])
+def test_unknown_filter(text: str) -> None:
+    """A filter but upper is refused, and the only one is named."""
+    with pytest.raises(ValueError, match="the only filter is :upper"):
+        Template(text)
+
+
+def test_encoding_comes_last() -> None:
+    """A value is put in upper case before it is encoded, with letters of any script."""
+    assert Template("/{user:upper}/{user}").fill({"user": "é ß"}, quote) == "/%C3%89%20SS/%C3%A9%20%C3%9F"
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"), [("", False), ("{user}", True), ("-{user}", False), ("{{{user}", False), ("a", False)]
+    ("text", "expected"),
+    [("", False), ("{user}", True), ("{user:upper}", True), ("-{user}", False), ("{{{user}", False), ("a", False)],
 )
 def test_begins_with_placeholder(text: str, *, expected: bool) -> None:
     """A text whose first piece comes from the client is told from others."""

@@ -372,6 +372,20 @@ argv = ["a", "{user"]  #! backends.x.argv[1]: $BRACE
 [backends.x]
 type = "http"
 url = "http://h/{user!r}"  #! backends.x.url: "{user!r}" $PLACEHOLDER
+--- placeholder-filter
+[backends.x]
+type = "http"
+url = "http://h/{user:lower}/{user:upper}"  #! backends.x.url: "{user:lower}" is not a placeholder: $FILTER
+[backends.y]
+type = "command"
+argv = ["a", "{user:UPPER}"]  #! backends.y.argv[1]: "{user:UPPER}" is not a placeholder: $FILTER
+[backends.z]
+type = "command"
+argv = ["a", "{user!r:upper}"]  #! backends.z.argv[1]: "{user!r:upper}" $PLACEHOLDER
+--- placeholder-filter-of-what-is-unset
+[backends.x]
+type = "command"
+argv = ["a", "{team:upper}"]  #! backends.x.argv[1]: $NO_ROUTE
 --- placeholder-unset
 [backends.x]
 type = "command"
@@ -683,6 +697,7 @@ MEANINGS = {
     "$BREAKER": "expected false, or a table with any of the keys failures, pause",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
+    "$FILTER": "the only filter is :upper; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$HEADER": "expected a header value without line ends or control characters",
     "$HOST": 'expected a host name or IP address without a port, such as "old.example.org"',
     "$LEVELS": 'expected "debug", "info", "warn", "error" or "critical"',
