@@ -28,6 +28,7 @@ from fingergw.core.setting_types import (
     WatchedFile,
 )
 from fingergw.core.settings import Waits, setting, settings
+from fingergw.net.http.charsets import Charset
 from fingergw.net.site import Convert, Keywords, Site
 from fingergw.net.workers.conversions import Conversion
 from fingergw.net.workers.pool import ConversionError
@@ -38,6 +39,7 @@ __all__ = [
     "AuthoritiesFile",
     "Backend",
     "Bytes",
+    "Charset",
     "ConfigError",
     "Conversion",
     "ConversionError",

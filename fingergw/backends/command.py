@@ -19,6 +19,7 @@ from fingergw.api import (
     Argv,
     Backend,
     Bytes,
+    Charset,
     Count,
     ExitCode,
     Failed,
@@ -31,7 +32,8 @@ from fingergw.api import (
     setting,
     settings,
 )
-from fingergw.core.text import escape
+from fingergw.core.text import escape, is_blank
+from fingergw.net.http.charsets import UTF_8
 from fingergw.net.programs import REPORT, ProgramLimits, Spawn, reap_orphans, spawner
 
 _log = Logger()
@@ -62,6 +64,7 @@ class Command:
     )
     max_file_bytes: Bytes = setting("The largest file that it may write.", default=16 << 20)
     max_processes: Count = setting("The limit on its user's processes and threads (RLIMIT_NPROC).", default=1024)
+    charset: Charset = setting("What its output is in.", default=UTF_8)
     missing_exit_codes: tuple[ExitCode, ...] = setting(
         "Exit codes that mean that it does not know the name. 0 is an answer, any other code a failure.", default=()
     )
@@ -185,7 +188,7 @@ class CommandBackend:
         return None
 
     async def answer(self, query: Query) -> Outcome:
-        """Run the program; its exit code decides between Answered, Missing and Failed."""
+        """Run the program; its exit code decides between Answered, Missing and Failed. Blank output is no answer."""
         known = self.at_once(query)  # again, as nothing else keeps a query from giving the program options
         if known is not None:
             return known
@@ -229,6 +232,9 @@ class CommandBackend:
             return Answered(run.output.decode(errors="replace"))
         if status.signal is not None:
             return Failed(f"ended by {_signal(status.signal)}")
+        if status.exitCode == 0 or status.exitCode in self.settings.answer_exit_codes:
+            text = self.settings.charset.decode(run.output)
+            return Missing() if is_blank(text) else Answered(text)
         if status.exitCode in self.settings.missing_exit_codes:
             return Missing()
         return Failed(f"exit code {status.exitCode}")

@@ -11,6 +11,7 @@ from fingergw.api import (
     Answered,
     Backend,
     Bytes,
+    Charset,
     Failed,
     HostName,
     Missing,
@@ -25,6 +26,7 @@ from fingergw.api import (
 from fingergw.core.errors import BadQuery
 from fingergw.core.query import parse
 from fingergw.net.exchange import NoAnswer, NotSent, TooMuch, exchange
+from fingergw.net.http.charsets import UTF_8
 from fingergw.net.resolving import connect_seconds
 
 
@@ -39,11 +41,12 @@ class Finger:
     host: HostName = setting("The server's name or address.")
     port: Port = setting("Its port.", default=79)
     max_bytes: Bytes = setting("The largest answer; a larger one is a failure.", default=65536)
+    charset: Charset = setting("What the server's answers are in, and names that it is asked for.", default=UTF_8)
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
         endpoint = site.resolver.endpoint(self.host, self.port, timeout=connect_seconds(site.timeout))
-        return FingerBackend(endpoint, self.max_bytes, site.is_self)
+        return FingerBackend(endpoint, self.max_bytes, site.is_self, self.charset)
 
 
 def line_for(query: Query) -> str | None:
@@ -62,6 +65,20 @@ def line_for(query: Query) -> str | None:
     return line if (read.user, read.hosts, read.verbose) == (query.user, hosts, query.verbose) else None
 
 
+def encoded(line: str, charset: Charset) -> bytes | None:
+    """Return a query line in a server's charset.
+
+    :return: None if the charset lacks a character of it, or if bytes of one could be taken for ASCII, such as ``@``.
+    """
+    if line.isascii():
+        return line.encode()
+    try:
+        wire = line.encode(charset.codec)
+    except UnicodeEncodeError:
+        return None
+    return wire if bytes(byte for byte in wire if byte < 0x80) == line.encode("ascii", "ignore") else None
+
+
 @frozen
 class FingerBackend:
     """Ask another finger server, and pass on its answer.
@@ -69,15 +86,21 @@ class FingerBackend:
     :param endpoint: connects to the server.
     :param max_bytes: of the answer.
     :param is_self: tells whether a connection leads back to this gateway.
+    :param charset: the server's.
     """
 
     endpoint: IStreamClientEndpoint
     max_bytes: int
     is_self: Callable[[ITransport], bool]
+    charset: Charset = UTF_8
+
+    def _line(self, query: Query) -> bytes | None:
+        line = line_for(query)
+        return None if line is None else encoded(line, self.charset)
 
     def at_once(self, query: Query) -> Outcome | None:
-        """Return Missing for a name that the server would understand otherwise."""
-        return Missing() if line_for(query) is None else None
+        """Return Missing for a name that the server would understand otherwise, or that its charset lacks."""
+        return Missing() if self._line(query) is None else None
 
     async def answer(self, query: Query) -> Outcome:
         """Ask; whatever the server sends is the answer, as finger has no way to say that a name is unknown."""
@@ -97,4 +120,7 @@ class FingerBackend:
             return Failed(str(error), upstream=error.upstream)
         if not received:
             return Failed("the server closed the connection without an answer", upstream="silent")
-        return Answered(received.decode(errors="replace"))
+        text = self.charset.decode(received)
+        if is_blank(text):
+            return Failed("the server's answer is blank")
+        return Answered(text)

@@ -20,6 +20,7 @@ from fingergw.api import (
     AuthoritiesFile,
     Backend,
     Bytes,
+    Charset,
     Conversion,
     ConversionError,
     Convert,
@@ -42,7 +43,7 @@ from fingergw.api import (
 )
 from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
 from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
-from fingergw.net.http.charsets import content_type, decode
+from fingergw.net.http.charsets import UTF_8, content_type, decode
 from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason, upstream
 from fingergw.net.resolving import connect_seconds
 
@@ -74,6 +75,10 @@ class Http:
     )
     max_bytes: Bytes = setting(
         "The largest decoded body, and text of the template; a larger one is a failure.", default=65536
+    )
+    charset: Charset = setting(
+        "What a body is in where neither its Content-Type, nor a byte order mark, nor the page itself says.",
+        default=UTF_8,
     )
     missing_statuses: tuple[Status, ...] = setting(
         "Statuses that mean that the server does not know the name. Any other 2xx is an answer, any other status a "
@@ -206,14 +211,16 @@ class HttpBackend:
             discard(response)
             return Failed(f"HTTP {response.code}")
         data = await read(response, encoding, settings.max_bytes)
-        said = content_type(header(response, b"content-type"))
+        said, default = content_type(header(response, b"content-type")), settings.charset.codec
         if settings.template is not None:
-            conversion = Conversion("template", settings.max_bytes, template=settings.template, values=values)
+            conversion = Conversion(
+                "template", settings.max_bytes, said.codec, default, template=settings.template, values=values
+            )
         elif said.is_html or len(data) > _SMALL_BYTES:
             # A text can be larger in UTF-8 than in its charset.
-            conversion = Conversion("html" if said.is_html else "text", 4 * settings.max_bytes, said.codec)
+            conversion = Conversion("html" if said.is_html else "text", 4 * settings.max_bytes, said.codec, default)
         else:
-            return Answered(decode(data, said.codec))
+            return Answered(decode(data, said.codec or default))
         return Answered(await self.convert(conversion, data))
 
 

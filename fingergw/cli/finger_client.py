@@ -103,7 +103,7 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
     async def talk() -> bytes:
         # an endpoint's own timeout would have a message that helps nobody
         await connect(_endpoint(target, resolver, timeout + 1, trust), connection)
-        connection.send(target.line)
+        connection.send(target.line.encode())
         return await connection.answer
 
     try:

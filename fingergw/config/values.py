@@ -26,6 +26,8 @@ from fingergw.core.errors import BadQuery, ExpectedError
 from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, parse
+from fingergw.core.text import clean
+from fingergw.net.http.charsets import Charset
 
 T = TypeVar("T")
 
@@ -274,6 +276,7 @@ KINDS: Final[dict[Any, Kind]] = {
     ),
     types.Jinja: _TEXT,
     types.ProgramPath: _TEXT,
+    Charset: Kind(lambda value: Charset(text(value)), {"type": "string", "minLength": 1}, lambda charset: charset.name),
     Template: Kind(lambda value: Template(text(value)), {"type": "string"}, lambda template: template.text),
     Network: _string(
         r"[0-9A-Fa-f:.]+(%[^%/]+)?(/[0-9.]+)?", 'a network such as "10.0.0.0/8" or "2001:db8::/32"', _network, str

@@ -69,13 +69,13 @@ class Connection(Protocol):
         if self.closed:  # some endpoints connect although they were cancelled
             self._abort()
 
-    def send(self, line: str) -> None:
+    def send(self, line: bytes) -> None:
         """Send a query line in one write, as some servers read only once.
 
         :param line: without CRLF.
         """
         assert self.transport is not None
-        self.transport.write(line.encode() + b"\r\n")
+        self.transport.write(line + b"\r\n")
 
     def dataReceived(self, data: bytes) -> None:
         if self.closed:
@@ -148,7 +148,7 @@ def connect(endpoint: IStreamClientEndpoint, connection: Connection) -> Deferred
 
 
 async def exchange(
-    endpoint: IStreamClientEndpoint, line: str, *, max_bytes: int, may_send: Callable[[ITransport], bool]
+    endpoint: IStreamClientEndpoint, line: bytes, *, max_bytes: int, may_send: Callable[[ITransport], bool]
 ) -> bytes:
     """Send a query line to a server, and return its answer.
 

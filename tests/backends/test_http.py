@@ -132,6 +132,15 @@ class BodyTests(HttpCase):
             outcome = await self.outcome_of(says(response(body, "application/json")), template=template)
             assert isinstance(outcome, Failed), template
 
+    async def test_numbers_that_json_has_not(self) -> None:
+        """A body with a bare NaN or Infinity has Failed, even where the template does not use it, and says why."""
+        for number in ("NaN", "Infinity", "-Infinity"):
+            body = f'{{"name": "Ann", "load": [{number}]}}'.encode()
+            gateway = self.gateway(self.upstream(says(response(body, "application/json"))).url, template="{{ name }}")
+            assert await self.ask(gateway, b"x\r\n") == INTERNAL_ERROR
+            why = f"the body is not JSON, which the template needs: it has {number}"
+            assert await self.outcome(gateway) == Failed(why)
+
     async def test_gzip(self) -> None:
         """A compressed body is asked for and decoded; so is one in zlib's form."""
         for coding, data in (

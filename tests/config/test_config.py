@@ -21,6 +21,7 @@ from fingergw.core import outcome as typed_outcome
 from fingergw.core import rules as typed_rules
 from fingergw.core.placeholders import Template
 from fingergw.core.settings import changed, keys_of
+from fingergw.net.http.charsets import Charset
 from tests.support.contract import CONTRACT, LISTENER, write
 from tests.support.processes import ROOT
 
@@ -117,7 +118,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
     )
     entries: Any = {"moshez": "Happy", "nail": nail}
     people: Any = base / "people.toml"
-    host: Any = {"host": "old.example.org", "port": 80, "max_bytes": 7}
+    host: Any = {"host": "old.example.org", "port": 80, "max_bytes": 7, "charset": Charset("Latin-1")}
     return {
         "people": model.Backend("static", static.Static(entries=entries)),
         "filed": model.Backend("static", static.Static(file=people)),
@@ -129,6 +130,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 headers={"Accept": "application/json"},
                 bearer_token_file=base / "rota.token",
                 max_bytes=7,
+                charset=Charset("koi8-r"),
                 missing_statuses=(404,),
                 template="{{ name }}",
                 ca_file=Path("/etc/ca.pem"),
@@ -148,6 +150,7 @@ def backends(base: Path) -> dict[str, model.Backend]:
                 max_memory_bytes=10,
                 max_file_bytes=11,
                 max_processes=12,
+                charset=Charset("windows-1252"),
                 missing_exit_codes=(1,),
                 env={"LANG": "C.UTF-8"},
             ),
@@ -260,6 +263,7 @@ BACKENDS = {
         "max_memory_bytes": 2 << 30,
         "max_file_bytes": 16 << 20,
         "max_processes": 1024,
+        "charset": Charset("utf-8"),
         "missing_exit_codes": (),
         "env": {},
         "breaker": False,
@@ -272,6 +276,7 @@ BACKENDS = {
         "timeout": 5,
         "max_bytes": 65536,
         "max_running": 100,
+        "charset": Charset("utf-8"),
         "missing_statuses": (404, 410),
         "template": None,
         "ca_file": None,
@@ -284,6 +289,7 @@ BACKENDS = {
         "port": 79,
         "timeout": 5,
         "max_bytes": 65536,
+        "charset": Charset("utf-8"),
         "max_running": 20,
         "breaker": BREAKER,
         "cache": None,

@@ -120,6 +120,7 @@ def test_effective_values(tmp_path: Path) -> None:
         "max_memory_bytes": 2147483648,
         "max_file_bytes": 16777216,
         "max_processes": 1024,
+        "charset": "utf-8",
         "missing_exit_codes": [],
         "env": {},
     }

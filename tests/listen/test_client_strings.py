@@ -36,7 +36,7 @@ class TlsArgumentTests(GatewayCase):
 
     async def asked(self, description: str) -> bytes:
         endpoint, _ = parse_client(description, self.folder.parent, Resolver(reactor), 30)
-        return await exchange(endpoint, "x", max_bytes=99, may_send=lambda _: True)
+        return await exchange(endpoint, b"x", max_bytes=99, may_send=lambda _: True)
 
     def peers(self) -> tuple[FingerServer, list[str]]:
         """Return a server, and where its clients come from."""

@@ -54,7 +54,7 @@ class ExchangeCase(GatewayCase):
     def begin(
         self,
         endpoint: IStreamClientEndpoint,
-        line: str = "x",
+        line: bytes = b"x",
         *,
         max_bytes: int = MAX_BYTES,
         may_send: Callable[[ITransport], bool] = lambda _: True,
@@ -85,8 +85,8 @@ class AnswerTests(ExchangeCase):
         await self.closed(server)
 
     async def test_line(self) -> None:
-        """What is asked is one line, in UTF-8."""
-        for line, sent in (("", b"\r\n"), ("/W", b"/W\r\n"), ("/W zoë@h", b"/W zo\xc3\xab@h\r\n")):
+        """What is asked is one line, in the bytes that are given."""
+        for line, sent in ((b"", b"\r\n"), (b"/W", b"/W\r\n"), (b"/W zo\xeb@h", b"/W zo\xeb@h\r\n")):
             server = FingerServer(self, says(b"yes"))
             await self.begin(server.endpoint, line)
             assert server.lines == [sent]
@@ -297,7 +297,7 @@ class WireTests(ExchangeCase):
     async def test_error_that_nobody_waits_for(self) -> None:
         """An error of a connection that the caller would not have is nobody's, and is not logged."""
         endpoint = FakeEndpoint()
-        begun = Deferred.fromCoroutine(exchange(endpoint, "x", max_bytes=MAX_BYTES, may_send=lambda _: False))
+        begun = Deferred.fromCoroutine(exchange(endpoint, b"x", max_bytes=MAX_BYTES, may_send=lambda _: False))
         endpoint.connect_now(lambda it: it.connectionLost(LOST))
         ended = begun.addErrback(lambda failure: failure.type)  # the error itself would keep all this alive
         assert await ended is NotSent
@@ -308,7 +308,7 @@ class WireTests(ExchangeCase):
     async def test_single_write(self) -> None:
         """The line goes out in a single write."""
         endpoint = FakeEndpoint()
-        self.begin(endpoint, "/W x")
+        self.begin(endpoint, b"/W x")
         assert endpoint.connect_now().written == [b"/W x\r\n"]
 
 
@@ -379,7 +379,7 @@ class TlsTests(ExchangeCase):
         server = FingerServer(self, says(b"secret"), authority=trustme.CA())
         connection = Connection(MAX_BYTES)
         await connect(server.endpoint, connection)
-        connection.send("x")
+        connection.send(b"x")
         assert await connection.answer == b"secret"
         await self.closed(server)
         await deferLater(reactor, 0)

@@ -75,6 +75,48 @@ def test_what_is_no_text(template: str, body: object) -> None:
         filled(template, body)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("body", ["%s", '{"a": 1, "b": %s}', '{"a": 1, "b": [1, {"c": %s}]}'])
+def test_no_number_of_json(body: str, number: str) -> None:
+    """What Python would take for a number, and JSON does not have, is no JSON, wherever it stands (RFC 8259 §6)."""
+    with pytest.raises(TemplateError, match=f"^the body is not JSON, which the template needs: it has {number}$"):
+        fill("{{ a }}", (body % number).encode(), {}, MAX_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [("1e999", "too large"), ("-1e999", "too large"), ("1.5e400", "too large"), ("9" * 5000, "too many digits")],
+)
+def test_numbers_beyond_python(number: str, reason: str) -> None:
+    """A number that would become infinite, or that has more digits than Python converts, fails with that reason."""
+    with pytest.raises(TemplateError, match=rf"^the body has a number (that is|with) {reason}$"):
+        fill("{{ a }}", b'{"a": 1, "b": %s}' % number.encode(), {}, MAX_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"a": 1, "a": 2}', "2"),  # the last one counts, as in browsers
+        (b'{"a": 12345678901234567890123}', "12345678901234567890123"),
+        (b'{"a": 1e-999}', "0.0"),
+        (b'{"a": "NaN Infinity"}', "NaN Infinity"),
+        (b'\xef\xbb\xbf{"a": 1}', "1"),
+        ('{"a": "é"}'.encode("utf-16-le"), "é"),
+        (b'{"a": "\xe9"}', None),
+        (b"{'a': 1}", None),
+        (b'{"a": 1} {"a": 2}', None),
+        (b"nan", None),
+    ],
+)
+def test_json(body: bytes, text: str | None) -> None:
+    """JSON is read as browsers read it, and what is none is refused."""
+    if text is not None:
+        assert fill("{{ a }}", body, {}, MAX_BYTES) == text
+    else:
+        with pytest.raises(TemplateError, match=r"^the body is not JSON, which the template needs$"):
+            fill("{{ a }}", body, {}, MAX_BYTES)
+
+
 def test_size() -> None:
     """An answer has at most max_bytes, in UTF-8."""
     assert len(filled("{{ '#' * n }}", {"n": MAX_BYTES})) == MAX_BYTES

@@ -29,6 +29,7 @@ TYPES: dict[str, tuple[object, object]] = {  # what it takes, and what it does n
     "HostName": ("old.example.org", "old.example.org:79"),
     "HeaderName": ("Accept", "Ac cept"),
     "HeaderValue": ("text/plain", "a\nb"),
+    "Charset": ("windows-1252", 1252),
     "Variable": ("LANG", "A=B"),
     "Name": ("moshez", 1),
     "Template": ("for {user}", 1),

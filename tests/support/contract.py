@@ -89,6 +89,7 @@ bearer_token_file = "rota.token"
 timeout = 6
 max_bytes = 7
 max_running = 8
+charset = "koi8-r"
 missing_statuses = [404]
 template = "{{ name }}"
 ca_file = "/etc/ca.pem"
@@ -106,6 +107,7 @@ max_cpu_seconds = 9
 max_memory_bytes = 10
 max_file_bytes = 11
 max_processes = 12
+charset = "windows-1252"
 missing_exit_codes = [1]
 env = { LANG = "C.UTF-8" }
 breaker = { failures = 4 }
@@ -117,6 +119,7 @@ host = "old.example.org"
 port = 80
 timeout = 6
 max_bytes = 7
+charset = "Latin-1"
 max_running = 8
 breaker = false
 

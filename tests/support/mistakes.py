@@ -188,6 +188,78 @@ missing_exit_codes = [
   0,  #! backends.x.missing_exit_codes[1]: expected a number from 1 to 255
   256,  #! backends.x.missing_exit_codes[2]: expected a number from 1 to 255
 ]
+--- exit-code-of-two-meanings
+[backends.x]
+type = "command"
+argv = ["a"]
+missing_exit_codes = [1, 3]
+answer_exit_codes = [
+  2,
+  3,  #! backends.x.answer_exit_codes[1]: missing_exit_codes has 3, too; remove it from one of the two
+]
+--- answer-exit-code-0
+[backends.x]
+type = "command"
+argv = ["a"]
+answer_exit_codes = [0]  #! backends.x.answer_exit_codes[0]: expected a number from 1 to 255
+--- charset
+[backends.a]
+type = "http"
+url = "http://h/"
+charset = "latn1"  #! backends.a.charset: "latn1" $CHARSET
+[backends.b]
+type = "finger"
+host = "h"
+charset = "idna"  #! backends.b.charset: "idna" $CHARSET
+[backends.c]
+type = "command"
+argv = ["a"]
+charset = "rot13"  #! backends.c.charset: "rot13" $CHARSET
+[backends.d]
+type = "finger"
+host = "h"
+charset = ""  #! backends.d.charset: "" $CHARSET
+[backends.e]
+type = "finger"
+host = "h"
+charset = 8859  #! backends.e.charset: $QUOTES
+[backends.f]
+type = "static"
+text = "x"
+charset = "utf-8"  #! backends.f.charset: unknown key "charset"; expected one of: cache, entries, file, text
+--- date-of-a-login
+[backends.x]
+type = "static"
+[backends.x.entries.nail]
+last_login = 2004-03-31T18:32:00  #! backends.x.entries.nail.last_login: $DATE
+--- lines-of-the-menu
+[[routes]]
+user = "a"
+summary = "One\nTwo"  #! routes[0].summary: $LINE
+usage = "a\u001b[1m"  #! routes[0].usage: $LINE
+backends = ["b"]
+[[routes]]
+pattern = "a\r*"  #! routes[1].pattern: $LINE
+summary = "x\ty"  #! routes[1].summary: $LINE
+backends = ["b"]
+[[routes]]
+name = "a\nb"  #! routes[2].name: $LINE
+regex = "a+"
+summary = "a\u0085x"  #! routes[2].summary: $LINE
+usage = "\u202ea"  #! routes[2].usage: $LINE
+backends = ["b"]
+[[routes]]
+user = "b"
+summary = "\u2028"  #! routes[3].summary: $LINE
+usage = 5  #! routes[3].usage: $QUOTES
+backends = ["b"]
+[[routes]]
+user = "ü"
+summary = "日本語 für é 👩‍💻"
+usage = "Ü ..."
+backends = ["b"]
+[backends.b]
+type = "menu"
 --- status
 [backends.x]
 type = "http"
@@ -695,6 +767,8 @@ MEANINGS = {
     "$BRACKETS": "expected a list, not a string; put it in brackets",
     "$CACHE": "negative_ttl, stale, stale_if_error, stale_while_revalidate, ttl",
     "$BREAKER": "expected false, or a table with any of the keys failures, pause",
+    "$CHARSET": 'is not a known charset; write one such as "utf-8", "windows-1252", "iso-8859-15" or "koi8-r"',
+    "$DATE": "expected a string, not a date or time; put it in quotes",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
     "$FILTER": "the only filter is :upper; write a placeholder as {user}, and a literal brace as {{ or }}",

@@ -8,8 +8,11 @@ import re
 from encodings.aliases import aliases
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from fingergw.core.errors import ExpectedError
+
+_MAX_SHOWN = 40  # characters of a name that is no charset's
 _MAX_BYTES = 1024  # of a Content-Type; a longer one is ignored
 _TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:;|$)")
 _CHARSET = re.compile(r""";\s*charset=(?:"([^"\\]*)"|([^\s;"]+))""", re.IGNORECASE)
@@ -63,6 +66,33 @@ CODECS: Final = frozenset(_CODECS.values())
 
 
 @frozen
+class Charset:
+    """A charset by its name, as browsers understand it.
+
+    :param name: as it is written.
+    :param codec: Python's codec for it.
+    :raises ExpectedError: no charset is known by that name, or it is a codec of Python's that is none.
+    """
+
+    name: str
+    codec: str = field(init=False, eq=False, repr=False)
+
+    @codec.default
+    def _find_codec(self) -> str:
+        codec = codec_of(self.name)
+        if codec is None:
+            raise ExpectedError(
+                f'"{self.name[:_MAX_SHOWN]}" is not a known charset; write one such as "utf-8", "windows-1252", '
+                '"iso-8859-15" or "koi8-r"'
+            )
+        return codec
+
+    def decode(self, data: bytes | bytearray) -> str:
+        """Decode text that says nothing of its charset but perhaps by a byte order mark, as :func:`decode` does."""
+        return decode(data, self.codec)
+
+
+@frozen
 class ContentType:
     """A parsed Content-Type header (RFC 9110 §8.3).
 
@@ -98,12 +128,12 @@ def codec_of(charset: str) -> str | None:
     return _CODECS.get(encodings.normalize_encoding(charset.strip()).lower())
 
 
-def is_marked(data: bytes) -> bool:
+def is_marked(data: bytes | bytearray) -> bool:
     """Tell whether bytes begin with a byte order mark."""
     return any(data.startswith(mark) for mark, _ in _MARKS)
 
 
-def decode(data: bytes, codec: str | None) -> str:
+def decode(data: bytes | bytearray, codec: str | None) -> str:
     """Decode text; invalid bytes are replaced. A byte order mark wins over the codec, and is removed.
 
     :param codec: as in :class:`ContentType`; None for UTF-8.
@@ -112,3 +142,7 @@ def decode(data: bytes, codec: str | None) -> str:
         if data.startswith(mark):
             return data[len(mark) :].decode(marked, "replace")
     return data.decode(codec or "utf-8", "replace")
+
+
+UTF_8: Final = Charset("utf-8")
+"""What text is in unless something says otherwise."""

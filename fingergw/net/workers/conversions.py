@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from attrs import asdict, field, frozen
 
-from fingergw.net.http.charsets import decode
+from fingergw.net.http.charsets import UTF_8, decode
 from fingergw.net.workers.html_text import html_text
 from fingergw.net.workers.templates import TemplateError, fill
 
@@ -25,7 +25,9 @@ class Conversion:
 
     :param kind: of the body; with "template" it is JSON, which a template is rendered with.
     :param max_bytes: of the text in UTF-8.
-    :param codec: of a text or page; None if it is not known.
+    :param codec: of the body according to its Content-Type; None if that does not say. JSON that is UTF-8, as it has to
+        be, is read as that.
+    :param default_codec: of the body where it does not say either.
     :param template: the template.
     :param values: the template's placeholders.
     """
@@ -33,6 +35,7 @@ class Conversion:
     kind: Literal["text", "html", "template"]
     max_bytes: int
     codec: str | None = None
+    default_codec: str = UTF_8.codec
     template: str = ""
     values: Mapping[str, str] = field(factory=dict)
 
@@ -64,7 +67,8 @@ def converted(request: bytes) -> bytes:
 def _text(conversion: Conversion, data: bytes) -> str:
     match conversion.kind:
         case "html":
-            return html_text(data, conversion.codec)
+            return html_text(data, conversion.codec, conversion.default_codec)
         case "template":
-            return fill(conversion.template, data, conversion.values, conversion.max_bytes)
-    return decode(data, conversion.codec)
+            codec = conversion.codec or conversion.default_codec
+            return fill(conversion.template, data, conversion.values, conversion.max_bytes, codec)
+    return decode(data, conversion.codec or conversion.default_codec)

@@ -13,7 +13,7 @@ from inscriptis.model.html_element import HtmlElement
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-from fingergw.net.http.charsets import codec_of, decode, is_marked
+from fingergw.net.http.charsets import UTF_8, codec_of, decode, is_marked
 
 _BLOCKS = (
     "details",
@@ -52,13 +52,14 @@ class _TooDeepError(ValueError):
     """The parser gave up at its limit of nesting."""
 
 
-def html_text(data: bytes, codec: str | None) -> str:
+def html_text(data: bytes, codec: str | None, default_codec: str = UTF_8.codec) -> str:
     """Return the text of a page: each block, and each row of a table, on lines of its own.
 
-    :param codec: from the response's header; None for the page's own, or else UTF-8 or windows-1252.
+    :param codec: from the response's header; None if that has none.
+    :param default_codec: of a page that does not say either; one that is not UTF-8 then is windows-1252.
     :raises ValueError: its elements are nested too deeply.
     """
-    text = _decoded(data, codec).replace("\0", "\ufffd")
+    text = _decoded(data, codec, default_codec).replace("\0", "\ufffd")
     try:
         return _laid_out(text)
     except _TooDeepError:
@@ -99,12 +100,14 @@ def _repair(tree: Any) -> None:
         block.append(table)
 
 
-def _decoded(data: bytes, codec: str | None) -> str:
+def _decoded(data: bytes, codec: str | None, default_codec: str) -> str:
     if codec is None and not is_marked(data):
         declared = _DECLARED.search(data[:_DECLARED_BYTES])
         codec = declared and codec_of(declared[1].decode("ascii"))
         if codec and codec.startswith(("utf_16", "utf_32")):  # the declaration could not have been found then
             codec = "utf_8"
+        if codec is None and default_codec != UTF_8.codec:
+            codec = default_codec
         if codec is None:
             try:
                 return data.decode()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import jinja2
 import jinja2.meta
@@ -14,10 +15,12 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fingergw.core.text import clean
+from fingergw.net.http.charsets import UTF_8, decode
 from fingergw.net.workers import limited
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 _COMPILE_SECONDS = 0.5
+_NOT_JSON = "the body is not JSON, which the template needs"
 _SCALARS = (str, int, float)
 
 
@@ -153,18 +156,53 @@ def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:
         raise TemplateError(f"expected no text larger than max_bytes in the template (its line {node.lineno})")
 
 
-def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int) -> str:
+def _parsed(data: bytes, codec: str) -> Json:
+    """Return what is in a body of JSON.
+
+    :raises TemplateError: it is not JSON (RFC 8259), or has a number that Python cannot represent.
+    """
+    try:
+        return _decode(data)  # also what is UTF-16 or UTF-32
+    except UnicodeDecodeError:
+        if codec == UTF_8.codec:
+            raise TemplateError(_NOT_JSON) from None
+        return _decode(decode(data, codec))
+
+
+def _decode(data: bytes | str) -> Json:
+    try:
+        found: Json = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+    except (TemplateError, UnicodeDecodeError):
+        raise
+    except (json.JSONDecodeError, RecursionError):
+        raise TemplateError(_NOT_JSON) from None
+    except ValueError:  # Python's limit on digits
+        raise TemplateError("the body has a number with too many digits") from None
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN, Infinity and -Infinity, which JSON lacks (RFC 8259 §6), although Python's parser takes them."""
+    raise TemplateError(f"{_NOT_JSON}: it has {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise TemplateError("the body has a number that is too large")
+    return number
+
+
+def fill(text: str, data: bytes, values: Mapping[str, str], max_bytes: int, codec: str = UTF_8.codec) -> str:
     """Render a template with a JSON body.
 
     :param data: the body; its keys are the template's variables, and ``body`` is the whole of it.
     :param values: the placeholders, which win over the body's keys.
     :param max_bytes: of the rendered text.
+    :param codec: of a body that is not UTF-8, as JSON has to be (RFC 8259 §8.1).
     :raises TemplateError: the body is not JSON, or does not fit the template.
     """
-    try:
-        content: Json = json.loads(data)
-    except (ValueError, RecursionError):
-        raise TemplateError("the body is not JSON, which the template needs") from None
+    content = _parsed(data, codec)
     fields = content if isinstance(content, dict) else {}
     made, size = [], 0
     try:
