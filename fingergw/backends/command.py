@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 
 from attrs import Factory, define, field, frozen
@@ -68,11 +69,20 @@ class Command:
     missing_exit_codes: tuple[ExitCode, ...] = setting(
         "Exit codes that mean that it does not know the name. 0 is an answer, any other code a failure.", default=()
     )
+    answer_exit_codes: tuple[ExitCode, ...] = setting(
+        "Exit codes, besides 0, with which its output is the answer.", default=()
+    )
     env: dict[Variable, str] = setting(
         "Its environment; only FINGER_USER, FINGER_VERBOSE, FINGER_CLIENT and FINGER_LISTENER are added.",
         default={},
         secret=True,
     )
+
+    def check(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the exit codes that mean an answer and mean that there is none, each with a message."""
+        for place, code in enumerate(self.answer_exit_codes):
+            if code in self.missing_exit_codes:
+                yield ("answer_exit_codes", place), f"missing_exit_codes has {code}, too; remove it from one of the two"
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
@@ -228,9 +238,7 @@ class CommandBackend:
             return Failed(f"cannot be started: {run.refusal.decode(errors='replace')}", upstream="unreachable")
         if len(run.output) > self.settings.max_bytes:
             return Failed(f"killed: its output is larger than max_bytes = {self.settings.max_bytes}")
-        if isinstance(status, ProcessDone):
-            return Answered(run.output.decode(errors="replace"))
-        if status.signal is not None:
+        if isinstance(status, ProcessTerminated) and status.signal is not None:
             return Failed(f"ended by {_signal(status.signal)}")
         if status.exitCode == 0 or status.exitCode in self.settings.answer_exit_codes:
             text = self.settings.charset.decode(run.output)

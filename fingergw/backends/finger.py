@@ -25,6 +25,7 @@ from fingergw.api import (
 )
 from fingergw.core.errors import BadQuery
 from fingergw.core.query import parse
+from fingergw.core.text import is_blank
 from fingergw.net.exchange import NoAnswer, NotSent, TooMuch, exchange
 from fingergw.net.http.charsets import UTF_8
 from fingergw.net.resolving import connect_seconds

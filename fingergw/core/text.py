@@ -7,6 +7,8 @@ import re
 _LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
 # C0 but TAB and LF, DEL, C1; the bidirectional marks, embeddings, overrides and isolates
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# anything but spaces, line ends, marks that take no room
+_VISIBLE = re.compile("[^\\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -23,6 +25,11 @@ def clean(text: str) -> str:
     if text.replace("\n", "").replace("\t", "").isprintable():  # ten times as fast as the patterns
         return text
     return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nothing of a text can be seen once it is clean."""
+    return _VISIBLE.search(clean(text)) is None
 
 
 def to_wire(text: str, charset: str = "utf-8") -> bytes:

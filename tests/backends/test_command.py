@@ -170,10 +170,44 @@ class EndTests(CommandCase):
             ("exit 2", [1, 44], Failed("exit code 2")),
             ("exit 1", [], Failed("exit code 1")),
             ("kill -KILL $$", [9, 137], Failed("ended by SIGKILL")),
-            ("exit 0", [], Answered("")),
         ]
         for text, missing, outcome in cases:
             assert await self.asked(self.backend(text, missing_exit_codes=missing)) == outcome, text
+
+    async def test_exit_codes_of_answers(self) -> None:
+        """With a code that is declared for that, the output is the answer, as with 0; other codes are as before."""
+        cases: list[tuple[str, Outcome]] = [
+            ("echo inactive; exit 3", Answered("inactive\n")),
+            ("echo failed; exit 255", Answered("failed\n")),
+            ("echo up; exit 0", Answered("up\n")),
+            ("echo unknown; exit 4", Missing()),
+            ("echo broken; exit 2", Failed("exit code 2")),
+            ("exit 3", Missing()),
+            ("echo x; kill -QUIT $$", Failed("ended by SIGQUIT")),
+        ]
+        for text, outcome in cases:
+            backend = self.backend(text, missing_exit_codes=[4], answer_exit_codes=[3, 255])
+            assert await self.asked(backend) == outcome, text
+
+    async def test_exit_code_of_an_answer_reaches_the_client(self) -> None:
+        """``answer_exit_codes`` in the file makes what a program prints beside such a code the client's answer."""
+        gateway = self.gateway(str(self.script("echo inactive; exit 3")), answer_exit_codes=[3])
+        assert await self.ask(gateway, b"nginx\r\n") == b"inactive\r\n"
+
+    async def test_nothing_is_no_answer(self) -> None:
+        """A program that exits with 0 and prints nothing that can be seen does not know the name; the chain goes on."""
+        for text in (
+            "true",
+            "echo",
+            "printf ' \\n\\t\\r\\n'",
+            "printf '\\0\\033\\a'",
+            "printf '\\302\\240\\n'",
+            "echo x >&2",
+        ):
+            assert await self.asked(self.backend(text)) == Missing(), text
+        route = {"pattern": "*", "backends": ["program", "last"]}
+        gateway = self.gateway(str(self.script("echo")), match=route, last="Nobody.")
+        assert await self.ask(gateway, b"x\r\n") == b"Nobody.\r\n"
 
     async def test_programs_that_cannot_run(self) -> None:
         """A program that cannot be executed has Failed, even where its exit code 1 would be Missing."""
@@ -197,10 +231,10 @@ class EndTests(CommandCase):
     async def test_output_of_just_the_size(self) -> None:
         """As much as max_bytes is an answer, and one byte more is not."""
         for size, outcome in (
-            (1000, Answered("\0" * 1000)),
+            (1000, Answered("x" * 1000)),
             (1001, Failed("killed: its output is larger than max_bytes = 1000")),
         ):
-            assert await self.asked(self.backend(f"head -c {size} /dev/zero")) == outcome
+            assert await self.asked(self.backend(f"head -c {size} /dev/zero | tr '\\0' x")) == outcome
 
     async def test_event_of_another_descriptor(self) -> None:
         """What the reactor tells a pipe of, and was for what had its number before, loses nothing of the output."""
@@ -499,7 +533,7 @@ class FakeProcessTests(TestCase):
         process.end(code=None, signal=9)
         self.clock.advance(0)
         spawn.processes[1].end()
-        assert self.successResultOf(next_one) == Answered("")
+        assert self.successResultOf(next_one) == Missing()
         assert self.clock.getDelayedCalls() == []
 
     def test_number_of_a_process_that_is_gone(self) -> None:

@@ -122,6 +122,7 @@ def test_effective_values(tmp_path: Path) -> None:
         "max_processes": 1024,
         "charset": "utf-8",
         "missing_exit_codes": [],
+        "answer_exit_codes": [],
         "env": {},
     }
     assert raw["process"] == {}

@@ -51,6 +51,7 @@ UNSEEN = {
     "duplicate-listener",
     "duplicate-route",
     "duration-nan",  # which JSON has not; taplo refuses it
+    "exit-code-of-two-meanings",
     "float-for-int",  # 5.0 is an integer to JSON
     "haproxy-over-a-unix-socket",
     "haproxy-over-tls",

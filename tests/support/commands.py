@@ -62,6 +62,7 @@ class CommandCase(GatewayCase):
         max_bytes: int = 1000,
         max_running: int = 1,
         missing_exit_codes: Sequence[int] = (),
+        answer_exit_codes: Sequence[int] = (),
         env: Mapping[str, str] | None = None,
         spawn: Spawn | None = None,
         limits: ProgramLimits = LIMITS,
@@ -73,6 +74,7 @@ class CommandCase(GatewayCase):
             env={Variable(key): value for key, value in (env or {"PATH": os.environ["PATH"]}).items()},
             max_bytes=Bytes(max_bytes),
             missing_exit_codes=tuple(map(ExitCode, missing_exit_codes)),
+            answer_exit_codes=tuple(map(ExitCode, answer_exit_codes)),
         )
         backend = CommandBackend(settings, path, self.clock, spawn or spawner(reactor, limits))
         return InTurn(backend, timeout, max_running, self.clock)
@@ -101,14 +103,20 @@ class CommandCase(GatewayCase):
         """The folder with the program and the files that it writes."""
         return self.write("unused", "").parent
 
-    def gateway(self, *arguments: str, match: Mapping[str, object] | None = None, **settings: object) -> Gateway:
-        """Start a gateway in which one program answers everything."""
+    def gateway(
+        self, *arguments: str, match: Mapping[str, object] | None = None, last: str = "", **settings: object
+    ) -> Gateway:
+        """Start a gateway in which one program answers everything.
+
+        :param last: the text of a backend ``last``, for a chain in ``match``.
+        """
+        program = {"type": "command", "argv": list(arguments), **settings}
         return self.start(
             tomli_w.dumps(
                 {
                     "listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}],
                     "routes": [{"backends": ["program"], **(match or {"pattern": "*"})}],
-                    "backends": {"program": {"type": "command", "argv": list(arguments), **settings}},
+                    "backends": {"program": program, **({"last": {"type": "static", "text": last}} if last else {})},
                     "log": {"access": "off"},
                 }
             )

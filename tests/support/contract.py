@@ -109,6 +109,7 @@ max_file_bytes = 11
 max_processes = 12
 charset = "windows-1252"
 missing_exit_codes = [1]
+answer_exit_codes = [3]
 env = { LANG = "C.UTF-8" }
 breaker = { failures = 4 }
 cache = { vary = ["client"] }
