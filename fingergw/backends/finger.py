@@ -105,7 +105,7 @@ class FingerBackend:
 
     async def answer(self, query: Query) -> Outcome:
         """Ask; whatever the server sends is the answer, as finger has no way to say that a name is unknown."""
-        line = line_for(query)
+        line = self._line(query)
         if line is None:
             return Missing()
         try:

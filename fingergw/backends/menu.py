@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from fingergw.api import Answered, Backend, Keywords, Missing, Outcome, Query, Site, settings
+from fingergw.core.columns import padded, width
 
 
 @settings
@@ -33,5 +34,5 @@ class MenuBackend:
         rows = list(self.keywords(query))
         if not rows:
             return Missing()
-        width = max(len(keyword) for keyword, _ in rows)
-        return Answered("\n".join(f"{keyword:<{width}}  {summary}".rstrip() for keyword, summary in rows))
+        columns = max(width(keyword) for keyword, _ in rows)
+        return Answered("\n".join(f"{padded(keyword, columns)}  {summary}".rstrip() for keyword, summary in rows))

@@ -9,36 +9,51 @@ from typing import TypeAlias
 from attrs import define, field, frozen
 
 from fingergw.api import Answered, Backend, Missing, Name, Outcome, Query, Site, WatchedFile, setting, settings
+from fingergw.core.columns import padded
 
 _MISSING = Missing()
+_COLUMN = 38  # where the right half of a line begins
 
 
 @settings
 class Person:
     """A person, for the classic finger layout."""
 
+    login: str = setting("The login name. Default: the name that was asked for", default="")
     name: str = setting("The full name.", default="")
     directory: str = setting("The home folder.", default="")
     shell: str = setting("The login shell.", default="")
     office: str = setting("The office.", default="")
     phone: str = setting("The telephone number.", default="")
+    last_login: str = setting('When and where they logged in last, as in "Wed Mar 31 18:32 2004 (PST)".', default="")
+    mail: str = setting(
+        'A line, or several, about their mail, as in "New mail received Thu Apr  1 10:50 2004 (PST)".', default=""
+    )
     project: str = setting("What they work on, in one line.", default="")
     plan: str = setting("What they are doing, in any number of lines.", default="")
 
-    def layout(self, login: str) -> str:
+    def layout(self, user: str) -> str:
         """Return the entry as the classic fingerd lays it out, ``No Plan.`` included (RFC 1288 §4.2, §4.3).
 
-        :param login: the name that was asked for.
+        :param user: the name that was asked for.
         """
-        lines = [f"Login: {login:<15}\t\t\tName: {self.name}"]
+        lines = [_halves(f"Login: {self.login or user}", f"Name: {self.name}")]
         if self.directory or self.shell:
-            lines.append(f"Directory: {self.directory:<25}\tShell: {self.shell}")
+            lines.append(_halves(f"Directory: {self.directory}", f"Shell: {self.shell}"))
         if self.office or self.phone:
             lines.append("Office: " + ", ".join(filter(None, (self.office, self.phone))))
+        if self.last_login:
+            lines.append(f"Last login {self.last_login}")
+        if self.mail.strip():
+            lines.append(self.mail.rstrip())
         if self.project:
             lines.append(f"Project: {self.project.rstrip()}")
         lines.append(f"Plan:\n{self.plan.rstrip()}" if self.plan.strip() else "No Plan.")
         return "\n".join(lines)
+
+
+def _halves(left: str, right: str) -> str:
+    return f"{padded(left, _COLUMN - 1)} {right}"
 
 
 Entries: TypeAlias = dict[Name, str | Person]

@@ -15,6 +15,7 @@ from fingergw.core.setting_types import (
     FilePath,
     Glob,
     HostName,
+    Line,
     Period,
     Regex,
     Seconds,
@@ -63,8 +64,13 @@ class Route:
     backends: tuple[str, ...] = setting(
         "The chain: the names of backends, which are asked in this order until one answers.", nonempty=True
     )
-    name: str = setting("The name of the route in logs and metrics. Default: what it matches", default="")
-    summary: str = setting("A line about it for the menu, which lists only routes with a summary.", default="")
+    name: Line = setting("The name of the route in logs and metrics. Default: what it matches", default=Line(""))
+    summary: Line = setting("A line about it for the menu, which lists only routes with a summary.", default=Line(""))
+    usage: Line = setting(
+        "What to ask for, as the menu shows it. Default: the names; for a pattern or regex the name of the route, else "
+        "the pattern. A regex is never shown: without usage or name it is not on the menu",
+        default=Line(""),
+    )
     user: UserName | None = setting("Matches this name.", default=None)
     users: tuple[UserName, ...] | None = setting("Matches these names.", default=None, nonempty=True)
     pattern: Glob | None = setting('Matches whole names by a shell-style pattern, such as "svc-*".', default=None)
@@ -90,12 +96,17 @@ class Route:
     @property
     def default_name(self) -> str:
         """The name of a route without a name of its own: what it matches."""
-        return self.keyword or "index"
+        return self._names or self.pattern or self.regex or "index"
+
+    @property
+    def _names(self) -> str:
+        return self.user or ", ".join(self.users or ())
 
     @property
     def keyword(self) -> str:
-        """What clients ask for, as the file writes it; empty for the index."""
-        return self.user or ", ".join(self.users or ()) or self.pattern or self.regex or ""
+        """What the menu shows to ask for; empty if there is nothing but a regex."""
+        given_name = "" if self.name == self.default_name else self.name
+        return self.usage or self._names or given_name or self.pattern or ""
 
 
 @settings

@@ -177,6 +177,13 @@ def _printable(string: str) -> str:
     return string
 
 
+def _line(value: object) -> str:
+    string = text(value)
+    if "\n" in string or "\t" in string or clean(string) != string:
+        raise ExpectedError("expected one line of text, without tabs and other control characters")
+    return string
+
+
 def _url(string: str) -> Template:
     template, parts = Template(string), urlsplit(string)
     if (
@@ -243,7 +250,7 @@ KINDS: Final[dict[Any, Kind]] = {
         lambda string: int(string, 8),
         lambda umask: f"{umask:03o}",
     ),
-    types.Glob: _pattern(1000),
+    types.Glob: _pattern(1000, _line),
     types.Regex: _pattern(3000, _regex),
     types.UserName: _string(
         r"[^@\x00-\x1f\x7f]+",
@@ -257,6 +264,7 @@ KINDS: Final[dict[Any, Kind]] = {
         'a host name or IP address without a port, such as "old.example.org"',
         _host_name,
     ),
+    types.Line: Kind(_line, {"type": "string", "pattern": r"^[^\x00-\x1f\x7f]*$"}),
     types.HeaderName: _string(_HEADER_NAME, 'a header name such as "Accept"'),
     types.HeaderValue: _string(
         r"[^\x00-\x1f\x7f]*", "a header value without line ends or control characters", _printable

@@ -39,6 +39,8 @@ HostName = NewType("HostName", str)
 """A host name or address that a query can have."""
 HeaderName = NewType("HeaderName", str)
 """A header's name (RFC 9110 §5.1)."""
+Line = NewType("Line", str)
+"""A text in one line, without control characters."""
 HeaderValue = NewType("HeaderValue", str)
 """A header's value, in one line."""
 Variable = NewType("Variable", str)

@@ -34,7 +34,7 @@ from fingergw.core.decide import Asked
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
 from fingergw.core.rules import Limits, Rules
-from fingergw.core.setting_types import Bytes, Count, HostName
+from fingergw.core.setting_types import Bytes, Count, HostName, Line
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import Listener
 from tests.support.fakes import FakeBackend
@@ -292,7 +292,7 @@ def configurations(draw: st.DrawFn) -> model.Config:
     routes = [
         Route(
             backends=(f"b{number}",),
-            name=f"r{number}",
+            name=Line(f"r{number}"),
             listeners=draw(LISTENERS),
             clients=networks(draw(NETWORKS)),
             **match,

@@ -64,6 +64,7 @@ def test_the_contract(tmp_path: Path) -> None:
             tables.Route(
                 name="oncall",
                 summary="Who",
+                usage="ONCALL",
                 user="oncall",
                 listeners=("public",),
                 clients=(ip_network("10.0.0.0/8"), ip_network("10.0.0.0/24")),
@@ -114,7 +115,16 @@ def test_the_contract(tmp_path: Path) -> None:
 def backends(base: Path) -> dict[str, model.Backend]:
     """Return what the contract has for backends."""
     nail = static.Person(
-        name="N", directory="/home/n", shell="/bin/sh", office="3.14", phone="555", project="P", plan="Hit."
+        login="nails",
+        name="N",
+        directory="/home/n",
+        shell="/bin/sh",
+        office="3.14",
+        phone="555",
+        last_login="today",
+        mail="No mail.",
+        project="P",
+        plan="Hit.",
     )
     entries: Any = {"moshez": "Happy", "nail": nail}
     people: Any = base / "people.toml"

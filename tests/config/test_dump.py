@@ -107,7 +107,14 @@ def test_effective_values(tmp_path: Path) -> None:
         }
     ]
     assert raw["routes"] == [
-        {"name": "index", "summary": "", "index": True, "backends": ["c"], "fallthrough": ["missing", "failed"]}
+        {
+            "name": "index",
+            "summary": "",
+            "usage": "",
+            "index": True,
+            "backends": ["c"],
+            "fallthrough": ["missing", "failed"],
+        }
     ]
     assert raw["backends"]["c"] == {
         "type": "command",

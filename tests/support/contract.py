@@ -38,6 +38,7 @@ delay = 5
 [[routes]]
 name = "oncall"
 summary = "Who"
+usage = "ONCALL"
 user = "oncall"
 listeners = ["public"]
 clients = ["10.0.0.0/8", "::ffff:10.0.0.0/120"]
@@ -65,11 +66,14 @@ type = "static"
 [backends.people.entries]
 moshez = "Happy"
 [backends.people.entries.nail]
+login = "nails"
 name = "N"
 directory = "/home/n"
 shell = "/bin/sh"
 office = "3.14"
 phone = "555"
+last_login = "today"
+mail = "No mail."
 project = "P"
 plan = "Hit."
 

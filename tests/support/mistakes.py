@@ -776,6 +776,7 @@ MEANINGS = {
     "$HOST": 'expected a host name or IP address without a port, such as "old.example.org"',
     "$LEVELS": 'expected "debug", "info", "warn", "error" or "critical"',
     "$LOOK_AHEAD": 'not RE2 syntax at "(?=": RE2 has no look-ahead or look-behind, nor other groups of this form',
+    "$LINE": "expected one line of text, without tabs and other control characters",
     "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
     "max_query_bytes, max_waiting, query_timeout, rate",
     "$MOST": "expected at most stale, which is",
@@ -788,8 +789,8 @@ MEANINGS = {
     "$ONE": "expected exactly one of the keys user, users, pattern, regex, index; found",
     "$PASSWORD": "expected an address without a password; put the password into a file, and name that in password_file",
     "$PERIOD": "expected a finite number of seconds, 0 or more and below 1000000000",
-    "$PERSON": "expected a string, or a table with any of the keys name, directory, shell, office, phone, "
-    "project, plan",
+    "$PERSON": "expected a string, or a table with any of the keys login, name, directory, shell, office, phone, "
+    "last_login, mail, project, plan",
     "$PLACEHOLDER": "is not a placeholder; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$PLAIN": "haproxy: cannot be combined with TLS here; let the proxy end TLS, and write haproxy:tcp:",
     "$PROGRAM": "expected a program without placeholders; only its arguments may have some",
@@ -798,7 +799,7 @@ MEANINGS = {
     "$REDIS": 'expected "redis://HOST:PORT/DATABASE"; PORT is 1 to 65535, DATABASE a number, and nothing follows it',
     "$RENAME": 'rename the group "user": {user} is always the whole name that was asked for',
     "$ROUTES": "expected one of: backends, clients, fallthrough, index, listeners, name, pattern, regex, summary, "
-    "user, users",
+    "usage, user, users",
     "$SAME_ENDPOINT": "listeners[0] has this endpoint already; choose another, or remove one of the two",
     "$SECONDS": "expected a finite number of seconds, above 0 and below 1000000000",
     "$SQLITE": "write the path right after sqlite:, as in sqlite:/var/lib/fingergw/cache.db",

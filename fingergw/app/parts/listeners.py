@@ -133,7 +133,7 @@ def keywords_of(routes: Collection[tables.Route]) -> Keywords:
     listed = [
         (route, None if route.clients is None else Networks(route.clients))
         for route in routes
-        if route.summary and not route.index
+        if route.summary and route.keyword and not route.index
     ]
 
     def keywords(query: Query) -> Iterator[tuple[str, str]]:
