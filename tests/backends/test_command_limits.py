@@ -181,8 +181,8 @@ class LimitsTests(CommandCase):
 
     async def test_size_of_an_answer(self) -> None:
         """The answer itself is no file: max_bytes alone limits it."""
-        backend = self.backend("head -c 5000 /dev/zero", max_bytes=5000, limits=self.limits(file_bytes=10))
-        assert await self.asked(backend) == Answered("\0" * 5000)
+        backend = self.backend("printf %05000d 0", max_bytes=5000, limits=self.limits(file_bytes=10))
+        assert await self.asked(backend) == Answered("0" * 5000)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that has no other processes")
     def test_processes(self) -> None:
