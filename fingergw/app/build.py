@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
 
+from fingergw import __version__
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
@@ -26,6 +28,7 @@ from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, located, to_error
+from fingergw.core.text import escape
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoints import on_loopback
@@ -34,6 +37,7 @@ from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.log_file import own_descriptor
 from fingergw.telemetry.meters import BackendMeter
 
+_log = Logger()
 _AS_IT_IS = tables.Process()
 
 
@@ -48,10 +52,13 @@ def make_service(configuration: model.Config, reactor: Any, run_as: tables.Proce
         change it.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
+    source = configuration.source
+    where = "" if source is None else f" with {escape(str(source.path.absolute()))}"
+    _log.info("fingergw {version}{where}", version=__version__, where=where)  # first, as an operator looks there
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
     parts, problems = build(configuration, None, environment, run_as)
     if problems:
-        raise to_error(problems, configuration.source)
+        raise to_error(problems, source)
     preload()
     return Gateway(environment, parts, manager)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from twisted.application.service import IService
@@ -16,6 +15,7 @@ from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.privileges import becoming
 from fingergw.app.reload import Operation
 from fingergw.config import tables
+from fingergw.config.finding import find
 from fingergw.core.errors import ConfigError
 
 
@@ -24,7 +24,9 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE]"
     longdesc = "Run the gateway. [process] and log.level are ignored: use twistd's own options instead."
-    optParameters: ClassVar = [["config", "c", "fingergw.toml", "The configuration file"]]
+    optParameters: ClassVar = [
+        ["config", "c", None, "The configuration file [default: ./fingergw.toml; if there is none, the packaged one]"]
+    ]
 
 
 def makeService(options: Options) -> IService:
@@ -35,9 +37,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    path = Path(options["config"])
+    place = find(options["config"])
     try:
-        configuration, problems = config.read(path, hint=True)
+        configuration, problems = config.read(place.path, base=place.base, hint=True)
         # twistd's own options stand in for [process]
         process = becoming(tables.Process(), options.parent or {})
         build.raise_if_problems(configuration, problems, reactor, process)
@@ -45,4 +47,5 @@ def makeService(options: Options) -> IService:
     except ConfigError as error:
         print(f"fingergw: {error.report}", file=sys.stderr)
         raise SystemExit(78) from None  # sysexits.h
-    return Operation(gateway, partial(config.read, path.absolute()))
+    there = place.absolute()  # a reload must find the same file, also from another working folder
+    return Operation(gateway, partial(config.read, there.path, base=there.base))

@@ -18,9 +18,10 @@ def add_arguments(parser: Parser) -> None:
     parser.description = (
         "Print a script that completes fingergw's commands and options in a shell. Write it to a file:\n"
         "for bash ~/.local/share/bash-completion/completions/fingergw, for zsh one named _fingergw in a\n"
-        "folder of $fpath, for tcsh any that ~/.tcshrc sources. Needs shtab: pip install 'fingergw[completion]'"
+        "folder of $fpath, for tcsh any that ~/.tcshrc sources, for fish\n"
+        "~/.config/fish/completions/fingergw.fish. Needs shtab: pip install 'fingergw[completion]'"
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh", "fish"))
 
 
 def run(arguments: Namespace) -> int:

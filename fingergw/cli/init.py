@@ -9,8 +9,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Final
 
-from fingergw.cli.options import DEFAULT, Parser
+from fingergw.cli.options import Parser
 from fingergw.cli.output import show
+from fingergw.config.finding import PACKAGED
 from fingergw.config.schema import TITLE, schema_text
 from fingergw.core.errors import FingergwError
 from fingergw.net.files import read_file
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
     try:
         _write_schema(schema)
         with path.open("x", encoding="utf-8") as file:
-            file.write(f"#:schema ./{SCHEMA_NAME}\n" + DEFAULT.read_text("utf-8").partition("\n")[2])
+            file.write(f"#:schema ./{SCHEMA_NAME}\n" + PACKAGED.read_text("utf-8").partition("\n")[2])
     except FileExistsError:
         raise FingergwError(exists) from None
     except OSError as error:

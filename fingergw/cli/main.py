@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, Namespace
+import sys
+from argparse import REMAINDER, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 from twisted.python.util import gidFromString, uidFromString
 
-from fingergw.cli.options import Parser, UsageError, add_config
+from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config
 from fingergw.cli.output import complain
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 
@@ -39,25 +41,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code: 0, 1 for a failure, 2 for wrong usage, 78 for a mistake in the configuration.
     """
     command = "fingergw"
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parser = Parser(command)
-        add_arguments(parser)
-        parser.add_argument("command", nargs=REMAINDER, help=SUPPRESS)
-        parsed = parser.parse(arguments)
-        words = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
-        if not words:
-            return run(parsed)
-        module = _module(words[0])
-        command = f"fingergw {words[0]}"
+        place = _place_of_command(words)
+        if place is None:
+            parser = Parser(command)
+            add_arguments(parser)
+            return run(parser.parse(words))
+        name, before = words[place], words[:place]
+        command = f"fingergw {name}"
+        if before[-1:] == ["--"]:  # there is no option after it
+            del before[-1]
+        module = _module(name)
+        if refused := _options_of(module).not_options(before):
+            raise UsageError(f"{name} takes no {refused[0].partition('=')[0]}")
         parser = Parser(command)
         module.add_arguments(parser)
-        return int(module.run(parser.parse(words[1:], parsed)))
+        return int(module.run(parser.parse([*before, *words[place + 1 :]])))
     except UsageError as error:
         complain(f"{error}\nfingergw: try {command} --help")
         return _EX_USAGE
     except FingergwError as error:
         complain(error.report if isinstance(error, ConfigError) else str(error))
         return _EX_CONFIG if isinstance(error, (ConfigError, PrivilegeError)) else 1
+
+
+def _place_of_command(words: Sequence[str]) -> int | None:
+    """Return where a command line has its command: after options that are the gateway's or the command's own.
+
+    :return: None if it has none, so that the gateway is to be run.
+    :raises UsageError: what should be a command is none, or what is before it cannot be parsed.
+    """
+    for place, word in enumerate(words):
+        if word in COMMANDS:
+            options = _options_of(_module(word))
+            add_arguments(options)
+            with suppress(UsageError):  # a value is missing: the word may be that
+                if not options.not_options([each for each in words[:place] if each != "--"]):
+                    return place
+    parser = Parser("fingergw")
+    add_arguments(parser)
+    parser.add_argument("command", nargs=REMAINDER)
+    found = [each for each in parser.parse(words).command if each != "--"]
+    if found:
+        _module(found[0])
+        return len(words) - len(found)
+    return None
+
+
+def _options_of(module: Any) -> OptionsOnly:
+    options = OptionsOnly("fingergw")
+    module.add_arguments(options)
+    return options
 
 
 def _module(name: str) -> Any:
@@ -153,14 +188,15 @@ def run(arguments: Namespace) -> int:
     from fingergw.app.clock import use_monotonic_clock
     from fingergw.app.reload import Operation
     from fingergw.cli.configuration import read_to_run
+    from fingergw.config.finding import find
 
     use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
-    path, options = arguments.config, vars(arguments)
-    configuration, problems = read_to_run(options, path, hint=True)
+    place, options = find(arguments.config), vars(arguments)
+    configuration, problems = read_to_run(options, place, hint=True)
     build.raise_if_problems(configuration, problems, reactor, configuration.process)
     gateway = build.make_service(configuration, reactor, configuration.process)
     # a reload must find the same file, also from another working folder
-    again = partial(read_to_run, options, path and _absolute(path), str(Path.cwd()) if path is None else None)
+    again = partial(read_to_run, options, place.absolute())
     own = daemon.settings(options, configuration.process, configuration.log)
     service = Operation(gateway, again, lambda applied: own["event_log"].set_level(applied.log.level))
     daemon.run(service, own, reactor)

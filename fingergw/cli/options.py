@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, Final, NoReturn
 
 from fingergw import __version__
 from fingergw.core.errors import FingergwError
-
-DEFAULT: Final = resources.files("fingergw") / "fingergw.toml"
-"""The configuration that comes with fingergw."""
 
 # argparse's messages that do not say what to write
 _CLEARER: Final = {
@@ -37,7 +33,7 @@ class Parser(ArgumentParser):
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, formatter_class=RawDescriptionHelpFormatter, **options)
-        self.add_argument("--version", action="version", version=f"fingergw {__version__}")
+        self.add_argument("-V", "--version", action="version", version=f"fingergw {__version__}")
 
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ")
@@ -65,10 +61,30 @@ class Parser(ArgumentParser):
         return parsed
 
 
+class OptionsOnly(Parser):
+    """A parser of options, which knows only whether each has a value."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, add_help=False, conflict_handler="resolve")
+        self.add_argument("-h", "--help", action="help")
+
+    def add_argument(self, *names: Any, **options: Any) -> Action:
+        if not names[0].startswith("-"):
+            return Action([], names[0])  # and leave it out
+        return super().add_argument(*names, action="store_true" if "action" in options else "store")
+
+    def not_options(self, words: Sequence[str]) -> list[str]:
+        """Return the words that are neither an option nor its value.
+
+        :raises UsageError: the value of an option is missing, or an option is abbreviated too much.
+        """
+        return self.parse_known_args(words)[1]
+
+
 def add_config(parser: Parser) -> None:
     """Add ``--config``."""
     parser.hint = "; to name the configuration, write --config FILE"
-    what = "the configuration [default: the one that comes with fingergw]"
+    what = "the configuration [default: fingergw.toml in the current folder; if there is none, the packaged one]"
     parser.add_argument("-c", "--config", metavar="FILE", help=what)
 
 

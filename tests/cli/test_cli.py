@@ -230,6 +230,7 @@ class TestDaemon:
             assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: not (tmp_path / "pid").exists(), "the removal of the pidfile")
+        assert log.read_text().splitlines()[0].endswith(f" with {tmp_path}/fingergw.toml")
         assert '"hello" "map" answered 7' in log.read_text()
         assert "Traceback" not in log.read_text()
         assert not listens(port)
@@ -649,7 +650,10 @@ def test_tac(tmp_path: Path) -> None:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
     finally:
         running.terminate()
-        running.communicate(timeout=20)
+        out = running.communicate(timeout=20)[0]
+    loading, first, *_ = out.splitlines()
+    assert loading.endswith("Loading x.tac...")  # by twistd
+    assert first.endswith(f"] fingergw {fingergw.__version__} with {tmp_path}/fingergw.toml")
 
 
 SET_BACK = """

@@ -1,9 +1,11 @@
-"""What ``fingergw completion`` prints, in a real bash."""
+"""What ``fingergw completion`` prints, in a real bash and a real fish."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -69,8 +71,52 @@ class TestBash:
         assert self.offered("query", "--tls", "--ca-file", "comp") == {"completion"}
         assert self.offered("check", "--base-dir", "") == {"folder"}
         assert self.offered("init", "comp") == {"completion"}
-        assert self.offered("completion", "") == {"bash", "zsh", "tcsh"}
+        assert self.offered("completion", "") == {"bash", "zsh", "tcsh", "fish"}
         assert self.offered("query", "") == set()
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="this machine has no fish")
+class TestFish:
+    @pytest.fixture(autouse=True)
+    def _script(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = tmp_path
+        (tmp_path / "completion").write_text(printed("fish", capsys))
+        (tmp_path / "folder").mkdir()
+
+    def offered(self, *lines: str) -> list[set[str]]:
+        """Return what fish offers after each of some command lines."""
+        asking = "; echo -; ".join(f"complete -C 'fingergw {line}'" for line in lines)
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", f"source completion; {asking}"],
+            cwd=self.folder,
+            env={**os.environ, "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        assert done.stderr == ""
+        return [{line.partition("\t")[0] for line in each.splitlines() if line} for each in done.stdout.split("-\n")]
+
+    def test_commands_and_options(self) -> None:
+        """Every command is offered, and every option of each."""
+        commands, *options = self.offered("", "--", *(f"{name} --" for name in COMMANDS))
+        assert commands == set(COMMANDS)
+        for offered, words in zip(options, ((), *((name,) for name in COMMANDS)), strict=True):
+            assert offered == long_options(*words), words
+
+    def test_values(self) -> None:
+        """Files, folders and shells are offered where one is expected, and nothing for free text."""
+        expected = {
+            "--config some.toml --daemonize che": {"check"},
+            "check -c ": {"completion", "folder/"},
+            "query --tls --ca-file comp": {"completion"},
+            "check --base-dir ": {"folder/"},
+            "init comp": {"completion"},
+            "completion ": {"bash", "zsh", "tcsh", "fish"},
+            "query ": set(),
+        }
+        assert dict(zip(expected, self.offered(*expected), strict=True)) == expected
 
 
 def test_zsh(capsys: pytest.CaptureFixture[str]) -> None:
