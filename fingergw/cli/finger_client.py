@@ -46,7 +46,7 @@ class Answer:
     """What a finger server answered.
 
     :param received: the bytes as they came.
-    :param problem: why they are not the whole answer, or why there are none; empty if the answer is whole.
+    :param problem: why they are not the whole answer, or no text; empty if the answer is whole.
     """
 
     received: bytes
@@ -107,7 +107,10 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
         return await connection.answer
 
     try:
-        return Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
+        answer = Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
+        if not answer.received:
+            return Answer(b"", "the server closed the connection without an answer")
+        return answer if answer.text.strip() else Answer(answer.received, "the answer has no text")
     except DeferredTimeout:
         missing = "the answer is incomplete: its end did not arrive" if connection.received else "no answer"
         return Answer(connection.received, f"{missing} within {timeout:g} s")

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.ssl import platformTrust
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
 from fingergw.cli.finger_client import Answer, Target, fetch, parse_target
 from fingergw.cli.options import Parser, UsageError
 from fingergw.cli.output import complain
+from fingergw.net.files import read_file
 from fingergw.net.resolving import Resolver
-from fingergw.net.trust import authorities
+from fingergw.net.trust import authorities, system_trust
 
 _MAX_CONNECTIONS = 16  # at once; by default a gateway lets a client have 20
 
@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
         "Ask finger servers. Several targets are asked at once, and their answers printed in order under\n"
         "headings. An IPv6 address takes brackets if a port follows: user@[::1]:1079. With --unix, the\n"
         "whole target is the query. Control characters that could harm a terminal are removed.\n"
-        "Exits with 0 if all answers came whole, 1 if one did not, 2 for wrong usage."
+        "Exits with 0 if all answers came whole, 1 if one did not or has no text, 2 for wrong usage."
     )
     parser.repeated = "targets"
     add = parser.add_argument
@@ -84,9 +84,9 @@ def run(arguments: Namespace) -> int:
 
 def _trust(ca_file: str | None) -> Any:
     if ca_file is None:
-        return platformTrust()
+        return system_trust()
     try:
-        return authorities(Path(ca_file).read_bytes())
+        return authorities(read_file(Path(ca_file), or_pipe=True)[0])
     except OSError as error:
         raise UsageError(f"--ca-file {ca_file}: {error.strerror}") from None
     except ValueError as error:
@@ -106,7 +106,7 @@ async def _query(arguments: Namespace, targets: list[str], parsed: list[Target],
     code, printed = 0, False
     for written, target, each in zip(targets, parsed, asking, strict=True):
         answer: Answer = await each
-        if answer.received or not answer.problem:
+        if answer.received:
             heading = f"[{written or '@localhost'}]\n" if len(targets) > 1 else ""
             await _print(_shown(answer, "\n" + heading if heading and printed else heading, arguments))
             printed = True

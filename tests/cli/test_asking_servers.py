@@ -34,7 +34,7 @@ class FetchTests(GatewayCase):
         assert (answer.received, answer.text, answer.problem) == (b"\x1b[2J\xff\r\n", "[2J\ufffd\n", "")
         for script in (half_closes(b"whole\r\n"), trickles(b"whole\r\n")):
             assert await self.fetched(script) == Answer(b"whole\r\n")
-        assert await self.fetched(says(b"")) == Answer(b"")
+        assert await self.fetched(says(b"no line end")) == Answer(b"no line end")
 
     async def test_a_part(self) -> None:
         """An answer that breaks off has the part that came, and why there is no more."""
@@ -53,11 +53,15 @@ class FetchTests(GatewayCase):
         return answer.received, why
 
     async def test_nothing(self) -> None:
-        """An empty answer has the reason."""
+        """Where there is no answer, or no text in it, the reason is told."""
         server = Target("127.0.0.1", free_port(), "x")
         assert (await fetch(server, Resolver(reactor), timeout=20)).problem == "Connection refused"
         assert (await self.fetched(hangs(), timeout=0.2)).problem == "no answer within 0.2 s"
         assert await self.fetched(breaks_off()) == Answer(b"", "the connection was lost")
+        for script in (says(b""), half_closes(b"")):
+            assert await self.fetched(script) == Answer(b"", "the server closed the connection without an answer")
+        for blank in (b"\r\n", b" \t\r\n\n", b"\0\x07", b"\xe2\x80\x8f\xc2\xa0"):
+            assert await self.fetched(says(blank)) == Answer(blank, "the answer has no text")
 
     async def test_no_connection(self) -> None:
         """Connecting takes no longer than the timeout, and is given up then."""

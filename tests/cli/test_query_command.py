@@ -73,6 +73,19 @@ class SeveralTargets(QueryCase):
             f"fingergw: {place}: the answer is incomplete: the connection was lost, 4 bytes into the answer",
         ]
 
+    async def test_nothing(self) -> None:
+        """A server that says nothing is reported, and the answers of the others are printed all the same."""
+        answers = {b"a\r\n": b"Here\r\n", b"silent\r\n": b"", b"blank\r\n": b"\r\n", b"b\r\n": b"There\r\n"}
+        server = FingerServer(self, lambda served: served.answer(answers[served.received]))
+        host, place = f"@127.0.0.1:{server.port}", f"fingergw: 127.0.0.1, port {server.port}"
+        out, err, code = await self.query(f"a{host}", f"silent{host}", f"blank{host}", f"b{host}")
+        assert (out.decode(), code) == (f"[a{host}]\nHere\n\n[blank{host}]\n\n\n[b{host}]\nThere\n", 1)
+        assert err.decode().splitlines() == [
+            f"{place}: the server closed the connection without an answer",
+            f"{place}: the answer has no text",
+        ]
+        assert (await self.query(f"silent{host}"))[::2] == (b"", 1)
+
     async def test_options_after_targets(self) -> None:
         """Options count wherever they stand, may be abbreviated, and end at ``--``."""
         server = FingerServer(self, says(b"ok\r\n"))
@@ -183,7 +196,10 @@ class OneTarget(QueryCase):
         (["--tls", "--unix", "/s"], "--tls and --unix cannot"),
         (["--ca-file", "/ca.pem"], "--ca-file is for TLS: add --tls"),
         (["--tls", "--ca-file", "/none/ca.pem"], "/none/ca.pem: No such file or directory"),
-        (["--tls", "--ca-file", "/dev/null"], "/dev/null: expected one or more certificates in PEM form"),
+        (["--tls", "--ca-file", "/dev/null"], "/dev/null: not a regular file; name a regular file"),
+        (["--tls", "--ca-file", "/dev/zero"], "/dev/zero: not a regular file; name a regular file"),
+        (["--tls", "--ca-file", "/"], "--ca-file /: "),
+        (["--tls", "--ca-file", __file__], "test_query_command.py: expected one or more certificates in PEM form"),
         (["--unix", ""], "expected the path of a unix socket"),
         (["a@h", "--nonsense"], 'unknown option "--nonsense"'),
         (["a@h", "b@h:0"], 'target "b@h:0": expected a port from 1 to 65535'),
