@@ -113,7 +113,7 @@ def build(
         configuration,
         _access_log(configuration.log, machine, reactor, previous.access_log if previous else None),
         memory=Memory(cache.max_entries, cache.max_bytes) if previous is None else previous.memory,
-        store=store_of(cache, machine, environment.resolver, previous.store if previous else None),
+        store=store_of(configuration, machine, environment.resolver, previous.store if previous else None),
     )
     checked = [check_backend(name, configuration, machine) for name in configuration.backends]
     previous_hosts = {} if previous is None else previous.hosts
@@ -142,7 +142,7 @@ def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: 
     if path != "off" and own_descriptor(path) is None:
         found = machine.later(machine.base / path, "log", "access")
         path = "off" if found is None else str(found)
-    log = AccessLog(path, settings.format, reactor, time.time)
+    log = AccessLog(path, settings.format, reactor, time.time, settings.anonymise)
     return previous if previous is not None and previous.fingerprint == log.fingerprint else log
 
 
@@ -163,9 +163,10 @@ def _open_backends(
     keywords = keywords_of(routes)  # once: there may be as many backends as routes
     for checked in checked_backends:
         name, active = checked.name, previous.get(checked.name)
+        hides_client = configuration.log.anonymise and checked.inputs.client
         if active is not None:
             used = {key: beside[key] for key in active.site.used}
-            if active.fingerprint == fingerprint(checked, used, parts.store):
+            if active.fingerprint == fingerprint(checked, used, parts.store, hides_client):
                 parts.backends[name] = active
                 parts.newer_files += [(watched, checked.files[key]) for key, watched in active.checked.files.items()]
                 continue
@@ -183,7 +184,9 @@ def _open_backends(
         )
         meter = BackendMeter() if active is None else active.meter
         try:
-            parts.backends[name] = open_backend(checked, site, meter, parts.memory, parts.store)
+            parts.backends[name] = open_backend(
+                checked, site, meter, parts.memory, parts.store, hides_client=hides_client
+            )
         except ForeignError as error:
             why = f'type "{checked.table.type}" cannot be opened: {error}'
             machine.problems.append(Problem(("backends", name), why))

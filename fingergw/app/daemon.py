@@ -45,7 +45,7 @@ def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Lo
         raise FingergwError("a daemon has no standard output to log to; name a file in --logfile")
     chroot = None if process.chroot is None else str(process.chroot)
     event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
-    event_log.set_level(log.level)
+    event_log.follow(log)
     own = unix.ServerOptions()
     own.update(
         nodaemon=not daemonize,

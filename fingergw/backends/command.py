@@ -219,19 +219,19 @@ class CommandBackend:
             why = "cannot be started: its arguments cannot be encoded; run the gateway in a UTF-8 locale"
             return Failed(why, upstream="unknown")
         try:
-            status = await self._status(run, argv[0])
+            status = await self._status(run, argv[0], query.client)
         except CancelledError:
             await run.ended  # it was killed; it keeps its place until it has ended
             raise
         return self._outcome(run, status)
 
-    async def _status(self, run: _Run, program: str) -> ProcessDone | ProcessTerminated:
+    async def _status(self, run: _Run, program: str, client: str) -> ProcessDone | ProcessTerminated:
         try:
             return await run.status
         finally:  # also when it is killed at the deadline
             if run.errors:
                 text = escape(run.errors.decode(errors="replace"))
-                _log.info("{program} wrote to standard error: {text}", program=program, text=text)
+                _log.info("{program} wrote to standard error: {text}", program=program, text=text, client=client)
 
     def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:
         if run.refusal:

@@ -20,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from fingergw.cache.shares import Owner
 from fingergw.cache.sqlite_file import SqliteFile, is_damage
 from fingergw.cache.store import Claim, Found, Mark
+from fingergw.core.addresses import anonymised
 
 _log = Logger()
 _P = ParamSpec("_P")
@@ -37,6 +38,7 @@ class SqliteStore:
     :param max_bytes: of all keys and values together.
     :param now: the time of day, in seconds since 1970.
     :param reactor: an IReactorFromThreads and IReactorTime.
+    :param anonymises: whether only the networks of clients are written.
     :param is_suspect: whether there was a sign of damage: then opening checks the whole file.
     :param hung: the threads that have not ended since the store was closed, as when a disk hangs.
     """
@@ -46,13 +48,14 @@ class SqliteStore:
     max_bytes: int
     now: Callable[[], float]
     reactor: Any
+    anonymises: bool = False
     is_suspect: bool = field(init=False, default=False)
     hung: int = field(init=False, default=0)
     _has_warned: bool = field(init=False, default=False)  # about its folder
     _pool: ThreadPool | None = field(init=False, default=None)
     _file: SqliteFile = field(
         init=False,
-        default=Factory(lambda self: SqliteFile(self.path, self.max_entries, self.max_bytes), takes_self=True),
+        default=Factory(lambda self: self._new_file(), takes_self=True),
     )
 
     async def open(self) -> None:
@@ -65,7 +68,7 @@ class SqliteStore:
         # A thread that a disk holds up must not hold up the exit of the process.
         pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         pool.start()
-        file = self._file = SqliteFile(self.path, self.max_entries, self.max_bytes)
+        file = self._file = self._new_file()
         try:
             was_damaged = await self._run(file.open, self.now(), self.is_suspect)
             self.is_suspect = False
@@ -75,6 +78,9 @@ class SqliteStore:
             raise
         if was_damaged:
             _log.error("{path}: damaged; it was moved to {path}.corrupt, and an empty file replaces it", path=file.path)
+        if file.was_emptied:
+            text = "{path}: emptied, as it had the whole addresses of clients, and anonymise is set in [log]"
+            _log.info(text, path=file.path)
         if file.is_replaceable and not self._has_warned:
             self._has_warned = True
             text = "{path}: others can write to its folder, and replace it; keep it in a folder of fingergw's own"
@@ -100,6 +106,8 @@ class SqliteStore:
         if missing:  # names can be invented without end
             return await self.drop(key)
         now = self.now()
+        if self.anonymises:
+            owner = owner._replace(client=anonymised(owner.client))
         return await self._run(self._file.put, _encode(key), value, now, now + keep_seconds, owner)
 
     async def drop(self, key: str, mark: Mark = "") -> None:
@@ -107,6 +115,9 @@ class SqliteStore:
 
     async def release(self, key: str, mark: Mark) -> None:
         pass
+
+    def _new_file(self) -> SqliteFile:
+        return SqliteFile(self.path, self.max_entries, self.max_bytes, self.anonymises)
 
     def _run(self, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_R]:
         if self._pool is None:

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from fingergw.cache.shares import Owner, Shares
 from fingergw.cache.store import Claim, Found
+from fingergw.core.addresses import anonymised
 from fingergw.net.file_rights import followed, refuse_exposed, refuse_foreign
 
 _APPLICATION_ID = 0x46677743
@@ -40,13 +41,17 @@ class SqliteFile:
     """The file. It is to be closed even if opening it has failed.
 
     :param max_bytes: of all keys and values together.
+    :param anonymises: whether it may have only the networks of clients.
     :param is_replaceable: whether anybody could replace the file, as all may write to its folder.
+    :param was_emptied: whether it had the addresses of clients and may not.
     """
 
     path: Path
     max_entries: int
     max_bytes: int
+    anonymises: bool = False
     is_replaceable: bool = field(init=False, default=False)
+    was_emptied: bool = field(init=False, default=False)
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _status: os.stat_result | None = field(init=False, default=None)
     _shares: Shares[bytes, None] = field(init=False)
@@ -68,13 +73,27 @@ class SqliteFile:
             if not is_damage(error):
                 raise
         else:
+            if self.anonymises and self._names_clients():
+                self._close_for_another()
+                self.path.unlink()  # to delete the rows would leave them in the file
+                self._open(now, False)
+                self.was_emptied = True
             return False
-        self.close()
-        for companion in self._companions:  # SQLite would apply them to the new file
-            companion.unlink(missing_ok=True)
+        self._close_for_another()
         self.path.replace(f"{self.path}.corrupt")
         self._open(now, False)
         return True
+
+    def _close_for_another(self) -> None:
+        """Close the file, so that another can take its place."""
+        self.close()
+        for companion in self._companions:  # SQLite would apply them to the new file
+            companion.unlink(missing_ok=True)
+
+    def _names_clients(self) -> bool:
+        """Return whether there is a whole address of a client; where there is one in a key, the row is the client's."""
+        found = self._connected().execute("SELECT client FROM answers UNION SELECT other FROM answers")
+        return any(anonymised(name) != name for name in (_text(stored) for (stored,) in found))
 
     def close(self) -> None:
         """Close the file, if it is open."""

@@ -198,6 +198,6 @@ def run(arguments: Namespace) -> int:
     # a reload must find the same file, also from another working folder
     again = partial(read_to_run, options, place.absolute())
     own = daemon.settings(options, configuration.process, configuration.log)
-    service = Operation(gateway, again, lambda applied: own["event_log"].set_level(applied.log.level))
+    service = Operation(gateway, again, lambda applied: own["event_log"].follow(applied.log))
     daemon.run(service, own, reactor)
     return 0

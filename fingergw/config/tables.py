@@ -197,6 +197,9 @@ class Log:
     level: Literal["debug", "info", "warn", "error", "critical"] = setting(
         "The level of the other log; less important messages are left out.", default="info"
     )
+    anonymise: bool = setting(
+        "Whether only the network of a client is logged: its IPv4 /24 or IPv6 /48, by the first address.", default=False
+    )
 
 
 @settings

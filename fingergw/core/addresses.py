@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import TypeAlias
 
 from attrs import define
@@ -83,6 +84,27 @@ def client_of(address: str) -> str | None:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
     return None if parsed is None else str(parsed)
+
+
+@lru_cache(maxsize=1024)
+def anonymised(client: str) -> str:
+    """Return the first address of the network that a client is in: an IPv4 /24, or an IPv6 /48.
+
+    :param client: an address, or a network as :func:`client_of` returns it. Any other text is returned as it is.
+    """
+    address = parse_address(client.partition("/")[0])
+    if address is None:
+        return client
+    length = 24 if isinstance(address, IPv4Address) else 48
+    if isinstance(address, IPv6Address) and address.sixtofour is not None:
+        length = 40  # 16 bits, and the /24 of an IPv4 address (RFC 3056 §2)
+    return str(ip_network((address, length), strict=False).network_address)
+
+
+def without_client(text: str, client: str) -> str:
+    """Return a text with a client's network, as :func:`anonymised` returns it, wherever it has the client's address."""
+    network = anonymised(client)
+    return text if network == client else re.sub(rf"(?<![\w.]){re.escape(client)}(?!\w|\.\w)", network, text)
 
 
 @define(init=False, eq=False)

@@ -79,6 +79,10 @@ class Listener:
             )
         return truncate(wire, limit)
 
+    def shown(self, client: str) -> str:
+        """Return a client's address as it may be logged."""
+        return self.access_log.shown(client)
+
     def record(
         self,
         outcome: str,

@@ -129,7 +129,8 @@ class FingerProtocol(Protocol):
         else:
             if decision.why:
                 self._may_send_more = True
-                _log.debug("{client}: invalid query: {why}", client=self.client, why=decision.why)
+                client = self.listener.shown(self.client)
+                _log.debug("{client}: invalid query: {why}", client=client, why=decision.why)
             self._refuse(decision.refusal)
 
     def _local_address(self) -> str:
@@ -250,7 +251,8 @@ class FingerProtocol(Protocol):
         elif self._state is _RECEIVING and self._is_in_handshake:
             self._state = _CLOSING
             why = tls_reason(reason.value) or "the client closed the connection"
-            _log.debug("{client}: no TLS handshake: {why}", client=self.client, why=escape(why))
+            client = self.listener.shown(self.client)
+            _log.debug("{client}: no TLS handshake: {why}", client=client, why=escape(why))
             connections.meter.rejections["bad_handshake"] += 1
             self._log_access("bad_handshake")
         if connections.draining:

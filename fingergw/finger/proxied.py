@@ -22,7 +22,8 @@ class ProxiedProtocol(FingerProtocol):
             try:
                 taken = take_header(self._header)
             except BadProxyHeader as error:
-                _log.warn("{client}: connection closed: {why}", client=self.client, why=str(error))
+                client = self.listener.shown(self.client)
+                _log.warn("{client}: connection closed: {why}", client=client, why=str(error))
                 self.connections.meter.rejections["bad_proxy_header"] += 1
                 self.close("bad_proxy_header")
                 return

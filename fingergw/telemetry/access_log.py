@@ -12,6 +12,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from fingergw.core.addresses import anonymised
 from fingergw.core.text import escape
 from fingergw.telemetry.log_file import is_null
 from fingergw.telemetry.log_output import Output, standard_output
@@ -61,12 +62,14 @@ class AccessLog:
     :param path: a file, ``-`` for standard output, or ``off``.
     :param clock: for the batches.
     :param now: returns the time of day, in seconds since 1970.
+    :param anonymises: whether only the networks of clients are written.
     """
 
     path: str
     form: Literal["text", "json"]
     clock: IReactorTime
     now: Callable[[], float]
+    anonymises: bool = False
     _output: Output | None = field(init=False, default=None)
     _write: Callable[[str], object] | None = field(init=False, default=None)
     _entries: list[Entry] = field(init=False, factory=list)
@@ -77,7 +80,7 @@ class AccessLog:
     @property
     def fingerprint(self) -> object:
         """What it depends on: a reload keeps the log while this is equal."""
-        return self.path, self.form
+        return self.path, self.form, self.anonymises
 
     @property
     def lost(self) -> int:
@@ -113,6 +116,10 @@ class AccessLog:
         if self._output is not None:
             self._output.reopen()
 
+    def shown(self, client: str) -> str:
+        """Return a client's address as it may be logged, here or elsewhere."""
+        return anonymised(client) if self.anonymises else client
+
     def add(
         self,
         listener: str,
@@ -140,7 +147,8 @@ class AccessLog:
         if self._write is None:
             return
         entries = self._entries
-        entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds, cache))
+        shown = self.shown(client)
+        entries.append((self.now(), listener, shown, query, route, backend, outcome, size, seconds, cache))
         if self._timer is None:
             self._timer = self.clock.callLater(_FLUSH_SECONDS, self.flush)
         elif len(entries) >= _FLUSH_ENTRIES:

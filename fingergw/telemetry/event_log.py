@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ from twisted.python.failure import Failure
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
+from fingergw.config.tables import Log
+from fingergw.core.addresses import anonymised, without_client
 from fingergw.core.breaker import Breaker
 from fingergw.core.outcome import Failed
 from fingergw.core.text import escape, printable
@@ -35,6 +38,7 @@ from fingergw.telemetry.repeats import Repeats
 _log = Logger()
 _KEPT = ("log_time", "log_level", "log_namespace", "log_system")
 _MAX_FORMAT_CHARACTERS = 200
+_TWISTED_ADDRESS = re.compile(r"(host=')([^']*)")  # as Twisted writes the address of a peer
 # syslog(3) and sd-daemon(3)
 _PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
@@ -82,16 +86,23 @@ class EventLog:
     :param path: a file, or ``-`` for standard output.
     :param later_path: the file's path inside the chroot; None if it is outside.
     :param prefix: the identity in syslog; None to write to the path.
+    :param anonymises: whether only the networks of clients are written.
     """
 
     path: str
     later_path: str | None
     prefix: str | None
+    anonymises: bool = field(init=False, default=False)
     _levels: LogLevelFilterPredicate = field(init=False, factory=_levels)
     _reactor: Any = field(init=False, default=None)
     _repeats: Repeats | None = field(init=False, default=None)
     _output: Output | None = field(init=False, default=None)
     _filtered: ILogObserver | None = field(init=False, default=None)
+
+    def follow(self, settings: Log) -> None:
+        """Write what the settings say from now on. The file stays the same."""
+        self.set_level(settings.level)
+        self.anonymises = settings.anonymise
 
     def set_level(self, name: str) -> None:
         """Drop events below a level.
@@ -109,7 +120,7 @@ class EventLog:
         self._reactor = reactor
         write: Any  # it needs no wrapper to be an observer
         if self.prefix is not None:
-            write = _to_syslog(self.prefix)
+            write = _to_syslog(self.prefix, self._text)
         else:
             charset = "utf-8"
             if self.path == "-":
@@ -118,7 +129,7 @@ class EventLog:
             else:
                 self._output = Output(self.later_path or self.path, f"log {self.path}", reactor)
             self._output.open(self.path, opener)
-            write = partial(_write, self._output, charset)
+            write = partial(_write, self._output, charset, self._text)
         self._repeats = Repeats(reactor, partial(self._hand_to, write))
         self._filtered = FilteringLogObserver(write, [self._levels, self._repeats])
 
@@ -138,6 +149,11 @@ class EventLog:
             if self._filtered is not None:
                 with suppress(Exception):  # nothing more can be said
                     self._filtered(_replacement_for(event, error))
+
+    def _text(self, event: LogEvent, **parts: bool) -> str:
+        """Return what :func:`text_of` does, perhaps without the addresses of clients."""
+        text = text_of(event, **parts)
+        return _without_clients(text, event.get("client")) if self.anonymises else text
 
     def reopen(self) -> None:
         """Open the file of this name again, after the present one was renamed.
@@ -177,6 +193,15 @@ def text_of(event: LogEvent, *, has_time: bool = True, has_system: bool = True) 
     return printable(eventAsText(event, includeTimestamp=has_time, includeSystem=has_system), kept="\n\t")
 
 
+def _without_clients(text: str, client: object) -> str:
+    """Return an event's text with the networks of clients in the place of their addresses.
+
+    :param client: the address of the client that may be quoted in it.
+    """
+    text = _TWISTED_ADDRESS.sub(lambda found: found[1] + anonymised(found[2]), text)
+    return without_client(text, client) if isinstance(client, str) else text
+
+
 def _replacement_for(event: LogEvent, error: Exception) -> LogEvent:
     """Return what to write for an event that cannot be written, without the values that may be the reason."""
     form = event.get("log_format")
@@ -190,21 +215,21 @@ def _replacement_for(event: LogEvent, error: Exception) -> LogEvent:
     }
 
 
-def _to_syslog(prefix: str) -> Callable[[LogEvent], object]:
+def _to_syslog(prefix: str, to_text: Callable[..., str]) -> Callable[[LogEvent], object]:
     emit: Any = SyslogObserver(prefix).emit
     observer = LegacyLogObserverWrapper(emit)
 
     def write(event: LogEvent) -> None:
         kept = {key: event[key] for key in _KEPT if key in event}
-        text = text_of(event, has_time=False, has_system=False)
+        text = to_text(event, has_time=False, has_system=False)
         priority = _PRIORITIES[event["log_level"]]
         observer({**kept, "log_format": "{text}", "text": text, "syslogPriority": priority})
 
     return write
 
 
-def _write(output: Output, charset: str, event: LogEvent) -> None:
-    line = text_of(event, has_time=not output.is_journal).replace("\n", "\n\t") + "\n"
+def _write(output: Output, charset: str, to_text: Callable[..., str], event: LogEvent) -> None:
+    line = to_text(event, has_time=not output.is_journal).replace("\n", "\n\t") + "\n"
     if output.is_journal:  # it has its own time, and takes a priority for each line
         priority = f"<{_PRIORITIES[event['log_level']]}>"
         line = "".join(f"{priority}{each}\n" for each in line.splitlines())

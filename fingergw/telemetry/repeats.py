@@ -71,7 +71,7 @@ class Repeats:
                     kept = {name: event[name] for name in _KEPT if name in event}
                     held_back = self._held_back[scope, key] = {**kept, "log_format": summary, "count": 0}
                 held_back["count"] += 1
-                held_back["text"] = text
+                held_back.update(text=text, client=event.get("client"))
                 if self._timer is None:
                     self._timer = self.clock.callLater(self._minute_ends - self.clock.seconds(), self.end_minute)
                 return PredicateResult.no

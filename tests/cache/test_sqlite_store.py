@@ -282,6 +282,26 @@ class KeepingTests(StoreCase):
         self.time += 3
         self.assertEqual(await self.claim(await self.opened()), Found(b"value", 6.0))
 
+    async def test_anonymised(self) -> None:
+        """A store that anonymises has only networks, and keeps no file that has more; one that does not takes it."""
+        store = await self.opened()
+        await self.put(store, "key", owner=Owner("b", "192.0.2.9"))
+        await store.close()
+        clients = {"one": "192.0.2.9", "two": "2001:db8:1:2::/64", "three": "unix"}
+        for key, client in clients.items():
+            store = SqliteStore(self.path, 1000, 1_000_000, lambda: self.time, reactor, anonymises=True)
+            self.addCleanup(store.close)
+            await store.open()
+            self.assertEqual(await self.claim(store, "key"), "granted")
+            await self.put(store, key, owner=Owner("b", client))
+            await store.close()
+            files = b"".join(path.read_bytes() for path in self.folder.iterdir())
+            self.assertNotIn(b"192.0.2.9", files)
+            self.assertNotIn(b"2001:db8:1:2", files)
+        store = await self.opened()
+        for key in clients:
+            self.assertEqual(await self.claim(store, key), Found(b"value", 0.0))
+
     async def test_values_outlive_a_kill(self) -> None:
         """What a gateway wrote that did not come to close its store is found."""
         store = await self.opened()

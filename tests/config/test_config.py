@@ -106,7 +106,7 @@ def test_the_contract(tmp_path: Path) -> None:
             bad_query="6",
         ),
         process=tables.Process(user="fingergw", group="fg", chroot=Path("/var/empty"), umask=0o27),
-        log=tables.Log(access="access.log", format="json", level="debug"),
+        log=tables.Log(access="access.log", format="json", level="debug", anonymise=True),
         admin=tables.Admin(endpoint="tcp:9179:interface=127.0.0.1", hosts=("gateway-1.example.org",)),
     )
     assert [route.name for route in config.routes] == ["oncall", "a, b", "svc-*", "(?P<team>[a-z]+)-oncall", "index"]
@@ -220,7 +220,7 @@ def test_defaults(tmp_path: Path) -> None:
             "bad_query": "Invalid query",
         },
         "process": {"user": None, "group": None, "chroot": None, "umask": None},
-        "log": {"access": "-", "format": "text", "level": "info"},
+        "log": {"access": "-", "format": "text", "level": "info", "anonymise": False},
         "admin": {"endpoint": None, "hosts": ()},
     }
     assert {name: said(backend) for name, backend in config.backends.items()} == BACKENDS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingergw.core.addresses import Network, Networks
+from fingergw.core.addresses import Network, Networks, anonymised, without_client
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,41 @@ def test_networks_equal_a_plain_loop(networks: list[Network], data: st.DataObjec
 def test_any_client_text_is_taken(client: str) -> None:
     """No client text raises."""
     _ = client in Networks([ip_network("0.0.0.0/0")])
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        ("192.0.2.99", "192.0.2.0"),
+        ("::ffff:192.0.2.99", "192.0.2.0"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::"),
+        ("2001:DB8:1:2::/64", "2001:db8:1::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::1", "::"),
+        ("2002:c000:263::1", "2002:c000:200::"),
+        ("192.0.2.0", "192.0.2.0"),
+        ("unix", "unix"),
+        ("", ""),
+    ],
+)
+def test_anonymised(client: str, expected: str) -> None:
+    """Of a client its IPv4 /24 or IPv6 /48 is left; 6to4, whose /48 is one IPv4 address, has less."""
+    assert anonymised(client) == expected
+    assert anonymised(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.7", "10.0.0.0"),
+        ("(10.0.0.7:79), 10.0.0.7.", "(10.0.0.0:79), 10.0.0.0."),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.0"),
+        ("10.0.0.77 110.0.0.7 10.0.0.7.1 1.10.0.0.7 x10.0.0.7", "10.0.0.77 110.0.0.7 10.0.0.7.1 1.10.0.0.7 x10.0.0.7"),
+    ],
+)
+def test_without_client(text: str, expected: str) -> None:
+    """A text that quotes a client's address has the network in its place; other addresses stay."""
+    assert without_client(text, "10.0.0.7") == expected
+    assert without_client(text.replace("10.0.0.7", "2001:db8::9"), "2001:db8::9") == expected.replace(
+        "10.0.0.0", "2001:db8::"
+    ).replace("10.0.0.7", "2001:db8::9")

@@ -178,6 +178,7 @@ umask = "027"
 access = "access.log"
 format = "json"
 level = "debug"
+anonymise = true
 
 [admin]
 endpoint = "tcp:9179:interface=127.0.0.1"

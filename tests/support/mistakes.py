@@ -271,6 +271,9 @@ format = "xml"  #! log.format: expected "text" or "json"
 --- choice-type
 [log]
 level = 5  #! log.level: $LEVELS
+--- switch-type
+[log]
+anonymise = "true"  #! log.anonymise: expected true or false, not a string; remove the quotes
 --- umask
 [process]
 umask = "028"  #! process.umask: expected a string of up to four octal digits, such as "027"

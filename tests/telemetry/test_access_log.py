@@ -55,6 +55,21 @@ def test_text(tmp_path: Path) -> None:
     assert written(tmp_path / "log", "text", *PLAIN) == line
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_anonymised(form: Literal["text", "json"], tmp_path: Path) -> None:
+    """If it is to be so, the client is the first address of its network, and another log than without."""
+    plain, _ = make(tmp_path / "plain", form)
+    log = AccessLog(str(tmp_path / "log"), form, Clock(), lambda: NOW, anonymises=True)
+    log.open()
+    for client in ("192.0.2.1", "2001:db8:1:2::3", "unix"):
+        log.add("public", client, b"", "", "", "denied", 0, 0.0)
+    log.close()
+    found = re.findall('"client": "([^"]*)"' if form == "json" else '"public" ([^ ]*)', (tmp_path / "log").read_text())
+    assert found == ["192.0.2.0", "2001:db8:1::", "unix"]
+    assert log.fingerprint != AccessLog(str(tmp_path / "log"), form, Clock(), lambda: NOW).fingerprint
+    plain.close()
+
+
 def test_cache_state(tmp_path: Path) -> None:
     """The last field is what the cache had, if one was asked."""
     log, _ = make(tmp_path / "text")

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, capturedLogs, globalLogPublisher
 from twisted.python.failure import Failure
 
+from fingergw.config.tables import Log
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import Failed
 from fingergw.telemetry.event_log import EventLog, log_failed
@@ -69,6 +71,32 @@ def test_line(tmp_path: Path) -> None:
     case.log.warn("it is {what}", what="late")
     (line,) = case.path.read_text().splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4} \[fingergw\.test#warn\] it is late", line)
+
+
+def test_anonymised(tmp_path: Path) -> None:
+    """The client that an event is about is not in it, nor a peer that Twisted names; also where it is summarised."""
+    case = Case(tmp_path)
+    case.events.follow(Log(anonymise=True))
+    for number in range(7):
+        case.log.info("{text}", text=f"10.1.2.{number} says {number}", client=f"10.1.2.{number}")
+    case.log.warn("client: {peer}", peer=str(IPv4Address("TCP", "10.1.2.3", 79)))
+    case.log.warn("client: {peer}", peer=IPv6Address("TCP", "2001:db8:1:2::3", 79))
+    case.log.warn("upstream: {peer}", peer=HostnameAddress(b"upstream.example", 79))
+    case.clock.advance(60)
+    case.events.follow(Log(level="warn"))
+    case.log.warn("{text}", text="10.1.2.3", client="10.1.2.3")
+    case.events.close()
+    infos = [line for line in case.lines if "says" in line]
+    assert infos == [
+        *(f"[fingergw.test#info] 10.1.2.0 says {number}" for number in range(5)),
+        "[fingergw.test#info] 2 more of this kind in the last minute, the last: 10.1.2.0 says 6",
+    ]
+    assert [line.partition("host")[2] for line in case.lines if "client:" in line] == [
+        "='10.1.2.0', port=79)",
+        "='2001:db8:1::', port=79, flowInfo=0, scopeID=0)",
+    ]
+    assert any("upstream.example" in line for line in case.lines)
+    assert any(line.endswith("10.1.2.3") for line in case.lines)
 
 
 def test_level(tmp_path: Path) -> None:

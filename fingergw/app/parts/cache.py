@@ -11,6 +11,7 @@ from fingergw.app.parts.checked_backend import CheckedBackend, digest
 from fingergw.app.parts.machine import Machine
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.store import RawStore
+from fingergw.config import model
 from fingergw.config.backend_types import WAITING
 from fingergw.config.dumping import dump_backend
 from fingergw.config.problems import Problem
@@ -43,12 +44,13 @@ def key_prefix(checked: CheckedBackend, used: Mapping[str, object]) -> str:
 
 
 def store_of(
-    settings: Cache, machine: Machine, resolver: Resolver, previous: GuardedStore | None
+    configuration: model.Config, machine: Machine, resolver: Resolver, previous: GuardedStore | None
 ) -> GuardedStore | None:
     """Return the store of the cache; None if answers are kept in memory alone.
 
     :param previous: the store under the previous configuration, which is kept if its fingerprint is the same.
     """
+    settings, anonymises = configuration.cache, configuration.log.anonymise
     address = parse_store(settings.store)
     digests: tuple[str, ...] = ()
     store: RawStore | None = None
@@ -62,10 +64,11 @@ def store_of(
         if path is not None:
             from fingergw.cache.sqlite import SqliteStore
 
-            store = SqliteStore(path, settings.max_entries, settings.max_bytes, time.time, resolver.reactor)
+            bounds = settings.max_entries, settings.max_bytes
+            store = SqliteStore(path, *bounds, time.time, resolver.reactor, anonymises)
     if store is None:
         return None
-    fingerprint = (settings, digests)
+    fingerprint = (settings, digests, anonymises)
     if previous is not None and previous.fingerprint == fingerprint:
         return previous
     return GuardedStore(store, settings.store, resolver.reactor, fingerprint)

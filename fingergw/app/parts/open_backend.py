@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from traceback import format_exception
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
@@ -18,9 +19,20 @@ from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.keys import Inputs, keys
 from fingergw.cache.memory import Memory
 from fingergw.config.backend_types import run_foreign
+from fingergw.core.addresses import without_client
 from fingergw.core.breaker import Breaker, Breaking, unless_opened
 from fingergw.core.errors import FingergwError
-from fingergw.core.outcome import Ask, Known, Outcome, ask_function, at_once_function, nothing_known
+from fingergw.core.outcome import (
+    Ask,
+    Failed,
+    Known,
+    Outcome,
+    Unchanged,
+    ask_function,
+    at_once_function,
+    nothing_known,
+    outcome_of,
+)
 from fingergw.core.query import Query
 from fingergw.core.turns import Payers, payer
 from fingergw.net.coalescing import Coalescing
@@ -68,6 +80,7 @@ class OpenBackend:
     :param meter: counts and times its answers.
     :param breaker: None if it is always asked.
     :param store: where its answers are kept, if its table has a cache.
+    :param hides_client: whether the addresses of clients may neither be in its reasons nor in the store.
     :param backend: what its type opened.
     :param entry: what a chain asks: its cache, or else the backend itself.
     """
@@ -77,13 +90,14 @@ class OpenBackend:
     meter: BackendMeter
     breaker: Breaker | None
     store: GuardedStore | None
+    hides_client: bool
     backend: Any
     entry: CachedBackend | UncachedBackend
 
     @property
     def fingerprint(self) -> object:
         """What it was made from; a reload keeps it while this is the same."""
-        return fingerprint(self.checked, self.site.used, self.store)
+        return fingerprint(self.checked, self.site.used, self.store, self.hides_client)
 
     @property
     def is_closable(self) -> bool:
@@ -106,28 +120,41 @@ class OpenBackend:
         )
 
 
-def fingerprint(checked: CheckedBackend, used: Mapping[str, object], store: GuardedStore | None) -> object:
+def fingerprint(
+    checked: CheckedBackend, used: Mapping[str, object], store: GuardedStore | None, hides_client: bool
+) -> object:
     """Return the fingerprint of a backend.
 
     A change in a watched file keeps the fingerprint; a changed secret or authority changes it.
 
     :param used: the settings beside its own table that it uses.
     :param store: where its answers are kept, if its table has a cache.
+    :param hides_client: as for :func:`open_backend`.
     """
     where = None if store is None or checked.table.cache is None else store.fingerprint
-    return checked.table, checked.programs, checked.digests, dict(used), where
+    return checked.table, checked.programs, checked.digests, dict(used), where, hides_client
 
 
 def open_backend(
-    checked: CheckedBackend, site: Site, meter: BackendMeter, memory: Memory, store: GuardedStore | None
+    checked: CheckedBackend,
+    site: Site,
+    meter: BackendMeter,
+    memory: Memory,
+    store: GuardedStore | None,
+    *,
+    hides_client: bool = False,
 ) -> OpenBackend:
     """Open a backend, with time limit, queue, metrics and cache around it.
 
+    :param hides_client: whether it is told the addresses of clients, which may not be logged: then its reasons are
+        without them, and so is the store, whose keys would have them.
     :raises ForeignError: its type cannot open it.
     """
     table, reactor = checked.table, site.reactor
     backend, version = run_foreign(partial(_open, table.settings, site))
     ask, known = ask_function(backend), at_once_function(backend)
+    if hides_client:
+        ask, known = _hiding_client(ask, known)
     breaker = Breaker(table.breaker, checked.question) if table.breaker else None
     if table.timeout is not None and table.max_running is not None:
         waiting = Waiting(table.timeout, table.max_running, reactor)
@@ -149,13 +176,35 @@ def open_backend(
             settings=table.cache,
             lock_seconds=(table.timeout or _UNTIMED_SECONDS) + _MARGIN_SECONDS,
             memory=memory,
-            store=store,
+            store=None if hides_client else store,
             clock=reactor,
             seconds=time.monotonic,
             report=partial(log_failed, _KEPT, backend=checked.name),
             counts=meter.cache,
         )
-    return OpenBackend(checked, site, meter, breaker, store, backend, entry)
+    return OpenBackend(checked, site, meter, breaker, store, hides_client, backend, entry)
+
+
+def _hiding_client(ask: Ask, known: Known) -> tuple[Ask, Known]:
+    """Return the functions of a backend whose reasons have the network of the query's client, not its address."""
+
+    async def asked(query: Query, validators: Mapping[str, str], payers: Payers) -> Outcome | Unchanged:
+        outcome = await outcome_of(ask(query, validators, payers), (CancelledError,))
+        return _without_client(outcome, query.client) if isinstance(outcome, Failed) else outcome
+
+    def known_then(query: Query) -> Outcome | None:
+        outcome = known(query)
+        return _without_client(outcome, query.client) if isinstance(outcome, Failed) else outcome
+
+    return asked, known_then
+
+
+def _without_client(failed: Failed, client: str) -> Failed:
+    reason, error = without_client(failed.reason, client), failed.error
+    traceback = "" if error is None else "".join(format_exception(error))
+    if without_client(traceback, client) != traceback:  # the log would have it
+        reason, error = f"{reason}: {without_client(str(error), client)}", None
+    return evolve(failed, reason=reason, error=error)
 
 
 def _open(settings: Any, site: Site) -> tuple[Any, Callable[[], str] | None]:
