@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from ipaddress import IPv4Address
 from typing import Any, TypeAlias
@@ -122,7 +123,7 @@ class _Page(Resource):
         else:
             status, content_type, body = 405, _TEXT, b"not allowed: use GET or HEAD\n"
             request.setHeader(b"allow", b"GET, HEAD")
-        request.setResponseCode(status)
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode())  # Twisted has none for 421
         request.responseHeaders.removeHeader(b"server")
         request.setHeader(b"content-type", content_type.encode())
         request.setHeader(b"x-content-type-options", b"nosniff")

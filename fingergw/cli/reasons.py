@@ -134,7 +134,14 @@ def _forwarded(
     settings, host = configuration.forwarding, normal_host(query.hosts[-1])
     own_address = local_address(explained.listener.endpoint)
     if not explained.route:
-        if not settings.allow:
+        # first what no setting could change
+        unbounded = evolve(
+            rules.forwarding, targets=dict.fromkeys(query.hosts), clients=None, max_hops=len(query.hosts)
+        )
+        never = unbounded.denied(query, own_address)
+        if never is not None:
+            why = _denied(settings, query, never)
+        elif not settings.allow:
             why = "[forwarding] allow has no host"
         elif settings.listeners is not None and rules.listener not in settings.listeners:
             why = f"not from here, only from {_some(settings.listeners)}"

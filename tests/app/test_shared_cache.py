@@ -397,7 +397,7 @@ class TestPassword:
             wait_until(lambda: shares(fleet, upstream), "that all gateways share")
             assert "horse" not in fleet.logs
 
-    @pytest.mark.parametrize("password", ["battery-staple", None])
+    @pytest.mark.parametrize("password", ["battery-staple", None], ids=["wrong", "none"])  # paths are in the log
     def test_wrong(self, tmp_path: Path, upstream: Upstream, password: str | None) -> None:
         """With another password, or none, Redis is not used, all is answered, and no log has a password."""
         store = ""
