@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Final
 
-from fingergw.cli.options import Parser
+from fingergw.cli.options import Parser, a_path
 from fingergw.cli.output import show
 from fingergw.config.finding import PACKAGED
 from fingergw.config.schema import TITLE, schema_text
@@ -27,7 +27,7 @@ def add_arguments(parser: Parser) -> None:
         "complete and check it. Never overwrites a configuration."
     )
     what = "the file to write [default: fingergw.toml]"
-    parser.add_argument("file", metavar="FILE", nargs="?", default=Path("fingergw.toml"), type=Path, help=what)
+    parser.add_argument("file", metavar="FILE", nargs="?", default="fingergw.toml", type=a_path, help=what)
 
 
 def run(arguments: Namespace) -> int:
@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
 
     :raises FingergwError: another file is in the place of one of them, or it cannot be written there.
     """
-    path: Path = arguments.file
+    path = Path(arguments.file)
     schema = path.parent / SCHEMA_NAME
     exists = f"{path} exists; name another file, or remove it first"
     if os.path.lexists(path):

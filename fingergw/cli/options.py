@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -81,14 +81,21 @@ class OptionsOnly(Parser):
         return self.parse_known_args(words)[1]
 
 
+def a_path(text: str) -> str:
+    """Refuse what an unset variable of a shell leaves: Python would take it for the working folder."""
+    if not text:
+        raise ArgumentTypeError('expected a path, not ""')
+    return text
+
+
 def add_config(parser: Parser) -> None:
     """Add ``--config``."""
     parser.hint = "; to name the configuration, write --config FILE"
     what = "the configuration [default: fingergw.toml in the current folder; if there is none, the packaged one]"
-    parser.add_argument("-c", "--config", metavar="FILE", help=what)
+    parser.add_argument("-c", "--config", metavar="FILE", type=a_path, help=what)
 
 
 def add_base_dir(parser: Parser) -> None:
     """Add ``--base-dir``."""
     what = "the folder that relative paths in it start from [default: the file's own]"
-    parser.add_argument("--base-dir", metavar="DIR", help=what)
+    parser.add_argument("--base-dir", metavar="DIR", type=a_path, help=what)

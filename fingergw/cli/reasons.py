@@ -13,7 +13,7 @@ from fingergw.config.lines import line_numbers
 from fingergw.core.addresses import Network, parse_address
 from fingergw.core.chain import Chain
 from fingergw.core.decide import Asked, Decision
-from fingergw.core.forwarding import Denied, normal_host
+from fingergw.core.forwarding import Denied, Forwarding, normal_host
 from fingergw.core.query import Query
 from fingergw.core.routing import Mismatch
 from fingergw.core.rules import Rules
@@ -135,10 +135,8 @@ def _forwarded(
     own_address = local_address(explained.listener.endpoint)
     if not explained.route:
         # first what no setting could change
-        unbounded = evolve(
-            rules.forwarding, targets=dict.fromkeys(query.hosts), clients=None, max_hops=len(query.hosts)
-        )
-        never = unbounded.denied(query, own_address)
+        open_to_all = Forwarding(dict.fromkeys(query.hosts, ""), rules.forwarding.own_names, max_hops=len(query.hosts))
+        never = open_to_all.denied(query, own_address)
         if never is not None:
             why = _denied(settings, query, never)
         elif not settings.allow:
