@@ -117,7 +117,7 @@ class AccessLog:
             self._output.reopen()
 
     def shown(self, client: str) -> str:
-        """Return a client's address as it may be logged, here or elsewhere."""
+        """Return a client's address as it may be logged, in another log, too."""
         return anonymised(client) if self.anonymises else client
 
     def add(
@@ -146,9 +146,10 @@ class AccessLog:
         """
         if self._write is None:
             return
+        if self.anonymises:
+            client = anonymised(client)
         entries = self._entries
-        shown = self.shown(client)
-        entries.append((self.now(), listener, shown, query, route, backend, outcome, size, seconds, cache))
+        entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds, cache))
         if self._timer is None:
             self._timer = self.clock.callLater(_FLUSH_SECONDS, self.flush)
         elif len(entries) >= _FLUSH_ENTRIES:

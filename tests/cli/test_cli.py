@@ -553,14 +553,6 @@ class TestUsage:
         assert main(arguments) == 2
         assert message in capfd.readouterr().err
 
-    def test_config_before_the_command(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        """--config counts before the command, too, unless it is given after it as well."""
-        config = write(tmp_path, 79)
-        assert main(["--config", config, "check"]) == 0
-        assert capfd.readouterr().out == f"{config}: no mistakes found\n"
-        assert main(["--config", "/none/a", "check", "--config", "/none/b"]) == 78
-        assert "/none/b: cannot be read" in capfd.readouterr().err
-
     def test_wrong_usage_of_the_process(self) -> None:
         """The process exits with that code, and shows no traceback."""
         ended = run(["--nonsense"], command=COMMAND)
