@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from argparse import REMAINDER, ArgumentTypeError, Namespace
+from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -47,12 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if place is None:
             parser = Parser(command)
             add_arguments(parser)
-            return run(parser.parse(words))
-        name, before = words[place], words[:place]
-        command = f"fingergw {name}"
-        if before[-1:] == ["--"]:  # there is no option after it
-            del before[-1]
+            parser.add_argument("command", nargs=REMAINDER, help=SUPPRESS)
+            parsed = parser.parse(words)
+            left = [each for each in parsed.command if each != "--"]
+            if not left:
+                return run(parsed)
+            place = len(words) - len(left)
+        name = words[place]
         module = _module(name)
+        command = f"fingergw {name}"
+        before = _before(words, place)
         if refused := _options_of(module).not_options(before):
             raise UsageError(f"{name} takes no {refused[0].partition('=')[0]}")
         parser = Parser(command)
@@ -69,24 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _place_of_command(words: Sequence[str]) -> int | None:
     """Return where a command line has its command: after options that are the gateway's or the command's own.
 
-    :return: None if it has none, so that the gateway is to be run.
-    :raises UsageError: what should be a command is none, or what is before it cannot be parsed.
+    :return: None if it has none, as where the gateway is to be run.
     """
     for place, word in enumerate(words):
         if word in COMMANDS:
             options = _options_of(_module(word))
             add_arguments(options)
             with suppress(UsageError):  # a value is missing: the word may be that
-                if not options.not_options([each for each in words[:place] if each != "--"]):
+                if not options.not_options(_before(words, place)):
                     return place
-    parser = Parser("fingergw")
-    add_arguments(parser)
-    parser.add_argument("command", nargs=REMAINDER)
-    found = [each for each in parser.parse(words).command if each != "--"]
-    if found:
-        _module(found[0])
-        return len(words) - len(found)
     return None
+
+
+def _before(words: Sequence[str], place: int) -> Sequence[str]:
+    """Return what stands before a command, without a ``--`` that only says that no option follows."""
+    return words[: place - 1] if words[:place][-1:] == ["--"] else words[:place]
 
 
 def _options_of(module: Any) -> OptionsOnly:

@@ -522,6 +522,7 @@ class TestUsage:
         twistd = ["pidfile", "rundir", "chroot", "logfile", "syslog", "prefix", "uid", "gid", "umask", "reactor"]
         options = ["config", "daemonize", *twistd]
         assert [option for option in options if f"--{option}" not in ended.stdout] == []
+        assert "positional" not in ended.stdout
         assert [command for command in ("check", "query", "init") if f"\n    {command} " not in ended.stdout] == []
 
     @pytest.mark.parametrize(

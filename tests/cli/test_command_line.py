@@ -92,6 +92,8 @@ class TestOptionsBeforeACommand:
             (["--base-dir", "."], 'unknown option "--base-dir"'),
             (["a.toml", "check"], 'unknown command "a.toml"'),
             (["--config", "check"], "check: cannot be read"),
+            (["--", "--config", "x", "check"], 'unknown command "--config"'),
+            (["--re", "poll", "query"], "query takes no --re"),
             (["check", "--daemonize"], 'unknown option "--daemonize"'),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
