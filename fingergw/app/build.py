@@ -133,6 +133,7 @@ def build(
         parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
     if previous is None:
         source = configuration.source
+        parts.warnings += located(machine.warnings, source)
         parts.warnings += located(unreadable(machine.files, source, run_as), source)
     return parts, machine.problems
 

@@ -22,6 +22,7 @@ from fingergw.core.errors import FingergwError, ListenError
 from fingergw.finger.listener import LINGER_SECONDS
 from fingergw.finger.service import ListenerService
 from fingergw.listen.binding import BoundService
+from fingergw.listen.passed_sockets import refuse_untaken
 from fingergw.telemetry.access_log import AccessLog
 
 _log = Logger()
@@ -85,13 +86,14 @@ class Gateway(MultiService):
     def privilegedStartService(self) -> None:
         """Bind all listeners, or none.
 
-        :raises ListenError: one cannot be bound.
+        :raises FingergwError: one cannot be bound, or systemd has passed a socket that is for none of them.
         """
         try:
+            refuse_untaken([each.socket.place[0] for each in self._services], self.reactor)
             if self.admin is not None:
                 self.admin.privilegedStartService()
             super().privilegedStartService()  # type: ignore[no-untyped-call]
-        except ListenError:
+        except FingergwError:
             self.stopService()
             raise
 
@@ -147,8 +149,8 @@ class Gateway(MultiService):
     async def change_to(self, parts: Parts) -> None:
         """Activate the next configuration, or leave everything as it is.
 
-        New sockets are bound before any is closed, and those that stay are not touched. A connection keeps the rules
-        that were active when it came.
+        New sockets are bound before any is closed, and those that stay are not touched, unless the file of one is gone.
+        A connection keeps the rules that were active when it came.
 
         :param parts: what it was built into, with the active parts as the previous ones.
         :raises FingergwError: it cannot be activated, and nothing has changed.
@@ -162,6 +164,12 @@ class Gateway(MultiService):
         admin = self._admin_of(parts, self.admin)
         if admin is not None and admin is not self.admin:
             to_bind.append(admin)
+        kept: list[BoundService] = [each for place, each in services.items() if place in listeners]
+        if admin is not None and admin is self.admin:
+            kept.append(admin)
+        refuse_untaken([each.socket.place[0] for each in (*kept, *to_bind)], self.reactor)
+        for service in kept:
+            service.restore()
         try:
             for service in to_bind:
                 service.privilegedStartService()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import shlex
 from collections.abc import Callable
-from pathlib import Path
 from select import POLLIN, poll
-from socket import gaierror
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IListeningPort, ILoggingContext, IProtocolFactory, IReactorCore
+from twisted.internet.interfaces import IAddress, IListeningPort, ILoggingContext, IProtocolFactory
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
+from fingergw.listen.bind_errors import reason
 from fingergw.listen.certificates import Wrap
-from fingergw.listen.endpoint_strings import split, unquote
 from fingergw.listen.endpoints import parse
-from fingergw.net.root import outside
+from fingergw.listen.unix_sockets import UnixPort
 
 _log = Logger()
 _MAX_QUEUED = 10_000  # connections accepted from a socket's queue before it is closed
@@ -73,7 +69,7 @@ class _Active(ServerFactory):
 class BoundService(Service):
     """One listening socket, which is bound while the process is privileged; one factory at a time serves it."""
 
-    def __init__(self, socket: Socket, factory: IProtocolFactory, reactor: IReactorCore) -> None:
+    def __init__(self, socket: Socket, factory: IProtocolFactory, reactor: Any) -> None:
         self.port: IListeningPort | None = None
         self._active = _Active(socket, factory)
         self._reactor = reactor
@@ -119,12 +115,32 @@ class BoundService(Service):
         if self._error is not None:
             raise self._error
 
+    def restore(self) -> None:
+        """Make the file of a unix socket anew if it is gone, or another's by now. No connection is lost.
+
+        :raises ListenError: it cannot be bound.
+        """
+        port = self.port
+        if not isinstance(port, UnixPort) or port.is_in_place:
+            return
+        _accept_queued(port)
+        try:
+            port.restore()
+        except (OSError, ListenError) as error:
+            raise self._failed(self._why(error)) from None
+        _log.warn("{name}: its socket's file was gone, and has been made anew", name=self.socket.name)
+
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
 
     def _not_bound(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self._error = self._failed(_reason(failure.value, self.socket.place[0]))
+            self._error = self._failed(self._why(failure.value))
+
+    def _why(self, error: BaseException | None) -> str:
+        sockets = ((getattr(each, "factory", None), each) for each in self._reactor.getReaders())
+        own = [(active.socket.name, port.getHost()) for active, port in sockets if isinstance(active, _Active)]
+        return reason(error, self.socket.place[0], own)
 
     def _failed(self, why: str) -> ListenError:
         return ListenError(f"{self.socket.name} ({self.socket.description}) cannot be bound: {why}")
@@ -151,37 +167,6 @@ class BoundService(Service):
         _log.info(
             "{name}: its socket is left behind, and the next start replaces it: {why}", name=self.socket.name, why=why
         )
-
-
-def _reason(error: BaseException | None, socket_string: str) -> str:
-    """Return why a socket cannot be bound, and what to do about it.
-
-    :param socket_string: the endpoint string of the socket.
-    """
-    error = getattr(error, "socketError", error)  # of a CannotListenError; Twisted has a text there for a lock
-    why, number = getattr(error, "strerror", None) or str(error) or type(error).__name__, getattr(error, "errno", None)
-    kind, *arguments = split(socket_string)
-    if kind == "unix":
-        path = outside(Path(unquote(arguments[0])))
-        folder = shlex.quote(str(path.parent))
-        if why == "Cannot acquire lock":
-            return f"another process has this socket, as {path}.lock says; stop that process, or name another path"
-        if why == "AF_UNIX path too long":
-            return "the path of a unix socket has at most 107 bytes; name a shorter one"
-        advice = {
-            errno.EADDRINUSE: "if a process listens there, stop it; if not, remove the file; or name another path",
-            errno.EACCES: f"let the user that starts the gateway write to {folder}, or name another path",
-            errno.ENOENT: f"make its folder: mkdir -p {folder}",
-        }
-    elif isinstance(error, gaierror):
-        return f"{why}; interface= takes an IP address of this machine"
-    else:
-        advice = {
-            errno.EADDRINUSE: "stop the process that has it (ss -lntp lists them), or choose another port",
-            errno.EADDRNOTAVAIL: "interface= takes an IP address of this machine (ip address lists them)",
-            errno.EACCES: "start as root for a port below 1024, or let systemd pass the socket",
-        }
-    return f"{why}; {advice[number]}" if number in advice else why
 
 
 def _accept_queued(port: IListeningPort) -> None:

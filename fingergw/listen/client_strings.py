@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, authorities_in
 from fingergw.listen.endpoint_strings import call, later_path, number, refusal, split
+from fingergw.listen.socket_files import check_length
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, system_trust
 
@@ -73,8 +77,31 @@ def _unix(
 ) -> Client:
     if not path:
         raise ValueError("the path is empty")
-    seconds, has_lock = _seconds(timeout, default_timeout), number("lockfile", lockfile, 0, 1)
-    return UNIXClientEndpoint(resolver.reactor, str(later_path(base / path)), seconds, bool(has_lock)), []
+    seconds, needs_lock = _seconds(timeout, default_timeout), number("lockfile", lockfile, 0, 1)
+    socket_path = later_path(base / path)
+    check_length(socket_path)
+    if needs_lock:
+        return _LockedUnixEndpoint(resolver.reactor, socket_path, seconds), []
+    return UNIXClientEndpoint(resolver.reactor, str(socket_path), seconds), []
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _LockedUnixEndpoint:
+    """A unix socket that is connected to only if its ``PATH.lock`` says that a process has it."""
+
+    reactor: Any
+    path: Path
+    timeout: float
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        # Twisted's is a link to a process's number. Ours is a file, and without its process the socket refuses.
+        is_link = lock.is_symlink() or not lock.exists()
+        connecting: Deferred[IProtocol] = UNIXClientEndpoint(
+            self.reactor, str(self.path), self.timeout, is_link
+        ).connect(factory)
+        return connecting
 
 
 def _tls(

@@ -37,6 +37,7 @@ def anchor(description: str, base: Path) -> str:
     """Return an endpoint string with its relative paths made absolute.
 
     :param base: the folder that they are relative to.
+    :raises ListenError: it ends within a quotation.
     """
     return _with_paths(description, lambda path: base / path)
 
@@ -67,19 +68,33 @@ def _with_paths(description: str, change: Callable[[Path], Path]) -> str:
     kind, *arguments = split(description.removeprefix(proxied))
     if kind not in _PATH_ARGUMENTS:
         return description
-    changed = [kind]
-    for position, argument in enumerate(arguments):
-        key, equals, value = argument.partition("=") if re.match(r"\w+=", argument) else ("", "", argument)
-        if value and (key or position) in _PATH_ARGUMENTS[kind]:
-            argument = key + equals + quote(str(change(Path(unquote(value)))))
+    changed, position = [kind], 0
+    for argument in arguments:
+        key, value = _key_and_value(argument)
+        if value and (position if key is None else unquote(key)) in _PATH_ARGUMENTS[kind]:
+            argument = ("" if key is None else f"{key}=") + quote(str(change(Path(unquote(value)))))
+        position += key is None
         changed.append(argument)
     return proxied + ":".join(changed)
 
 
 def split(description: str) -> list[str]:
-    """Return an endpoint string's type, in lower case as Twisted ignores case, and its arguments, still quoted."""
-    kind, *arguments = re.findall(r"(?:^|:)((?:\\.|[^:])*)", description)
+    """Return an endpoint string's type, in lower case as Twisted ignores case, and its arguments, still quoted.
+
+    :raises ListenError: it begins with none, or ends within a quotation.
+    """
+    if (len(description) - len(description.rstrip("\\"))) % 2:
+        raise ListenError("nothing follows the last backslash; write two for a backslash itself")
+    kind, *arguments = re.findall(r"(?s)(?:^|:)((?:\\.|[^:])*)", description)
+    if _key_and_value(kind)[0] is not None:  # Twisted would take the next part for the type
+        raise ListenError(f"an endpoint begins with its type, such as tcp:, not with {kind}")
     return [quoteStringArgument(unquote(kind).lower()), *arguments]
+
+
+def _key_and_value(argument: str) -> tuple[str | None, str]:
+    """Return the key of an argument, None if it has none, and its value, both still quoted."""
+    found = re.match(r"(?s)((?:\\.|[^=\\])*)=", argument)
+    return (None, argument) if found is None else (found[1], argument[found.end() :])
 
 
 def quote(value: str) -> str:
@@ -90,7 +105,7 @@ def quote(value: str) -> str:
 
 def unquote(value: str) -> str:
     """Return the value of a quoted part of an endpoint string."""
-    return re.sub(r"\\(.)", r"\1", value)
+    return re.sub(r"(?s)\\(.)", r"\1", value)
 
 
 def call(function: Callable[..., T], description: str, example: str) -> T:
@@ -120,17 +135,14 @@ def arguments_of(function: Callable[..., object], description: str) -> BoundArgu
 
     :param function: has the parameters of the endpoint type.
     :raises ValueError: the arguments do not fit.
-    :raises ListenError: the string ends within a quotation.
+    :raises ListenError: as :func:`split`.
     """
     kind, *arguments = split(description.removeprefix(PROXIED))
     unnamed, named = list[str](), dict[str, str]()
     for argument in arguments:
-        found = re.fullmatch(r"((?:\\.|[^=\\])*)(?:=((?:\\.|[^\\])*))?", argument, re.DOTALL)
-        if found is None:
-            raise ListenError("nothing follows the last backslash; write two for a backslash itself")
-        key, value = found.groups()
-        if value is None:
-            unnamed.append(unquote(key))
+        key, value = _key_and_value(argument)
+        if key is None:
+            unnamed.append(unquote(value))
         else:
             named[unquote(key)] = unquote(value)
     parameters = signature(function).parameters.values()

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from OpenSSL import SSL
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from fingergw.core.addresses import Address
 from fingergw.core.errors import ListenError
 from fingergw.listen import certificates
 from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
 from fingergw.listen.endpoint_strings import PROXIED, arguments_of, call, number, quote, refusal, split
+from fingergw.listen.passed_sockets import take_over
+from fingergw.listen.reachability import can_bind
+from fingergw.listen.socket_files import check_file, check_length
+from fingergw.listen.unix_sockets import UnixEndpoint
+from fingergw.net.files import may_be_made_by_systemd
+from fingergw.net.root import outside
 
 # What parsing these raises is about this machine, not the text: sockets that systemd passed, and Tor, which it starts.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
@@ -33,18 +40,31 @@ class Server:
 
     :param socket: the endpoint string of the socket alone, the same however it was spelled.
     :param tls: the files that TLS needs; None without TLS.
+    :param interface: the address that it binds, if it names one.
     """
 
     socket: str
     tls: KeyPair | PemFolder | None = None
+    interface: Address | None = None
 
-    def check(self, reactor: Any) -> None:
+    def check(self, reactor: Any) -> str | None:
         """Check it as far as can be done without binding or starting anything.
 
-        :raises ListenError: it describes no endpoint; the message says why.
+        :return: why it could not be bound now, if that may be different at the start.
+        :raises ListenError: it describes no endpoint, or none that can be bound here; the message says why.
         """
-        if split(self.socket)[0] not in _NOT_PARSED_BY_CHECK:
-            parse(self.socket, reactor)
+        kind = split(self.socket)[0]
+        if kind in _NOT_PARSED_BY_CHECK:
+            return None
+        endpoint = parse(self.socket, reactor)
+        if isinstance(endpoint, UnixEndpoint):
+            try:
+                check_file(endpoint.path)
+            except FileNotFoundError:
+                return _missing(outside(endpoint.path).parent)
+        if self.interface is not None and not can_bind(self.interface):
+            return f"{self.interface} is no address of this machine now, and without it the gateway cannot start"
+        return None
 
     def secured(self, reactor: Any) -> Wrap:
         """Return a function that puts TLS before a factory's connections, if this endpoint has TLS.
@@ -58,28 +78,38 @@ class Server:
 
 
 def _tcp(port: str, interface: str = "", backlog: str = _BACKLOG) -> Server:
-    with suppress(ValueError):
-        interface = str(ip_address(interface))
-    if interface == "0.0.0.0":  # noqa: S104  # the default
-        interface = ""
-    return Server(_join("tcp", str(number("the port", port, 0, 65535)), interface=interface, backlog=_backlog(backlog)))
+    return _on_port(port, interface, backlog, "127.0.0.1")
 
 
 def _tcp6(port: str, backlog: str = _BACKLOG, interface: str = "::") -> Server:
-    return _tcp(port, interface, backlog)  # otherwise Twisted's two are the same
+    return _on_port(port, interface, backlog, "::1")  # otherwise Twisted's two are the same
+
+
+def _on_port(port: str, interface: str, backlog: str, localhost: str) -> Server:
+    own_port, own_backlog, address = number("the port", port, 0, 65535), _backlog(backlog), None
+    if interface:
+        try:
+            address = ip_address(localhost if interface == "localhost" else interface)
+        except ValueError:
+            raise ValueError(f'expected interface to be an IP address of this machine, not "{interface}"') from None
+    is_default = address is None or str(address) == "0.0.0.0"  # noqa: S104
+    socket = _join("tcp", str(own_port), interface="" if is_default else str(address), backlog=own_backlog)
+    return Server(socket, interface=address)
 
 
 def _unix(address: str, mode: str = "666", backlog: str = _BACKLOG, lockfile: str = "1") -> Server:
     if not address:
         raise ValueError("the path is empty")
     own_mode = number("mode", mode, 0, 0o7777, base=8)
+    own_backlog, has_lock = _backlog(backlog), number("lockfile", lockfile, 0, 1)
+    check_length(Path(address))
     return Server(
         _join(
             "unix",
             address,
             mode="" if own_mode == 0o666 else f"{own_mode:03o}",
-            backlog=_backlog(backlog),
-            lockfile="" if number("lockfile", lockfile, 0, 1) else "0",
+            backlog=own_backlog,
+            lockfile="" if has_lock else "0",
         )
     )
 
@@ -102,11 +132,11 @@ def _ssl(
     chain, dh_parameters = (None if path is None else Path(path) for path in (extraCertChain, dhParameters))
     key = Path(privateKey)
     files = KeyPair(key, key if certKey is None else Path(certKey), chain, dh_parameters, method)
-    return Server(_tcp(port, interface, backlog).socket, files)
+    return evolve(_tcp(port, interface, backlog), tls=files)
 
 
 def _tls(path: str, port: str = "443", backlog: str = _BACKLOG, interface: str = "::") -> Server:
-    return Server(_tcp(port, interface, backlog).socket, PemFolder(Path(path)))
+    return evolve(_tcp6(port, backlog, interface), tls=PemFolder(Path(path)))
 
 
 def _systemd(domain: str, index: str | None = None, name: str | None = None) -> Server:
@@ -115,7 +145,7 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
     if domain not in ("INET", "INET6", "UNIX"):
         raise ValueError(f'expected domain to be INET6, INET or UNIX, not "{domain}"')
     if index is not None:
-        number("index", index, 0, _MAX_INT)
+        index = str(number("index", index, 0, _MAX_INT))
     return Server(_join("systemd", domain=domain, index=index or "", name=name or ""))
 
 
@@ -127,6 +157,7 @@ _TYPES: dict[str, tuple[Callable[..., Server], str]] = {
     "tls": (_tls, "tls:certificates:79"),
     "systemd": (_systemd, "systemd:domain=INET6:name=public"),
 }
+_ON_A_PORT = ("tcp", "tcp6", "ssl", "tls")
 _EXAMPLES = "tcp:79:interface=127.0.0.1, tcp:79, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
 
 
@@ -151,16 +182,31 @@ def server(description: str) -> Server:
     if kind not in _TYPES:
         return Server(bare)
     function, example = _TYPES[kind]
-    return call(function, description, example)
+    found = call(function, description, example)
+    if bare != description and found.socket.startswith("systemd:domain=UNIX"):
+        raise ListenError("a proxy is known by its address, and a unix socket's clients have none; use domain=INET6")
+    return found
+
+
+def _missing(folder: Path) -> str:
+    """Return a warning about a unix socket's folder that is not there, if it may be by then.
+
+    :raises ListenError: it may not.
+    """
+    make = f"make it: mkdir -p {shlex.quote(str(folder))}"
+    if not may_be_made_by_systemd(folder):
+        raise ListenError(f"no folder {folder}; {make}")
+    directory = "a systemd unit makes it if it has a RuntimeDirectory=, StateDirectory= or the like"
+    return f"no folder {folder} now, and without it the gateway cannot start; {directory}; or {make}"
 
 
 def on_loopback(description: str) -> str:
     """Return an endpoint string that binds the loopback, unless it says what to bind."""
-    kind = split(description)[0]
-    if kind in ("tcp", "tcp6", "ssl", "tls"):
-        with suppress(ValueError, ListenError):  # reported when it is taken apart
-            if "interface" not in arguments_of(_TYPES[kind][0], description).arguments:
-                return f"{description}:interface=" + (r"\:\:1" if kind in ("tcp6", "tls") else "127.0.0.1")
+    with suppress(ValueError, ListenError):  # reported when it is taken apart
+        kind = split(description)[0]
+        names_none = kind in _ON_A_PORT and "interface" not in arguments_of(_TYPES[kind][0], description).arguments
+        if names_none:
+            return f"{description}:interface=" + (r"\:\:1" if kind in ("tcp6", "tls") else "127.0.0.1")
     return description
 
 
@@ -171,6 +217,8 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
     :raises ListenError: it describes none; the message says why.
     """
     kind = split(socket_string)[0]
+    if kind == "unix":
+        return call(partial(_unix_endpoint, reactor), socket_string, _TYPES[kind][1])
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, socket_string)
     except LookupError as error:
@@ -187,31 +235,11 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
     except Exception as error:  # plug-ins raise what they like
         raise refusal(error, kind, _EXAMPLES) from None
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
-        _take_over(endpoint)
+        take_over(endpoint)
     return endpoint
 
 
-def _take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
-    """Check a socket that was passed to this process, and give the endpoint a duplicate.
-
-    Twisted closes the socket that it is given once it listens. The one that was passed must stay open for a listener
-    that a reload removes and another adds again.
-
-    :raises ListenError: it is closed, or of another kind.
-    """
-    try:
-        with socket.socket(fileno=os.dup(endpoint.fileno)) as passed:
-            if passed.type != socket.SOCK_STREAM:
-                raise ListenError(
-                    "systemd passed a socket that is not a stream socket; write ListenStream= in its .socket unit"
-                )
-            name = passed.getsockname()
-            if passed.family == socket.AF_UNIX and isinstance(name, str) and name:  # an abstract one is bytes
-                raise ListenError(
-                    "systemd passed a socket with a path; write unix:PATH, so that the gateway creates it"
-                )
-            endpoint.fileno = passed.detach()
-    except OSError as error:
-        raise ListenError(
-            f"the socket that systemd passed cannot be used: {error.strerror}; restart its .socket unit"
-        ) from None
+def _unix_endpoint(
+    reactor: Any, address: str, mode: str = "666", backlog: str = _BACKLOG, lockfile: str = "1"
+) -> IStreamServerEndpoint:
+    return UnixEndpoint(reactor, Path(address), int(mode, 8), int(backlog), lockfile != "0")

@@ -13,6 +13,7 @@ from fingergw.net.root import usable_now
 
 PERMISSION_ADVICE = "see to it that the gateway's group can read it, and enter its folder"
 """What to do about a file that the gateway may not read."""
+_SYSTEMD_FOLDERS = tuple(map(Path, ("/run", "/var/run", "/var/lib", "/var/cache", "/var/log")))
 
 
 def read_file(path: Path, *, max_bytes: int | None = None, or_pipe: bool = False) -> tuple[bytes, int]:
@@ -73,3 +74,8 @@ def unreadable(path: Path, error: OSError) -> str:
     """Return why a file cannot be read, and what to do where the system's words do not say it."""
     advice = f"; {PERMISSION_ADVICE}" if error.strerror == os.strerror(errno.EACCES) else ""
     return f"{path}: {error.strerror}{advice}"
+
+
+def may_be_made_by_systemd(folder: Path) -> bool:
+    """Tell whether a folder may be one that systemd makes as it starts a unit (systemd.exec(5), RuntimeDirectory=)."""
+    return any(folder != base and folder.is_relative_to(base) for base in _SYSTEMD_FOLDERS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import sys
 from collections.abc import Coroutine
@@ -303,8 +305,11 @@ class BindingTests(GatewayCase):
         assert await self.ask(gateway, b"hello\r\n") == b"Hello\r\n"
 
     async def test_missing_folder(self) -> None:
-        """A unix socket in a folder that is not there is named with its reason."""
+        """A unix socket whose folder goes before it is bound is named with its reason."""
+        folder = self.write("x", "").with_name("none")
+        folder.mkdir()
         gateway = self._make(listener("unix:none/s", 'name = "local"') + HELLO)
+        folder.rmdir()
         with pytest.raises(ListenError, match=r'^listener "local" \(unix:.*none/s\) cannot be bound: No such file'):
             gateway.privilegedStartService()
 
@@ -449,16 +454,18 @@ class DrainTests(GatewayCase):
         assert asking.transport is not None
         asking.transport.write(b"x\r\n")
         await until(lambda: backend.queries, "the query")
-        self.write("x", "").with_name("s").unlink()
-        port: Any = gateway.listeners[0].port
-        self.addCleanup(port.socket.close)  # which Twisted leaves open then
-        with capturedLogs() as events:
+        with capturedLogs() as events, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "unlink", _not_permitted)
             stopping = gateway.stopService()
             await until(lambda: any("left behind" in str(event["log_format"]) for event in events), "the message")
             assert not stopping.called
             backend.says.callback(Answered("late"))
             assert await asking.closed == b"late\r\n"
             await stopping
+
+
+def _not_permitted(*_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_one_passed_socket_for_two(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -27,6 +28,9 @@ ESCAPED = "an IPv6 address in an endpoint string needs a backslash before each c
 TYPES = "tcp:79:interface=127.0.0.1, tcp:79, unix:PATH, ssl:PORT:privateKey=FILE:certKey=FILE"
 NO_TYPE = "an endpoint begins with its type; write tcp:79:interface=127.0.0.1"
 BACKSLASH = "nothing follows the last backslash; write two for a backslash itself"
+NO_TYPE_BUT = "an endpoint begins with its type, such as tcp:, not with {}"
+INTERFACE = 'expected interface to be an IP address of this machine, not "{}"; write it like {}'
+TOO_LONG = "the path of a unix socket has at most 107 bytes, and this one has {}; name a shorter one"
 TWICE = "expected haproxy: once, in lower case, and another endpoint after it, as in haproxy:tcp:79"
 TCP, TCP6, UNIX = "tcp:79:interface=127.0.0.1", "tcp6:79", "unix:/run/fingergw/finger.sock:mode=660"
 SSL, TLS, SYSTEMD = (
@@ -76,6 +80,29 @@ SERVERS = {
     "unix:s:mode=77777": NUMBER.format("mode", "in octal from 0 to 7777", "77777", UNIX),
     "unix:s:lockfile=yes": NUMBER.format("lockfile", "from 0 to 1", "yes", UNIX),
     "systemd:INET:index=x": NUMBER.format("index", "from 0 to 2147483647", "x", SYSTEMD),
+    "tcp:79:backlog=-3": NUMBER.format("backlog", "from -1 to 2147483647", "-3", TCP),
+    "unix:s:mode=999": NUMBER.format("mode", "in octal from 0 to 7777", "999", UNIX),
+    # no address
+    "tcp:79:interface=eth0": INTERFACE.format("eth0", TCP),
+    "tcp:79:interface=1": INTERFACE.format("1", TCP),
+    "tcp:79:interface=finger.example.org": INTERFACE.format("finger.example.org", TCP),
+    r"tcp:79:interface=[\:\:1]": INTERFACE.format("[::1]", TCP),
+    r"tcp6:79:interface=\:\:x": INTERFACE.format("::x", TCP6),
+    "ssl:79:k.pem:interface=eth0": INTERFACE.format("eth0", SSL),
+    "tls:/c:79:interface=eth0": INTERFACE.format("eth0", TLS),
+    "haproxy:tcp:79:interface=eth0": INTERFACE.format("eth0", TCP),
+    "haproxy:systemd:domain=UNIX:name=x": "a proxy is known by its address, and a unix socket's clients have none; use "
+    "domain=INET6",
+    # paths
+    "unix:none/s": "no folder {0}/none; make it: mkdir -p {0}/none",
+    "unix:/no such/folder/s": "no folder /no such/folder; make it: mkdir -p '/no such/folder'",
+    "unix:empty": "{0}/empty is a folder, not a socket; name a path in it",
+    "unix:c.pem": "{0}/c.pem is a file, not a socket; remove it, or name another path",
+    "unix:link": "{0}/link is a symbolic link, not a socket; remove it, or name another path",
+    "unix:c.pem/s": "{0}/c.pem/s: Not a directory; name another path",
+    "unix:/dev/null": "/dev/null is a special file, not a socket; remove it, or name another path",
+    "unix:/" + "s" * 107: TOO_LONG.format(108),
+    "unix:/" + "é" * 54: TOO_LONG.format(109),
     # unknown words
     "tcp:79:intreface=::1": f"tcp: has no argument intreface=, only port, interface, backlog; write it like {TCP}",
     "unix:path=s": f"unix: has no argument path=, only address, mode, backlog, lockfile; write it like {UNIX}",
@@ -101,6 +128,16 @@ SERVERS = {
     "tcp:79\\": BACKSLASH,
     "tcp:79:interface=\\": BACKSLASH,
     "haproxy:tcp:79\\\\\\": BACKSLASH,
+    "haproxy:tcp:79\\": BACKSLASH,
+    "tcp:79:\\": BACKSLASH,
+    "tcp:79:interface=1\\": BACKSLASH,
+    "unix:x\\": BACKSLASH,
+    "unix:address=x\\": BACKSLASH,
+    "ssl:79:k.pem\\": BACKSLASH,
+    "systemd:domain=INET:name=x\\": BACKSLASH,
+    "tcp\\": BACKSLASH,
+    "\\": BACKSLASH,
+    "stdio:\\": BACKSLASH,
     # types
     "": NO_TYPE,
     ":79": NO_TYPE,
@@ -114,6 +151,9 @@ SERVERS = {
     "HAProxy:tcp:79": TWICE,
     "haproxy:HAPROXY:tcp:79": TWICE,
     "haproxy:" * 1_000 + "tcp:79": TWICE,
+    "port=79:tcp": NO_TYPE_BUT.format("port=79"),
+    "port=79:haproxy:tcp": NO_TYPE_BUT.format("port=79"),
+    "=:tcp:79": NO_TYPE_BUT.format("="),
     # files
     "ssl:79:privateKey=none.pem": "{0}/none.pem: No such file or directory; name a file that exists",
     "ssl:79:privateKey=empty": "{0}/empty: Is a directory; name a PEM file",
@@ -142,6 +182,9 @@ CLIENTS = {
     "unix:": f"the path is empty; write it like {OTHER_UNIX}",
     "unix:s:5": too_many("unix", "path") + OTHER_UNIX,
     "unix:s:timeout=x": NUMBER.format("timeout", "from 0 to 2147483647", "x", OTHER_UNIX),
+    "unix:/x\\": BACKSLASH,
+    "unix:/" + "s" * 107: TOO_LONG.format(108),
+    "timeout=5:ssl:h:79": NO_TYPE_BUT.format("timeout=5"),
     "unix:s:lockfile=x": NUMBER.format("lockfile", "from 0 to 1", "x", OTHER_UNIX),
     "tls:h": f"expected port after tls:; write it like {HOST_TLS}",
     "tls:h:finger": NUMBER.format("the port", "from 1 to 65535", "finger", HOST_TLS),
@@ -175,6 +218,7 @@ CLIENTS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with files that are not what they should be."""
+    (tmp_path / "link").symlink_to("nothing")
     for name in ("empty", "broken"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "a.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
@@ -227,14 +271,18 @@ UNBOUND = {
     "choose another port",
     "tcp:0:interface=192.0.2.1": "Cannot assign requested address; interface= takes an IP address of this machine "
     "(ip address lists them)",
-    r"tcp:0:interface=[\:\:1]": "interface= takes an IP address of this machine",
+    r"tcp:0:interface=fe80\:\:1%none": "interface= takes an IP address of this machine",
     "unix:{0}/none/s": "No such file or directory; make its folder: mkdir -p {0}/none",
-    "unix:{0}/file": "Address already in use; if a process listens there, stop it; if not, remove the file; or name "
+    "unix:{0}/none/s:lockfile=0": "No such file or directory; make its folder: mkdir -p {0}/none",
+    "unix:{0}/file": "{0}/file is a file, not a socket; remove it, or name another path",
+    "unix:{0}/link": "{0}/link is a symbolic link, not a socket; remove it, or name another path",
+    "unix:{0}/busy": "another process answers at {0}/busy; stop it, or name another path",
+    "unix:{0}/busy:lockfile=0": "another process answers at {0}/busy; stop it, or name another path",
+    "unix:{0}/full": "another process answers at {0}/full; stop it, or name another path",
+    "unix:{0}/datagrams": "Protocol wrong type for socket; there is a socket of another kind; name another path",
+    "unix:{0}/held": "another process has this socket, as it has locked {0}/held.lock; stop that process, or name "
     "another path",
-    "unix:{0}/busy": "Address already in use; if a process listens there, stop it; if not, remove the file; or name "
-    "another path",
-    "unix:{0}/held": "another process has this socket, as {0}/held.lock says; stop that process, or name another path",
-    "unix:{0}/" + "s" * 120: "the path of a unix socket has at most 107 bytes; name a shorter one",
+    "unix:{0}/noted": "{0}/noted.lock is not a socket's lock; remove it, or name another path",
     "systemd:domain=INET:name=x": 'systemd passed no socket by the name "x"; start the .socket unit that has '
     "FileDescriptorName=x",
     "systemd:domain=INET:index=0": "systemd passed no socket with that index; start the .socket unit that has it",
@@ -254,14 +302,21 @@ def refused(endpoint: str) -> str:
     return str(caught.value).removeprefix(start)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Twisted does not close what it gave up
 @pytest.mark.parametrize("endpoint", UNBOUND)
 def test_unbound(tmp_path: Path, endpoint: str) -> None:
     """What keeps a good endpoint from being bound is said with what to do about it."""
     (tmp_path / "file").write_text("")
-    (tmp_path / "held.lock").symlink_to(str(os.getppid()))
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as busy:
-        busy.bind(f"{tmp_path}/busy")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "noted.lock").write_text("milk")
+    with contextlib.ExitStack() as opened:
+        taken = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for name, kind, backlog in (("busy", socket.SOCK_STREAM, 9), ("full", socket.SOCK_STREAM, 0)):
+            server_socket = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
+            server_socket.bind(f"{tmp_path}/{name}")
+            server_socket.listen(backlog)
+        opened.enter_context(socket.socket(socket.AF_UNIX)).connect(f"{tmp_path}/full")
+        opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(f"{tmp_path}/datagrams")
+        fcntl.flock(opened.enter_context((tmp_path / "held.lock").open("w")), fcntl.LOCK_EX)
         made = endpoint.format(tmp_path, port=taken.getsockname()[1])
         assert refused(made).endswith(UNBOUND[endpoint].format(tmp_path))
 

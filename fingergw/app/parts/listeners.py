@@ -36,14 +36,16 @@ def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *wher
     :param name: what messages call it.
     :param where: the key that has the string.
     """
-    description = anchor(endpoint, machine.base)
     try:
+        description = anchor(endpoint, machine.base)
         server = endpoints.server(in_later_root(description))
-        server.check(reactor)
+        warning = server.check(reactor)
         wrap = server.secured(reactor)
     except ListenError as error:
         machine.problems.append(Problem(where, str(error)))
         return None
+    if warning is not None:
+        machine.warnings.append(Problem(where, warning))
     if server.tls is not None:
         machine.files += [(path, where) for path in server.tls.files()]
     return Socket(name, description, (server.socket, 0), wrap)

@@ -29,11 +29,13 @@ class Machine:
 
     :param base: the folder that relative paths are relative to.
     :param problems: what was found wrong so far.
+    :param warnings: what keeps the gateway from starting now, and may be different then.
     :param files: the files that are read again when they change or at a reload, each with the key that names it.
     """
 
     base: Path
     problems: list[Problem] = field(factory=list)
+    warnings: list[Problem] = field(factory=list)
     files: list[tuple[Path, KeyPath]] = field(factory=list)
 
     def later(self, path: Path, *where: str | int) -> Path | None:

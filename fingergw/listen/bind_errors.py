@@ -1,0 +1,83 @@
+"""Why a socket cannot be bound, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+from socket import gaierror
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IAddress
+
+from fingergw.core.addresses import Address, parse_address
+from fingergw.core.errors import ListenError
+from fingergw.listen.endpoint_strings import split, unquote
+from fingergw.net.root import outside
+
+_ANY = IPv4Address(0)
+
+
+def reason(error: BaseException | None, socket_string: str, own: Iterable[tuple[str, IAddress]]) -> str:
+    """Return why a socket cannot be bound, and what to do about it.
+
+    :param socket_string: the endpoint string of the socket.
+    :param own: the names and addresses of the sockets that this process has bound.
+    """
+    error = getattr(error, "socketError", error)  # of a CannotListenError
+    why, number = getattr(error, "strerror", None) or str(error) or type(error).__name__, getattr(error, "errno", None)
+    kind = split(socket_string)[0]
+    if kind == "unix":
+        return _of_a_path(error, why, number, socket_string, own)
+    if isinstance(error, gaierror):
+        return f"{why}; interface= takes an IP address of this machine"
+    if number == errno.EADDRINUSE and kind == "tcp" and (conflict := _conflict(socket_string, own)):
+        return f"{why}: {conflict}"
+    advice = {
+        errno.EADDRINUSE: "stop the process that has it (ss -lntp lists them), or choose another port",
+        errno.EADDRNOTAVAIL: "interface= takes an IP address of this machine (ip address lists them)",
+        errno.EACCES: "start as root for a port below 1024, or let systemd pass the socket",
+    }
+    return f"{why}; {advice[number]}" if number in advice else why
+
+
+def _of_a_path(
+    error: BaseException | None, why: str, number: int | None, socket_string: str, own: Iterable[tuple[str, IAddress]]
+) -> str:
+    bound_path = unquote(split(socket_string)[1])
+    if isinstance(error, ListenError):
+        names = [name for name, address in own if address == UNIXAddress(bound_path)]
+        return f"{names[0]} has this path; name another for one of the two" if names else why
+    folder = shlex.quote(str(outside(Path(bound_path)).parent))
+    advice = {
+        errno.EACCES: f"let the user that starts the gateway write to {folder}, or name another path",
+        errno.ENOENT: f"make its folder: mkdir -p {folder}",
+        errno.EPROTOTYPE: "there is a socket of another kind; name another path",
+    }
+    return f"{why}; {advice[number]}" if number in advice else why
+
+
+def _conflict(socket_string: str, own: Iterable[tuple[str, IAddress]]) -> str | None:
+    """Return which of the process's own sockets has a port already, and what to write; None if none has."""
+    _, port, *others = split(socket_string)
+    named = {key: unquote(value) for key, _, value in (each.partition("=") for each in others)}
+    interface = parse_address(named.get("interface", "")) or _ANY
+    for name, address in own:
+        theirs = parse_address(getattr(address, "host", ""))
+        if theirs is None or str(getattr(address, "port", "")) != port or not _overlap(interface, theirs):
+            continue
+        if interface.version == theirs.version:
+            return f"{name} has this port; choose another for one of the two"
+        ours = "this one" if interface.version == 4 else name
+        advice = f"remove {ours}, or have tcp6: name an IPv6 address in interface="
+        return f"{name} has this port, and tcp6: includes IPv4; {advice}"
+    return None
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Tell whether two sockets with these addresses cannot have the same port."""
+    if one.version != other.version:
+        return (one if one.version == 6 else other).is_unspecified
+    return one == other or one.is_unspecified or other.is_unspecified
