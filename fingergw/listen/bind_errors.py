@@ -20,20 +20,20 @@ from fingergw.net.root import outside
 _ANY = IPv4Address(0)
 
 
-def reason(error: BaseException | None, socket_string: str, own: Iterable[tuple[str, IAddress]]) -> str:
+def reason(error: BaseException | None, socket_string: str, others: Iterable[tuple[str, IAddress]]) -> str:
     """Return why a socket cannot be bound, and what to do about it.
 
     :param socket_string: the endpoint string of the socket.
-    :param own: the names and addresses of the sockets that this process has bound.
+    :param others: the names and addresses of the other sockets that this process has bound.
     """
     error = getattr(error, "socketError", error)  # of a CannotListenError
     why, number = getattr(error, "strerror", None) or str(error) or type(error).__name__, getattr(error, "errno", None)
     kind = split(socket_string)[0]
     if kind == "unix":
-        return _of_a_path(error, why, number, socket_string, own)
+        return _of_a_path(error, why, number, socket_string, others)
     if isinstance(error, gaierror):
         return f"{why}; interface= takes an IP address of this machine"
-    if number == errno.EADDRINUSE and kind == "tcp" and (conflict := _conflict(socket_string, own)):
+    if number == errno.EADDRINUSE and kind == "tcp" and (conflict := _conflict(socket_string, others)):
         return f"{why}: {conflict}"
     advice = {
         errno.EADDRINUSE: "stop the process that has it (ss -lntp lists them), or choose another port",
@@ -44,11 +44,15 @@ def reason(error: BaseException | None, socket_string: str, own: Iterable[tuple[
 
 
 def _of_a_path(
-    error: BaseException | None, why: str, number: int | None, socket_string: str, own: Iterable[tuple[str, IAddress]]
+    error: BaseException | None,
+    why: str,
+    number: int | None,
+    socket_string: str,
+    others: Iterable[tuple[str, IAddress]],
 ) -> str:
     bound_path = unquote(split(socket_string)[1])
     if isinstance(error, ListenError):
-        names = [name for name, address in own if address == UNIXAddress(bound_path)]
+        names = [name for name, address in others if address == UNIXAddress(bound_path)]
         return f"{names[0]} has this path; name another for one of the two" if names else why
     folder = shlex.quote(str(outside(Path(bound_path)).parent))
     advice = {
@@ -59,12 +63,12 @@ def _of_a_path(
     return f"{why}; {advice[number]}" if number in advice else why
 
 
-def _conflict(socket_string: str, own: Iterable[tuple[str, IAddress]]) -> str | None:
+def _conflict(socket_string: str, others: Iterable[tuple[str, IAddress]]) -> str | None:
     """Return which of the process's own sockets has a port already, and what to write; None if none has."""
-    _, port, *others = split(socket_string)
-    named = {key: unquote(value) for key, _, value in (each.partition("=") for each in others)}
+    _, port, *arguments = split(socket_string)
+    named = {key: unquote(value) for key, _, value in (each.partition("=") for each in arguments)}
     interface = parse_address(named.get("interface", "")) or _ANY
-    for name, address in own:
+    for name, address in others:
         theirs = parse_address(getattr(address, "host", ""))
         if theirs is None or str(getattr(address, "port", "")) != port or not _overlap(interface, theirs):
             continue

@@ -139,8 +139,12 @@ class BoundService(Service):
 
     def _why(self, error: BaseException | None) -> str:
         sockets = ((getattr(each, "factory", None), each) for each in self._reactor.getReaders())
-        own = [(active.socket.name, port.getHost()) for active, port in sockets if isinstance(active, _Active)]
-        return reason(error, self.socket.place[0], own)
+        others = [
+            (active.socket.name, port.getHost())
+            for active, port in sockets
+            if isinstance(active, _Active) and active is not self._active
+        ]
+        return reason(error, self.socket.place[0], others)
 
     def _failed(self, why: str) -> ListenError:
         return ListenError(f"{self.socket.name} ({self.socket.description}) cannot be bound: {why}")

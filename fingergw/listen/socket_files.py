@@ -59,20 +59,33 @@ def _check_file(path: Path, shown: Path) -> None:
         raise ListenError(f"{shown} is {kind}, not a socket; {advice}")
 
 
-def remove_stale(path: Path) -> None:
-    """Remove a socket that refuses connections, as its process is gone.
+def is_stale(path: Path) -> bool:
+    """Tell whether there is a socket whose process is gone, so that it refuses connections.
 
+    :return: False if nothing is there.
     :raises ListenError: somebody answers there; or it is no socket.
-    :raises OSError: who has it cannot be told, or it cannot be removed.
+    :raises OSError: who has it cannot be told.
     """
     shown = outside(path)
     _check_file(path, shown)
     with socket.socket(socket.AF_UNIX) as client:
         client.setblocking(False)
         number = client.connect_ex(str(path))
-    if number == errno.ECONNREFUSED:
-        path.unlink()
-    elif number in (0, errno.EAGAIN):  # or its queue is full
+    if number in (0, errno.EAGAIN):  # or its queue is full
         raise ListenError(f"another process answers at {shown}; stop it, or name another path")
-    elif number != errno.ENOENT:
+    if number not in (errno.ECONNREFUSED, errno.ENOENT):
         raise OSError(number, os.strerror(number), str(path))
+    return number == errno.ECONNREFUSED
+
+
+def is_in_place(status: os.stat_result | None, path: Path) -> bool:
+    """Tell whether a file is still at its path; in doubt it is.
+
+    :param status: the file's, which is open, so that no other has its number; None if there is none.
+    """
+    try:
+        return status is not None and os.path.samestat(status, path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # the process has given up the rights to see it
+        return True

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
-from fingergw.listen.socket_files import remove_stale
+from fingergw.listen.socket_files import is_in_place, is_stale
 from fingergw.net.root import outside
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -75,12 +75,8 @@ class UnixPort(unix.Port):
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the socket's file is still there."""
-        try:
-            # its number is no other file's, as long as the socket is open
-            return self._file is not None and os.path.samestat(self._file, self.path.lstat())
-        except OSError:
-            return False
+        """Whether the socket's file is still there; in doubt it is."""
+        return is_in_place(self._file, self.path)
 
     def restore(self) -> None:
         """Make the socket's file anew. What is in the old socket's queue must have been accepted.
@@ -111,7 +107,8 @@ class UnixPort(unix.Port):
         if self._lock is not None:
             self._lock.acquire()
         try:
-            remove_stale(self.path)
+            if is_stale(self.path):
+                self.path.unlink()
             bound: socket.socket = self.createInternetSocket()
             try:
                 bound.bind(str(self.path))
@@ -178,8 +175,9 @@ class _Lock:
             is_link = error.errno == errno.ELOOP and str(self.path.readlink()).isdecimal()
             if error.errno != errno.EACCES and not is_link:
                 raise
-            remove_stale(self.socket_path)
-            self.path.unlink()
+            is_stale(self.socket_path)  # or this raises
+            if not is_link or self.path.is_symlink():  # else another gateway has been here meanwhile
+                self.path.unlink()
             return self._open()
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size:
@@ -188,12 +186,7 @@ class _Lock:
         return fd
 
     def _is_in_place(self) -> bool:
-        if self._fd < 0:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._fd), self.path.lstat())
-        except OSError:
-            return False
+        return is_in_place(None if self._fd < 0 else os.fstat(self._fd), self.path)
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -303,6 +303,67 @@ def test_socket_activation(tmp_path: Path) -> None:
         activating.communicate()
 
 
+UNTAKEN = {
+    "no listener": (
+        ["old"],
+        "unix:s",
+        'systemd passed the socket "old", and no listener uses it, so that its clients would wait for ever: add a '
+        'listener with endpoint = "systemd:domain=INET6:name=old", or disable its .socket unit and restart the gateway',
+    ),
+    "two of one name": (
+        ["l0", "l0"],
+        "systemd:domain=INET:name=l0",
+        'systemd passed two sockets by the name "l0", and a listener gets only one of them: put each ListenStream= '
+        "into a .socket file of its own, with its own FileDescriptorName=",
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "endpoint", "expected"), UNTAKEN.values(), ids=UNTAKEN)
+def test_untaken_socket(tmp_path: Path, names: list[str], endpoint: str, expected: str) -> None:
+    """A socket that no listener takes is refused by name, before a client is served: its own would wait for ever."""
+    arguments = write(tmp_path, endpoint)
+    with ExitStack() as stack, (tmp_path / "log").open("w") as log:
+        sockets = [(name, stack.enter_context(socket.create_server(("127.0.0.1", 0)))) for name in names]
+        running = stack.enter_context(passing(sockets, arguments, log=log.fileno()))
+        assert running.wait(DEADLINE_SECONDS) == 1
+    assert f"fingergw: {expected}" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "s").exists()
+
+
+def test_sockets_all_taken(tmp_path: Path) -> None:
+    """Sockets are taken by listeners, by name or index, and by the admin pages."""
+    more = '[admin]\nendpoint = "systemd:domain=INET:name=admin"\n'
+    arguments = write(tmp_path, "systemd:domain=INET:index=1", "systemd:domain=INET:name=a", more=more)
+    with ExitStack() as stack:
+        sockets = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in ("a", "b", "admin")}
+        stack.enter_context(passing(sockets, arguments))
+        ports = [sockets[name].getsockname()[1] for name in sockets]
+        assert [finger(port, b"hello\r\n") for port in ports[:2]] == [b"Hello\r\n"] * 2
+        assert b" 200 OK" in finger(ports[2], b"GET /healthz HTTP/1.0\r\n\r\n")
+
+
+def test_reload_keeps_passed_sockets(tmp_path: Path) -> None:
+    """A reload that would leave a passed socket without a listener is refused, and its clients are answered as before."""
+    both = ("systemd:domain=INET:name=a", "systemd:domain=INET:name=b")
+    arguments = write(tmp_path, *both)
+    log = tmp_path / "log"
+    with ExitStack() as stack:
+        sockets = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in "ab"}
+        ports = [each.getsockname()[1] for each in sockets.values()]
+        running = stack.enter_context(passing(sockets, arguments, log=stack.enter_context(log.open("w")).fileno()))
+        assert [finger(port, b"hello\r\n") for port in ports] == [b"Hello\r\n"] * 2
+        write(tmp_path, both[0])
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the previous configuration stays active" in log.read_text(), "the end of the reload")
+        assert 'systemd passed the socket "b", and no listener uses it' in log.read_text()
+        assert [finger(port, b"hello\r\n") for port in ports] == [b"Hello\r\n"] * 2
+        write(tmp_path, *reversed(both))
+        running.send_signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in log.read_text(), "the reload")
+        assert [finger(port, b"hello\r\n") for port in ports] == [b"Hello\r\n"] * 2
+
+
 SLOW = """
 [[routes]]
 user = "slow"

@@ -246,7 +246,8 @@ def test_wrong_usage(config: Path, capfd: pytest.CaptureFixture[str], arguments:
 
 def test_mistakes_in_the_configuration(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """All mistakes are told as check does, in the file and on the machine; the exit code is 78."""
-    config.write_text(CONFIG.replace('"touch", "asked"', '"no-such-program"') + "max_hops = 0\n")
+    broken = CONFIG.replace('"touch", "asked"', '"no-such-program"').replace("=192.0.2.7", "=127.0.0.7")
+    config.write_text(broken + "max_hops = 0\n")
     assert main(["explain", "--config", str(config), "x"]) == 78
     told = capfd.readouterr().err
     assert main(["check", "--config", str(config)]) == 78

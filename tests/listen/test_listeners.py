@@ -282,6 +282,34 @@ class BindingTests(GatewayCase):
         assert str(caught.value).startswith(f'listener "middle" ({taken}) cannot be bound: Address already in use; ')
         await until(lambda: not any(map(listens, free)), "the end of the other listeners")
 
+    async def test_own_port(self) -> None:
+        """Where another listener of the gateway has the port, that one is named, and no process to stop."""
+        in_use, has = "Address already in use: ", 'listener "a" has this port'
+        includes = f"{in_use}{has}, and tcp6: includes IPv4; remove "
+        advice = ", or have tcp6: name an IPv6 address in interface="
+        for first, second, expected in (
+            ("tcp:{0}:interface=127.0.0.1", "tcp:{0}", f"{in_use}{has}; choose another for one of the two"),
+            ("tcp6:{0}", "tcp:{0}", f"{includes}this one{advice}"),
+            ("tcp6:{0}", "tcp:{0}:interface=127.0.0.1:backlog=9", f"{includes}this one{advice}"),
+            ("tcp:{0}", "tcp6:{0}", f'{includes}listener "a"{advice}'),
+            ("unix:s", "unix:s:lockfile=0", 'listener "a" has this path; name another for one of the two'),
+        ):
+            port = free_port(socket.AF_INET6)
+            a, b = (listener(each.format(port), f'name = "{name}"') for name, each in (("a", first), ("b", second)))
+            gateway = self._make(a + b + HELLO)
+            with pytest.raises(ListenError) as caught:
+                gateway.privilegedStartService()
+            assert str(caught.value).endswith(f") cannot be bound: {expected}")
+            await until(lambda port=port: not listens(port), "the end of the listeners")  # type: ignore[misc]
+
+    async def test_tcp_beside_an_address_of_tcp6(self) -> None:
+        """What the message says works: tcp6: with an address, beside tcp: with the same port."""
+        port = free_port()
+        gateway = self.start(
+            listener(f"tcp:{port}:interface=127.0.0.1") + listener(rf"tcp6:{port}:interface=\:\:1") + HELLO
+        )
+        assert [await self.ask(gateway, b"hello\r\n", place) for place in (0, 1)] == [b"Hello\r\n"] * 2
+
     async def test_can_be_started_again(self) -> None:
         """Once the address is free the same service can be started."""
         blocker = reactor.listenTCP(0, FingerFactory(make_listener()), interface="127.0.0.1")

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tests.support.processes import COMMAND, ROOT
@@ -24,15 +24,25 @@ os.execv(argv[0], argv)
 
 
 @contextmanager
-def passing(sockets: dict[str, socket.socket], arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a gateway that gets sockets as from systemd."""
-    numbers = [each.fileno() for each in sockets.values()]
+def passing(
+    sockets: Mapping[str, socket.socket] | Sequence[tuple[str, socket.socket]],
+    arguments: list[str],
+    *,
+    log: int = subprocess.DEVNULL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a gateway that gets sockets as from systemd.
+
+    :param sockets: each with its name.
+    :param log: where all that it prints goes.
+    """
+    pairs = list(sockets.items()) if isinstance(sockets, Mapping) else sockets
+    names, numbers = ":".join(name for name, _ in pairs), [each.fileno() for _, each in pairs]
     running = subprocess.Popen(
-        [sys.executable, "-c", _LAUNCHER, ":".join(sockets), ",".join(map(str, numbers)), *COMMAND, *arguments],
+        [sys.executable, "-c", _LAUNCHER, names, ",".join(map(str, numbers)), *COMMAND, *arguments],
         pass_fds=numbers,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     try:
