@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, authorities_in
-from fingergw.listen.endpoint_strings import call, later_path, number, refusal, split
+from fingergw.listen.endpoint_strings import address, call, later_path, named_file, number, refusal, split
 from fingergw.listen.socket_files import check_length
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, system_trust
@@ -62,6 +62,8 @@ def _tcp(
     if not host:
         raise ValueError("the host is empty")
     port_number, seconds = number("the port", port, 1, 65535), _seconds(timeout, default_timeout)
+    if bindAddress is not None:
+        bindAddress = str(address("bindAddress", bindAddress))
     # Twisted's own asks the reactor's resolver, whatever it is given, and for IPv4 alone
     return resolver.endpoint(host, port_number, timeout=seconds, bind_address=bindAddress), []
 
@@ -122,12 +124,12 @@ def _tls(
         below, files = parse_client(endpoint, base, resolver, default_timeout)
     trust = system_trust()
     if trustRoots is not None:
-        trust = authorities_in(base / trustRoots)
+        trust = authorities_in(base / named_file("trustRoots", trustRoots))
         files = [*files, base / trustRoots]
     own = {}
     if certificate is not None:
-        path = base / certificate
-        pair = KeyPair(path if privateKey is None else base / privateKey, path)
+        path = base / named_file("certificate", certificate)
+        pair = KeyPair(path if privateKey is None else base / named_file("privateKey", privateKey), path)
         pair.load()  # now, so that its mistakes are reported
         own, files = pair.own(), [*files, *pair.files()]
     elif privateKey is not None:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from inspect import BoundArguments, Parameter, signature
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.endpoints import quoteStringArgument
 
+from fingergw.core.addresses import Address
 from fingergw.core.errors import ListenError
 from fingergw.net.root import in_chroot, outside_message
 
@@ -194,6 +195,28 @@ def number(name: str, text: str, least: int, most: int, *, base: int = 10) -> in
         bounds = f"from {least} to {most}" if base == 10 else f"in octal from {least:o} to {most:o}"
         raise ValueError(f'expected {name} to be a whole number {bounds}, not "{text}"')
     return value
+
+
+def address(name: str, text: str, localhost: str = "127.0.0.1") -> Address:
+    """Return the IP address that an argument is.
+
+    :param localhost: what the word ``localhost`` stands for.
+    :raises ValueError: it is none; no name is looked up.
+    """
+    try:
+        return ip_address(localhost if text == "localhost" else text)
+    except ValueError:
+        raise ValueError(f'expected {name} to be an IP address of this machine, not "{text}"') from None
+
+
+def named_file(name: str, text: str) -> Path:
+    """Return the path that an argument is.
+
+    :raises ValueError: it is empty.
+    """
+    if not text:
+        raise ValueError(f"{name} is empty")
+    return Path(text)
 
 
 def refusal(error: Exception, kind: str, example: str) -> ListenError:

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,17 @@ from fingergw.core.addresses import Address
 from fingergw.core.errors import ListenError
 from fingergw.listen import certificates
 from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
-from fingergw.listen.endpoint_strings import PROXIED, arguments_of, call, number, quote, refusal, split
+from fingergw.listen.endpoint_strings import (
+    PROXIED,
+    address,
+    arguments_of,
+    call,
+    named_file,
+    number,
+    quote,
+    refusal,
+    split,
+)
 from fingergw.listen.passed_sockets import take_over
 from fingergw.listen.reachability import can_bind
 from fingergw.listen.socket_files import check_file, check_length
@@ -86,15 +95,11 @@ def _tcp6(port: str, backlog: str = _BACKLOG, interface: str = "::") -> Server:
 
 
 def _on_port(port: str, interface: str, backlog: str, localhost: str) -> Server:
-    own_port, own_backlog, address = number("the port", port, 0, 65535), _backlog(backlog), None
-    if interface:
-        try:
-            address = ip_address(localhost if interface == "localhost" else interface)
-        except ValueError:
-            raise ValueError(f'expected interface to be an IP address of this machine, not "{interface}"') from None
-    is_default = address is None or str(address) == "0.0.0.0"  # noqa: S104
-    socket = _join("tcp", str(own_port), interface="" if is_default else str(address), backlog=own_backlog)
-    return Server(socket, interface=address)
+    own_port, own_backlog = number("the port", port, 0, 65535), _backlog(backlog)
+    bound = address("interface", interface, localhost) if interface else None
+    is_default = bound is None or str(bound) == "0.0.0.0"  # noqa: S104
+    socket = _join("tcp", str(own_port), interface="" if is_default else str(bound), backlog=own_backlog)
+    return Server(socket, interface=bound)
 
 
 def _unix(address: str, mode: str = "666", backlog: str = _BACKLOG, lockfile: str = "1") -> Server:
@@ -124,23 +129,25 @@ def _ssl(
     extraCertChain: str | None = None,
     dhParameters: str | None = None,
 ) -> Server:
-    if not privateKey:
-        raise ValueError("privateKey is empty")
     method = None if sslmethod is None else getattr(SSL, sslmethod, None)
     if sslmethod is not None and (not sslmethod.endswith("_METHOD") or method is None):
         raise ValueError(f'expected sslmethod to be one of pyOpenSSL\'s methods, such as TLS_METHOD, not "{sslmethod}"')
-    chain, dh_parameters = (None if path is None else Path(path) for path in (extraCertChain, dhParameters))
-    key = Path(privateKey)
-    files = KeyPair(key, key if certKey is None else Path(certKey), chain, dh_parameters, method)
+    key, certificate = (
+        named_file("privateKey", privateKey),
+        named_file("certKey", privateKey if certKey is None else certKey),
+    )
+    chain = None if extraCertChain is None else named_file("extraCertChain", extraCertChain)
+    dh_parameters = None if dhParameters is None else named_file("dhParameters", dhParameters)
+    files = KeyPair(key, certificate, chain, dh_parameters, method)
     return evolve(_tcp(port, interface, backlog), tls=files)
 
 
 def _tls(path: str, port: str = "443", backlog: str = _BACKLOG, interface: str = "::") -> Server:
-    return evolve(_tcp6(port, backlog, interface), tls=PemFolder(Path(path)))
+    return evolve(_tcp6(port, backlog, interface), tls=PemFolder(named_file("the path", path)))
 
 
 def _systemd(domain: str, index: str | None = None, name: str | None = None) -> Server:
-    if (index is None) == (name is None):
+    if (index is None) == (not name):
         raise ValueError("expected either name= or index=")
     if domain not in ("INET", "INET6", "UNIX"):
         raise ValueError(f'expected domain to be INET6, INET or UNIX, not "{domain}"')

@@ -303,23 +303,21 @@ def test_socket_activation(tmp_path: Path) -> None:
         activating.communicate()
 
 
-UNTAKEN = {
-    "no listener": (
-        ["old"],
-        "unix:s",
-        'systemd passed the socket "old", and no listener uses it, so that its clients would wait for ever: add a '
-        'listener with endpoint = "systemd:domain=INET6:name=old", or disable its .socket unit and restart the gateway',
-    ),
-    "two of one name": (
-        ["l0", "l0"],
-        "systemd:domain=INET:name=l0",
-        'systemd passed two sockets by the name "l0", and a listener gets only one of them: put each ListenStream= '
-        "into a .socket file of its own, with its own FileDescriptorName=",
-    ),
-}
+UNTAKEN = (
+    'systemd passed the socket "old", and no listener uses it, so that its clients would wait for ever: add a listener '
+    'with endpoint = "systemd:domain=INET6:name=old", or disable its .socket unit and restart the gateway'
+)
+TWICE = (
+    'systemd passed two sockets by the name "l0", and a listener gets only one of them: put each ListenStream= into a '
+    ".socket file of its own, with its own FileDescriptorName="
+)
 
 
-@pytest.mark.parametrize(("names", "endpoint", "expected"), UNTAKEN.values(), ids=UNTAKEN)
+@pytest.mark.parametrize(
+    ("names", "endpoint", "expected"),
+    [(["old"], "unix:s", UNTAKEN), (["l0", "l0"], "systemd:domain=INET:name=l0", TWICE)],
+    ids=["no listener", "two of one name"],
+)
 def test_untaken_socket(tmp_path: Path, names: list[str], endpoint: str, expected: str) -> None:
     """A socket that no listener takes is refused by name, before a client is served: its own would wait for ever."""
     arguments = write(tmp_path, endpoint)
@@ -344,7 +342,7 @@ def test_sockets_all_taken(tmp_path: Path) -> None:
 
 
 def test_reload_keeps_passed_sockets(tmp_path: Path) -> None:
-    """A reload that would leave a passed socket without a listener is refused, and its clients are answered as before."""
+    """A reload that would leave a passed socket without a listener is refused; clients are answered as before."""
     both = ("systemd:domain=INET:name=a", "systemd:domain=INET:name=b")
     arguments = write(tmp_path, *both)
     log = tmp_path / "log"

@@ -30,6 +30,7 @@ NO_TYPE = "an endpoint begins with its type; write tcp:79:interface=127.0.0.1"
 BACKSLASH = "nothing follows the last backslash; write two for a backslash itself"
 NO_TYPE_BUT = "an endpoint begins with its type, such as tcp:, not with {}"
 INTERFACE = 'expected interface to be an IP address of this machine, not "{}"; write it like {}'
+BIND = INTERFACE.replace("interface", "bindAddress", 1)
 TOO_LONG = "the path of a unix socket has at most 107 bytes, and this one has {}; name a shorter one"
 TWICE = "expected haproxy: once, in lower case, and another endpoint after it, as in haproxy:tcp:79"
 TCP, TCP6, UNIX = "tcp:79:interface=127.0.0.1", "tcp6:79", "unix:/run/fingergw/finger.sock:mode=660"
@@ -59,6 +60,12 @@ SERVERS = {
     "unix:": f"the path is empty; write it like {UNIX}",
     "ssl": f"expected port after ssl:; write it like {SSL}",
     "ssl:79:privateKey=": f"privateKey is empty; write it like {SSL}",
+    "ssl:79:k.pem:certKey=": f"certKey is empty; write it like {SSL}",
+    "ssl:79:k.pem:extraCertChain=": f"extraCertChain is empty; write it like {SSL}",
+    "ssl:79:k.pem:dhParameters=": f"dhParameters is empty; write it like {SSL}",
+    "tls:": f"the path is empty; write it like {TLS}",
+    "tls:path=:port=79": f"the path is empty; write it like {TLS}",
+    "systemd:INET:name=": f"expected either name= or index=; write it like {SYSTEMD}",
     "tls": f"expected path after tls:; write it like {TLS}",
     "systemd:name=x": f"expected domain after systemd:; write it like {SYSTEMD}",
     "systemd:INET": f"expected either name= or index=; write it like {SYSTEMD}",
@@ -198,6 +205,11 @@ CLIENTS = {
     "tls:h:79:trustRoots=broken": "{0}/broken/a.pem: a certificate in it cannot be parsed; replace the "
     "file with the authority's certificate in PEM form",
     "tls:h:79:trustRoots=c.pem": "{0}/c.pem: Not a directory; trustRoots= takes a folder, not a file",
+    "tls:h:79:trustRoots=": f"trustRoots is empty; write it like {HOST_TLS}",
+    "tls:h:79:certificate=": f"certificate is empty; write it like {HOST_TLS}",
+    "tls:h:79:certificate=c.pem:privateKey=": f"privateKey is empty; write it like {HOST_TLS}",
+    "tls:h:79:bindAddress=eth0": BIND.format("eth0", HOST_TLS),
+    "tcp:h:79:bindAddress=": BIND.format("", HOST),
     "tls:h:79:certificate=none.pem": "{0}/none.pem: No such file or directory; name a file that exists",
     "tls:h:79:certificate=c.pem": "{0}/c.pem: expected a private key in PEM form",
     "tls:h:79:certificate=c.pem:privateKey=k.pem": "{0}/k.pem: this is not the key of the certificate in {0}/c.pem; "
