@@ -35,7 +35,7 @@ from fingergw.core.query import Query, take_line
 from fingergw.core.rules import Rules
 from fingergw.core.settings import changed
 from fingergw.core.text import to_wire, truncate
-from fingergw.listen.endpoint_strings import split
+from fingergw.listen.endpoints import server
 from fingergw.net.waiting import within
 
 _EX_USAGE = 2
@@ -55,7 +55,7 @@ def add_arguments(parser: Parser) -> None:
     add_base_dir(parser)
     parser.hint = "; put quotes around a query of several words"
     parser.add_argument("--listener", metavar="NAME", help="the listener that gets the query [default: the first]")
-    client = 'the client: an IP address, or "unix" [default: 127.0.0.1; unix for a unix: listener]'
+    client = 'the client: an IP address, or "unix" [default: 127.0.0.1, ::1 or unix, as the listener is]'
     parser.add_argument("--from", dest="client", metavar="IP", type=_client, help=client)
     parser.add_argument("--ask", action="store_true", help="ask the backends, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -90,7 +90,12 @@ def run(arguments: Namespace) -> int:
         raise to_error(problems, configuration.source)
     rules = next(listener.rules for _, listener in parts.listeners if listener.rules.listener == name)
     endpoint = next(each.endpoint for each in configuration.listeners if each.name == name)
-    client = arguments.client or ("unix" if split(endpoint)[0] == "unix" else "127.0.0.1")
+    usual = usual_client(endpoint)
+    client = arguments.client or usual
+    if (client == "unix") != (usual == "unix"):
+        kind = "a unix socket, whose clients have no address" if usual == "unix" else "no unix socket"
+        complain(f'listener "{name}" is {kind}; leave out --from {client}')
+        return _EX_USAGE
     sent = os.fsencode(arguments.query)
     decision = decided(rules, sent, client, endpoint)
     explained = explain(configuration, rules, sent, client, decision)
@@ -111,6 +116,16 @@ def run(arguments: Namespace) -> int:
     except SystemExit as ended:
         return codes[0] if codes else int(ended.code or _BROKEN_OFF)
     return 0
+
+
+def usual_client(endpoint: str) -> str:
+    """Return a client that a listener may well have, of the family of its socket."""
+    described = server(endpoint)
+    if described.socket.startswith(("unix:", "systemd:domain=UNIX")):
+        return "unix"
+    bound = None if described.interface is None else parse_address(str(described.interface))
+    is_ipv6 = bound is not None and bound.version == 6
+    return "::1" if is_ipv6 or described.socket.startswith("systemd:domain=INET6") else "127.0.0.1"
 
 
 def _print(explained: Explanation, *, as_json: bool) -> int:

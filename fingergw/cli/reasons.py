@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 
 from attrs import evolve
@@ -18,6 +17,7 @@ from fingergw.core.query import Query
 from fingergw.core.routing import Mismatch
 from fingergw.core.rules import Rules
 from fingergw.core.text import printable
+from fingergw.listen.endpoints import server
 
 _MAX_SHOWN = 5  # items of a list
 
@@ -68,8 +68,8 @@ def explain(
 
 def local_address(endpoint: str) -> str:
     """Return the address that an endpoint is bound to; empty for any that the machine has, and for none."""
-    named = re.search(r":interface=((?:\\.|[^:\\])*)", endpoint)
-    address = parse_address(re.sub(r"\\(.)", r"\1", named[1])) if named else None
+    interface = server(endpoint).interface
+    address = None if interface is None else parse_address(str(interface))
     return "" if address is None or address.is_unspecified else str(address)
 
 

@@ -55,8 +55,12 @@ def _of_a_path(
         names = [name for name, address in others if address == UNIXAddress(bound_path)]
         return f"{names[0]} has this path; name another for one of the two" if names else why
     folder = shlex.quote(str(outside(Path(bound_path)).parent))
+    permit = f"let the user that starts the gateway write to {folder}, or name another path"
     advice = {
-        errno.EACCES: f"let the user that starts the gateway write to {folder}, or name another path",
+        errno.EACCES: permit,
+        errno.EPERM: permit,
+        errno.EROFS: "name a path that the gateway may write to",
+        errno.ENOLCK: "name a path on a file system with locks, or add lockfile=0",
         errno.ENOENT: f"make its folder: mkdir -p {folder}",
         errno.EPROTOTYPE: "there is a socket of another kind; name another path",
     }

@@ -151,8 +151,10 @@ class _Lock:
             self._fd = self._open()
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 self._close()
+                if error.errno != errno.EWOULDBLOCK:  # the file system has no locks
+                    raise
                 why = f"another process has this socket, as it has locked {outside(self.path)}"
                 raise ListenError(f"{why}; stop that process, or name another path") from None
 

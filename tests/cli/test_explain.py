@@ -25,7 +25,7 @@ import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.backends.static import Static
 from fingergw.cli import main
-from fingergw.cli.explain import ask, decided, with_answers
+from fingergw.cli.explain import ask, decided, usual_client, with_answers
 from fingergw.cli.explanation import Explanation
 from fingergw.cli.reasons import explain
 from fingergw.config import model, tables
@@ -234,6 +234,11 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--listener", "publik", "x"], 'unknown listener "publik"; did you mean "public"?'),
         (["--listener", "zzz", "x"], "expected one of: behind, local, public, trap"),
         (["--from", "somewhere", "x"], "expected an IP address"),
+        (
+            ["--listener", "local", "--from", "10.1.2.3", "x"],
+            'listener "local" is a unix socket, whose clients have no address; leave out --from 10.1.2.3',
+        ),
+        (["--from", "unix", "x"], 'listener "public" is no unix socket; leave out --from unix'),
         ([], "missing argument: QUERY"),
         (["a", "b"], 'unexpected argument "b"; put quotes around a query of several words'),
     ],
@@ -242,6 +247,39 @@ def test_wrong_usage(config: Path, capfd: pytest.CaptureFixture[str], arguments:
     """What is asked for wrongly is told with what there is, and exits with 2."""
     assert main(["explain", "--config", str(config), *arguments]) == 2
     assert told in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "client"),
+    [
+        ("tcp:1", "127.0.0.1"),
+        ("tcp:1:interface=192.0.2.1", "127.0.0.1"),
+        (r"tcp:1:interface=\:\:ffff\:127.0.0.1", "127.0.0.1"),
+        (r"tcp:1:interface=2001\:db8\:\:1", "::1"),
+        (r"tcp:1:interface=\:\:", "::1"),
+        ("tcp6:1", "::1"),
+        ("TCP6:1", "::1"),
+        ("tcp6:1:interface=127.0.0.1", "127.0.0.1"),
+        ("tls:folder:1", "::1"),
+        ("ssl:1:k.pem", "127.0.0.1"),
+        ("haproxy:tcp6:1", "::1"),
+        ("systemd:domain=INET6:name=x", "::1"),
+        ("systemd:domain=INET:name=x", "127.0.0.1"),
+        ("systemd:domain=UNIX:name=x", "unix"),
+        ("Unix:s", "unix"),
+        ("other:1", "127.0.0.1"),
+    ],
+)
+def test_usual_client(endpoint: str, client: str) -> None:
+    """Where no client is named, it is one of the family of the listener's socket."""
+    assert usual_client(endpoint) == client
+
+
+def test_ipv6_listener(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So an IPv6 listener is explained for the IPv6 loopback."""
+    config.write_text(CONFIG.replace('"tcp:1079"', '"tcp6:1079"').replace('"2001:db8::/32"', '"::1"'))
+    told = explained(config, capsys, "x")[1]
+    assert "client ::1 is allowed: in ::1/128 of allow" in told
 
 
 def test_mistakes_in_the_configuration(config: Path, capfd: pytest.CaptureFixture[str]) -> None:

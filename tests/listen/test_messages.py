@@ -21,6 +21,7 @@ from fingergw.listen.endpoints import server
 from tests.support.certificates import AUTHORITY, issue
 from tests.support.checked import LISTENER, told
 from tests.support.configuration import HELLO
+from tests.support.processes import run
 from tests.support.waiting import reactor
 
 NUMBER = 'expected {} to be a whole number {}, not "{}"; write it like {}'
@@ -248,6 +249,30 @@ def test_servers(folder: Path, endpoint: str) -> None:
     ((problem,), _) = check(fingergw.load(path), reactor)
     assert problem.path == ("listeners", 0, "endpoint")
     assert problem.message == SERVERS[endpoint].format(folder)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp:1079\\", "unix:x\\", "\\", "tcp:79:interface=eth0", "unix:none/s", "unix:c.pem"]
+)
+def test_admin(folder: Path, endpoint: str) -> None:
+    """So is one in the endpoint of the admin pages."""
+    path = folder / "fingergw.toml"
+    path.write_text(f"{LISTENER}[admin]\nendpoint = '{endpoint}'\n")
+    ((problem,), _) = check(fingergw.load(path), reactor)
+    assert problem.path == ("admin", "endpoint")
+    assert problem.message == SERVERS[endpoint.replace("1079", "79")].format(folder)
+
+
+def test_start(folder: Path) -> None:
+    """A start reports all of them, as ``check`` does, and binds nothing."""
+    path = folder / "fingergw.toml"
+    endpoints = ("unix:s", "unix:none/s", "unix:empty", "tcp:1:interface=eth0", "tcp:1\\")
+    path.write_text("".join(f"[[listeners]]\nendpoint = '{each}'\n" for each in endpoints) + HELLO)
+    checked, started = (run([*command, "--config", str(path)]) for command in (["check"], []))
+    assert (checked.returncode, started.returncode) == (78, 78)
+    assert checked.stderr == started.stderr
+    assert [line.split(":")[1] for line in started.stderr.splitlines()[1:]] == ["4", "6", "8", "10"]
+    assert not (folder / "s").exists()
 
 
 @pytest.mark.parametrize("endpoint", CLIENTS)
