@@ -16,7 +16,7 @@ from zope.interface import implementer
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, authorities_in
 from fingergw.listen.endpoint_strings import address, call, later_path, named_file, number, refusal, split
-from fingergw.listen.socket_files import check_length
+from fingergw.listen.socket_files import check_length, lock_path
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, system_trust
 
@@ -97,7 +97,7 @@ class _LockedUnixEndpoint:
     timeout: float
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        lock = self.path.with_name(f"{self.path.name}.lock")
+        lock = lock_path(self.path)
         # Twisted's is a link to a process's number. Ours is a file, and without its process the socket refuses.
         is_link = lock.is_symlink() or not lock.exists()
         connecting: Deferred[IProtocol] = UNIXClientEndpoint(

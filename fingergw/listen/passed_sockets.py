@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
@@ -52,8 +53,11 @@ def refuse_untaken(socket_strings: Iterable[str], reactor: Any) -> None:
             break
         names = os.environ.get("LISTEN_FDNAMES", "").split(":")  # Twisted has as many names as sockets, or none at all
         passed[number] = names[index] if index < len(names) else ""
-    if not passed:
-        return
+    if not passed and _are_unnamed():
+        raise FingergwError(
+            "sockets were passed without a name for each in LISTEN_FDNAMES, so that no listener can have one, and "
+            "their clients would wait for ever: name them, as systemd does, or systemd-socket-activate with --fdname=NAME"
+        )
     taken = {_descriptor(each, reactor) for each in socket_strings if each.startswith("systemd:")}
     for number, name in passed.items():
         if number in taken:
@@ -68,6 +72,15 @@ def refuse_untaken(socket_strings: Iterable[str], reactor: Any) -> None:
             f'add a listener with endpoint = "systemd:domain=INET6:name={name}", or disable its .socket unit and '
             "restart the gateway"
         )
+
+
+def _are_unnamed() -> bool:
+    """Tell whether sockets were passed to this process, if Twisted has found none, as each needs a name."""
+    try:  # Twisted has removed it from os.environ
+        begun_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"LISTEN_PID=%d" % os.getpid() in begun_with and b"LISTEN_FDS=0" not in begun_with
 
 
 def _descriptor(socket_string: str, reactor: Any) -> int | None:

@@ -16,6 +16,11 @@ _MAX_PATH_BYTES: Final = 107  # unix(7): 108 with the zero byte at the end
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFREG: "a file"}
 
 
+def lock_path(path: Path) -> Path:
+    """Return where the lock of a socket is."""
+    return Path(f"{path}.lock")
+
+
 def check_length(path: Path) -> None:
     """Refuse a path that is too long for a unix socket.
 

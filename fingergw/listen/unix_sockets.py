@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
-from fingergw.listen.socket_files import is_in_place, is_stale
+from fingergw.listen.socket_files import is_in_place, is_stale, lock_path
 from fingergw.net.root import outside
 
 _LOCK_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -138,7 +138,7 @@ class _Lock:
 
     @path.default
     def _find_path(self) -> Path:
-        return self.socket_path.with_name(self.socket_path.name + ".lock")
+        return lock_path(self.socket_path)
 
     def acquire(self) -> None:
         """Take it; or see that it is still held, and take it anew if its file is gone.

@@ -315,8 +315,12 @@ TWICE = (
 
 @pytest.mark.parametrize(
     ("names", "endpoint", "expected"),
-    [(["old"], "unix:s", UNTAKEN), (["l0", "l0"], "systemd:domain=INET:name=l0", TWICE)],
-    ids=["no listener", "two of one name"],
+    [
+        (["old"], "unix:s", UNTAKEN),
+        (["l0", "l0"], "systemd:domain=INET:name=l0", TWICE),
+        ([""], "systemd:domain=INET:index=0", "sockets were passed without a name for each in LISTEN_FDNAMES"),
+    ],
+    ids=["no listener", "two of one name", "no name"],
 )
 def test_untaken_socket(tmp_path: Path, names: list[str], endpoint: str, expected: str) -> None:
     """A socket that no listener takes is refused by name, before a client is served: its own would wait for ever."""

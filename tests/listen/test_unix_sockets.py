@@ -20,8 +20,12 @@ from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+import fingergw
+from fingergw.app.build import check
+from fingergw.config import tables
 from fingergw.core.errors import ListenError
 from fingergw.core.outcome import Answered
+from fingergw.core.setting_types import FilePath
 from fingergw.listen.client_strings import parse_client
 from fingergw.listen.endpoints import parse
 from fingergw.net.resolving import Resolver
@@ -428,8 +432,15 @@ class LockedClientTests(ReloadCase):
         assert not await self.connected()
 
 
-def test_too_long_in_words(tmp_path: Path) -> None:
-    """A path is measured as it will be bound, in bytes."""
+def test_length(tmp_path: Path) -> None:
+    """A path is measured as it will be bound, in bytes: a relative one with its folder, one in a chroot as there."""
+    jail = tmp_path / ("j" * 100)
+    jail.mkdir()
+    for folder, chroot, fits in ((jail, None, False), (jail, jail, True), (tmp_path, None, True)):
+        configuration = fingergw.load(Path(write(folder)[1]))
+        problems, _ = check(configuration, reactor, tables.Process(chroot=None if chroot is None else FilePath(chroot)))
+        too_long = [each for each in problems if "of a unix socket has at most 107 bytes" in each.message]
+        assert [each.path for each in too_long] == ([] if fits else [("listeners", 0, "endpoint")])
     with pytest.raises(ListenError, match="at most 107 bytes, and this one has 108"):
         parse_client("unix:/" + "s" * 107, tmp_path, Resolver(reactor), 5)
     parse_client("unix:/" + "s" * 106, tmp_path, Resolver(reactor), 5)
