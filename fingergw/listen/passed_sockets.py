@@ -56,7 +56,7 @@ def refuse_untaken(socket_strings: Iterable[str], reactor: Any) -> None:
     if not passed and _are_unnamed():
         raise FingergwError(
             "sockets were passed without a name for each in LISTEN_FDNAMES, so that no listener can have one, and "
-            "their clients would wait for ever: name them, as systemd does, or systemd-socket-activate with --fdname=NAME"
+            "their clients would wait for ever: name them, as systemd-socket-activate does with --fdname=NAME"
         )
     taken = {_descriptor(each, reactor) for each in socket_strings if each.startswith("systemd:")}
     for number, name in passed.items():

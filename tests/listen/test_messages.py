@@ -275,6 +275,18 @@ def test_start(folder: Path) -> None:
     assert not (folder / "s").exists()
 
 
+def test_unit_that_has_not_run(tmp_path: Path) -> None:
+    """A check before the unit's first start only warns of the folder that this makes; a start needs it."""
+    path = tmp_path / "fingergw.toml"
+    path.write_text(f"[[listeners]]\nname = 'l'\nendpoint = 'unix:/run/no-such-unit/s'\n{HELLO}")
+    checked, started = (run([*command, "--config", str(path)]) for command in (["check"], []))
+    assert (checked.returncode, started.returncode) == (0, 1)
+    warning = f"fingergw: warning: {path}:3: listeners[0].endpoint: no folder /run/no-such-unit now, and without it"
+    assert checked.stderr.startswith(warning)
+    why = "cannot be bound: No such file or directory; make its folder: mkdir -p /run/no-such-unit\n"
+    assert started.stderr.endswith(why)
+
+
 @pytest.mark.parametrize("endpoint", CLIENTS)
 def test_clients(folder: Path, endpoint: str) -> None:
     """Likewise in the endpoint of a host that queries are forwarded to."""
