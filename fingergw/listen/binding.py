@@ -161,6 +161,8 @@ class BoundService(Service):
         port, self.port = self.port, None
         if port is None:
             return succeed(None)
+        if isinstance(port, UnixPort):
+            port.withdraw()
         _accept_queued(port)
         stopping: Deferred[None] = maybeDeferred(port.stopListening)  # type: ignore[call-overload]
         return stopping.addErrback(self._not_removed)

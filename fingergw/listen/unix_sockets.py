@@ -90,6 +90,12 @@ class UnixPort(unix.Port):
         self.socket, self.fileno = bound, bound.fileno  # type: ignore[method-assign]  # as Twisted does it
         self.startReading()
 
+    def withdraw(self) -> None:
+        """Remove the file if possible, so that no client comes between the last that is accepted and the end."""
+        with suppress(OSError):  # the end tries again
+            if self.is_in_place:
+                self.path.unlink()
+
     def connectionLost(self, reason: Failure = Failure(CONNECTION_DONE)) -> None:  # noqa: B008  # as Twisted has it
         """Remove the file, and close the socket.
 

@@ -380,6 +380,17 @@ class ReloadTests(ReloadCase):
             received = await in_thread(lambda: b"".join(map(receive_all, clients)))
         assert received == b"queued\r\n" * 300
 
+    async def test_none_comes_too_late(self) -> None:
+        """Once a listener is told to stop, its file is gone: who connects is not accepted only to be reset."""
+        gateway = self.begin(config())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.at()))
+            client.sendall(b"hello\r\n")
+            stopping = gateway.listeners[0].stopService()
+            assert not self.at().exists()
+            assert await in_thread(lambda: receive_all(client)) == b"Hello\r\n"
+            await stopping
+
     async def test_admin(self) -> None:
         """The socket of the admin pages is made anew likewise."""
         admin = "[admin]\nendpoint = 'unix:a'\n"
