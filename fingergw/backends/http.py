@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
@@ -42,13 +42,17 @@ from fingergw.api import (
     settings,
 )
 from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
+from fingergw.core.text import is_blank
 from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
 from fingergw.net.http.charsets import UTF_8, content_type, decode
 from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason, upstream
 from fingergw.net.resolving import connect_seconds
+from fingergw.net.watched import Watched
 
 _USER_AGENT = f"fingergw/{version('fingergw')}"
 _MAX_REDIRECTS = 5
+_TWICE = "this header is given twice, in headers, header_files or by bearer_token_file; remove one of the two"
+_OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # A text up to this size is decoded here, whatever its charset is; decoding a larger one is left to a worker.
 _SMALL_BYTES = 65536
@@ -66,12 +70,18 @@ class Http:
         "by the name in upper case."
     )
     headers: dict[HeaderName, HeaderValue] = setting(
-        "Request headers. Do not write secrets here: see bearer_token_file.", default={}, secret=True
+        "Request headers. Do not write secrets here: see header_files and bearer_token_file.", default={}, secret=True
     )
     bearer_token_file: SecretFile | None = setting(
         "A file with a token for the Authorization header; others may neither read nor write it.",
         default=None,
         holds="token",
+    )
+    header_files: dict[HeaderName, SecretFile] = setting(
+        "Request headers whose values are secret: each with a file with its value; others may neither read nor write "
+        "it.",
+        default={},
+        holds="header value",
     )
     max_bytes: Bytes = setting(
         "The largest decoded body, and text of the template; a larger one is a failure.", default=65536
@@ -81,8 +91,8 @@ class Http:
         default=UTF_8,
     )
     missing_statuses: tuple[Status, ...] = setting(
-        "Statuses that mean that the server does not know the name. Any other 2xx is an answer, any other status a "
-        "failure.",
+        "Statuses that mean that the server does not know the name, as a 2xx without a text does. Any other 2xx is an "
+        "answer, any other status a failure.",
         default=(404, 410),
     )
     template: Jinja | None = setting(
@@ -95,6 +105,17 @@ class Http:
     )
     follow_redirects: bool = setting("Follow redirects to the same scheme, host and port.", default=True)
 
+    def check(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the key of each header that is given twice, or that would announce a body, with a message."""
+        given: set[str] = set() if self.bearer_token_file is None else {"authorization"}
+        for key in ("headers", "header_files"):
+            for name in getattr(self, key):
+                if name.lower() in _OF_A_BODY:
+                    yield (key, name), "a GET request has no body, and a server would wait for it; remove the header"
+                if name.lower() in given:
+                    yield (key, name), _TWICE
+                given.add(name.lower())
+
     def open(self, site: Site) -> Backend:
         """Return the backend."""
         pool = HTTPConnectionPool(site.reactor)
@@ -105,8 +126,10 @@ class Http:
             timeout=connect_seconds(site.timeout),
             max_bytes=self.max_bytes,
         )
-        token = None if self.bearer_token_file is None else site.file("bearer_token_file").current
-        return HttpBackend(self, agent, site.reactor, time.time, site.converter(), token, pool.closeCachedConnections)
+        secrets = [(name, "", file) for name, file in site.files("header_files").items()]
+        if self.bearer_token_file is not None:
+            secrets.append(("Authorization", "Bearer ", site.file("bearer_token_file")))
+        return HttpBackend(self, agent, site.reactor, time.time, site.converter(), secrets, pool.closeCachedConnections)
 
 
 @frozen
@@ -118,7 +141,7 @@ class HttpBackend:
     :param clock: for treq.
     :param now: the time of day in seconds since 1970, to compare with upstream's dates.
     :param convert: converts a body to text in a worker.
-    :param token: returns the bearer token; None if there is none.
+    :param secrets: the names of headers, what their values begin with, and the files with the rest.
     :param close: closes idle connections.
     """
 
@@ -127,7 +150,7 @@ class HttpBackend:
     clock: Any
     now: Callable[[], float]
     convert: Convert
-    token: Callable[[], str] | None
+    secrets: Sequence[tuple[str, str, Watched[str]]] = field(repr=False)
     close: Callable[[], Deferred[object]]
 
     def at_once(self, query: Query) -> Outcome | None:
@@ -150,8 +173,8 @@ class HttpBackend:
         headers = Headers({"User-Agent": [_USER_AGENT]})
         for name, value in self.settings.headers.items():
             headers.setRawHeaders(name, [value])
-        if self.token is not None:
-            headers.setRawHeaders("Authorization", [f"Bearer {self.token()}"])
+        for secret, begin, file in self.secrets:
+            headers.setRawHeaders(secret, [begin + file.current()])
         return headers
 
     async def _get(self, url: str, values: Mapping[str, str], validators: Mapping[str, str]) -> Outcome | Unchanged:
@@ -179,6 +202,8 @@ class HttpBackend:
                     outcome = await self._outcome(response, agent.encoding, values)
                     if isinstance(outcome, Failed):
                         return outcome
+                    if isinstance(outcome, Answered) and is_blank(outcome.text):
+                        outcome = Missing()
                     return evolve(outcome, freshness=_reached(url, said, redirects))
                 discard(response)
                 redirects.append(said)
@@ -211,6 +236,8 @@ class HttpBackend:
             discard(response)
             return Failed(f"HTTP {response.code}")
         data = await read(response, encoding, settings.max_bytes)
+        if not data.strip():  # as with 204; there is nothing for a template either
+            return Missing()
         said, default = content_type(header(response, b"content-type")), settings.charset.codec
         if settings.template is not None:
             conversion = Conversion(

@@ -10,7 +10,7 @@ import attrs
 
 from fingergw.config.values import END_SECONDS, KINDS, PATHS
 from fingergw.core.setting_types import Argv, AuthoritiesFile, Jinja, ProgramPath, SecretFile, WatchedFile
-from fingergw.core.settings import Key, Waits, is_table, keys_of, supertype, without_none
+from fingergw.core.settings import Key, Waits, is_secrets, is_table, keys_of, supertype, without_none
 
 _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinja)
 _TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
@@ -115,7 +115,7 @@ def _refuse_unknown(kind: Any, key: str, *, is_inner: bool = False) -> None:
     elif origin is tuple and arguments[1:] == [Ellipsis]:
         _refuse_unknown(arguments[0], key, is_inner=True)
     elif origin is dict and getattr(arguments[0], "__supertype__", arguments[0]) is str:
-        _refuse_unknown(arguments[1], key, is_inner=True)
+        _refuse_unknown(arguments[1], key, is_inner=is_inner or not is_secrets(kind))
     elif origin in (Union, UnionType) and len(arguments) == 2 and str in arguments and any(map(is_table, arguments)):
         _refuse_unknown(next(filter(is_table, arguments)), key, is_inner=True)
     elif not (origin is Literal and all(isinstance(choice, str) for choice in arguments)):

@@ -7,6 +7,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
+from urllib.parse import quote
 
 import tomli_w
 from cattrs import Converter
@@ -21,6 +22,7 @@ from fingergw.core.settings import changed, is_table, keys_of, without_none
 
 LEFT_OUT: Final = "(left out)"
 """What replaces a secret."""
+_LEFT_OUT_OF_URL: Final = quote(LEFT_OUT, safe="()")
 _HARMLESS: Final[dict[Any, re.Pattern[str]]] = {
     HeaderName: re.compile("accept.*|user-agent|content-.*", re.IGNORECASE),
     Variable: re.compile("LANG|LC_.*|PATH|HOME|TZ|TERM"),
@@ -140,19 +142,17 @@ def _tidy(value: Any) -> Any:
 
 
 def _url(url: str) -> str:
-    """Return a URL whose query and fragment have no more than placeholders and the names of parameters."""
-    whole, hash_sign, fragment = url.partition("#")
-    page, mark, query = whole.partition("?")
-    query = re.sub("([^&;=]*=|)([^&;]*)", lambda part: part[1] + _placeholders(part[2]), query)
-    return page + mark + query + hash_sign + _placeholders(fragment)
+    """Return a URL whose query has no more than placeholders and the names of parameters."""
+    page, mark, query = url.partition("?")
+    return page + mark + re.sub("([^&;=]*=|)([^&;]*)", lambda part: part[1] + _placeholders(part[2]), query)
 
 
 def _placeholders(text: str) -> str:
-    """Return the placeholders of a text, with a mark where there was more between them."""
+    """Return the placeholders in a part of a URL, with a mark where there was more between them."""
     kept = ""
     for part in Template(text).parts:
-        if part.literal and not kept.endswith(LEFT_OUT):
-            kept += LEFT_OUT
+        if part.literal and not kept.endswith(_LEFT_OUT_OF_URL):
+            kept += _LEFT_OUT_OF_URL
         kept += part.placeholder
     return kept
 

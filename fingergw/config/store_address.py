@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
+from fingergw.core.addresses import ascii_host
 from fingergw.core.errors import ExpectedError
 
 _REDIS_FORM = 'expected "redis://HOST:PORT/DATABASE"; PORT is 1 to 65535, DATABASE a number, and nothing follows it'
@@ -41,7 +42,7 @@ def parse_store(text: str) -> RedisAddress | Path | None:
         raise ValueError("not an address of a store")
     try:
         parts = urlsplit(text)
-        port = parts.port
+        host, port = ascii_host(parts.hostname or ""), parts.port
     except ValueError:
         raise ExpectedError(_REDIS_FORM) from None
     if parts.password is not None:
@@ -49,13 +50,7 @@ def parse_store(text: str) -> RedisAddress | Path | None:
             "expected an address without a password; put the password into a file, and name that in password_file"
         )
     database = parts.path.removeprefix("/") or "0"
-    if (
-        not parts.hostname
-        or port == 0
-        or parts.query
-        or parts.fragment
-        or not (database.isdecimal() and len(database) < 6)
-    ):
+    if port == 0 or parts.query or parts.fragment or not (database.isdecimal() and len(database) < 6):
         raise ExpectedError(_REDIS_FORM)
     user = unquote(parts.username) if parts.username else None
-    return RedisAddress(parts.hostname, port or 6379, int(database), user, kind == "rediss")
+    return RedisAddress(host, port or 6379, int(database), user, kind == "rediss")

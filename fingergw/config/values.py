@@ -21,7 +21,7 @@ from attrs import frozen
 
 from fingergw.config.store_address import parse_store
 from fingergw.core import setting_types as types
-from fingergw.core.addresses import Network, parse_address
+from fingergw.core.addresses import HOST_LABEL, Network, is_host
 from fingergw.core.errors import BadQuery, ExpectedError
 from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
@@ -51,7 +51,9 @@ _ADVICE: dict[tuple[type, type], str] = {
     **dict.fromkeys(((str, kind) for kind in (int, float, date, datetime, time)), "; put it in quotes"),
 }
 _HEADER_NAME = r"[0-9A-Za-z_!#$%&'*+.^`|~-]+"  # RFC 9110 §5.6.2
-_HOST_NAME = r"[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.]?"  # where it is no address
+_HOST_NAME = rf"{HOST_LABEL}([.]{HOST_LABEL})*[.]?"  # where it is no address
+_AUTHORITY = r"([0-9A-Za-z_.-]+|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\])(:[0-9]*)?"  # an empty port is the default one
+_URL = rf'[Hh][Tt][Tt][Pp][Ss]?://{_AUTHORITY}([/?][!"$-~]*)?'  # $ to ~ is all that is printable after the #
 
 
 @frozen
@@ -184,15 +186,27 @@ def _line(value: object) -> str:
     return string
 
 
-def _url(string: str) -> Template:
-    template, parts = Template(string), urlsplit(string)
-    if (
-        not re.fullmatch(r"[a-z0-9.:-]+", parts.hostname or "")  # Twisted connects to no other, _ included
-        or parts.port == 0
-        or set("{}@ ") & set(parts.netloc)
-    ):
-        raise ValueError
-    return template
+def _url(value: object) -> Template:
+    string = text(value)
+    if re.search(r"[\x00-\x20\x7f]", string):
+        raise ExpectedError("expected a URL without spaces and control characters; write a space in it as %20")
+    if not string.isascii():
+        raise ExpectedError("expected a URL in ASCII: a host with other letters in its xn-- form, the rest in % form")
+    if "#" in string:
+        raise ExpectedError("remove the # and what follows it, which is never sent to a server; a # itself is %23")
+    try:
+        template, parts = Template(string), urlsplit(string)
+        is_url = re.fullmatch(_URL, string) and is_host(parts.hostname or "") and parts.port != 0
+    except ExpectedError:  # of a placeholder; it says more
+        raise
+    except ValueError:
+        is_url = False
+    if is_url:
+        return template
+    raise ExpectedError(
+        'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name or placeholder '
+        "in its host, and a port from 1 to 65535 if any"
+    )
 
 
 def _store(string: str) -> str:
@@ -201,7 +215,7 @@ def _store(string: str) -> str:
 
 
 def _host_name(string: str) -> str:
-    if not re.fullmatch(_HOST_NAME, string) and ("%" in string or parse_address(string) is None):
+    if not is_host(string):
         raise ValueError
     return string
 
@@ -275,13 +289,7 @@ KINDS: Final[dict[Any, Kind]] = {
         '"memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
         _store,
     ),
-    types.Url: _string(
-        r"[Hh][Tt][Tt][Pp][Ss]?://[0-9A-Za-z.:\[\]-]+([/?#][ -~]*)?",
-        'an http or https URL in ASCII such as "https://example.org/{user}", with no user name, underscore or '
-        "placeholder in its host, and a port from 1 to 65535 if any",
-        _url,
-        lambda template: template.text,
-    ),
+    types.Url: Kind(_url, {"type": "string", "pattern": f"^{_URL}$"}, lambda template: template.text),
     types.Jinja: _TEXT,
     types.ProgramPath: _TEXT,
     Charset: Kind(lambda value: Charset(text(value)), {"type": "string", "minLength": 1}, lambda charset: charset.name),

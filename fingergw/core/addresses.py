@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
-from typing import TypeAlias
+from socket import inet_aton
+from typing import Final, TypeAlias
 
 from attrs import define
 
@@ -21,6 +22,10 @@ _ENDS_WITH_IPV4 = tuple(IPv6Network(prefix) for prefix in ("::/96", "::ffff:0:0:
 # 64 to 71 are skipped (RFC 6052 §2.2).
 _OWN_TRANSLATION = IPv6Network("64:ff9b:1::/48")
 _ISATAP = {0x0000_5EFE, 0x0200_5EFE}
+HOST_LABEL: Final = "[A-Za-z0-9_-]{1,63}"
+"""A part of a host's name. Names of containers and of DNS services have underscores (RFC 2181 §11)."""
+_NAME = re.compile(rf"(?:{HOST_LABEL}\.)*(?P<last>{HOST_LABEL})\.?")
+_MAX_NAME = 254  # with a final dot
 
 
 @lru_cache(maxsize=1024)
@@ -31,6 +36,36 @@ def parse_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a text in ASCII can name a host that there is: it is an address without a zone, or a name."""
+    if "%" not in text and parse_address(text) is not None:
+        return True
+    name = _NAME.fullmatch(text)
+    if name is None or len(text) > _MAX_NAME:
+        return False
+    if not name["last"].isdigit():
+        return True
+    try:  # no name ends with a number (RFC 1123 §2.1), but an address may have fewer parts, or others
+        inet_aton(text)
+    except OSError:
+        return False
+    return True
+
+
+def ascii_host(text: str) -> str:
+    """Return a host to connect to in ASCII: other letters in their xn-- form (RFC 5890). An address may have a zone.
+
+    :raises ValueError: it can name no host; the message says so.
+    """
+    try:
+        name = text if text.isascii() else text.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not is_host(name.partition("%")[0]):
+        raise ValueError(f'"{text}" cannot be the name of a host')
+    return name
 
 
 @lru_cache(maxsize=1024)

@@ -19,13 +19,15 @@ _MAX_SECONDS = 2.0**31 - 1  # larger values count as this (RFC 9111 §1.2.2)
 # unclosed quote is skipped. Each quote is looked at at most twice, so the time is linear.
 _DIRECTIVE = re.compile(r'([^\s,;="]+)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,;"]*+)))?')
 
-# RFC 9110 §5.6.7: IMF-fixdate and rfc850-date, then asctime-date; in any case, but only in GMT (RFC 9111 §4.2)
-_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# RFC 9110 §5.6.7: IMF-fixdate, rfc850-date, asctime-date, in any case; another zone or form is no date (RFC 9111 §4.2)
+_DAY, _LONG_DAY = "(?:mon|tue|wed|thu|fri|sat|sun)", "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+_MONTH, _TIME = r"(?P<month>[a-z]{3})", r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = tuple(
     re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
-        rf"[a-z]+, (?P<day>\d\d?)[ -](?P<month>[a-z]{{3}})[ -](?P<year>\d{{4}}|\d\d) {_TIME} (?:GMT|UTC)",
-        rf"[a-z]+ (?P<month>[a-z]{{3}}) (?P<day>[ \d]?\d) {_TIME} (?P<year>\d{{4}})",
+        rf"{_DAY}, (?P<day>\d\d) {_MONTH} (?P<year>\d{{4}}) {_TIME} GMT",
+        rf"{_LONG_DAY}, (?P<day>\d\d)-{_MONTH}-(?P<year>\d\d) {_TIME} GMT",
+        rf"{_DAY} {_MONTH} (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
     )
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -159,7 +161,8 @@ def _date(text: str, now: float) -> float | None:
         year = last - (last - year) % 100
     month = _MONTHS.index(match["month"].lower()) + 1
     day, hour, minute, second = (int(match[unit]) for unit in ("day", "hour", "minute", "second"))
+    leap = second == 60  # which datetime does not know
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
+        return datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC).timestamp() + leap
     except ValueError:
         return None

@@ -12,7 +12,7 @@ import attrs
 from attrs import NOTHING, frozen
 
 from fingergw.core.placeholders import Template
-from fingergw.core.setting_types import Argv, Jinja, Url
+from fingergw.core.setting_types import Argv, Jinja, SecretFile, Url
 
 T = TypeVar("T")
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -46,7 +46,8 @@ class Key:
     :param most: the upper bound of a number.
     :param nonempty: whether a list must have an item, as an Argv must.
     :param secret: whether its value is hidden wherever the configuration is shown.
-    :param holds: what its file contains: for a SecretFile what to call the secret, for a TOML file the table's type.
+    :param holds: what its file contains: for a SecretFile, or each of a table of these, what to call the secret, for a
+        TOML file the table's type.
     """
 
     name: str
@@ -140,6 +141,12 @@ def without_none(kind: Any) -> Any:
     """Return the type of a key without ``| None``."""
     kinds = [each for each in get_args(kind) if each is not NoneType]
     return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind
+
+
+@cache
+def is_secrets(kind: Any) -> bool:
+    """Tell whether a type is a table of secrets, each in a file: ``dict[str, SecretFile]``, whatever its names are."""
+    return get_origin(kind) is dict and get_args(kind)[1] is SecretFile
 
 
 @cache

@@ -9,6 +9,7 @@ _LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # anything but spaces, line ends, marks that take no room
 _VISIBLE = re.compile("[^\\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_GLANCE = 200  # characters of a text that mostly tell, so that the whole is not cleaned for it
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,7 +30,7 @@ def clean(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Tell whether nothing of a text can be seen once it is clean."""
-    return _VISIBLE.search(clean(text)) is None
+    return all(_VISIBLE.search(clean(part)) is None for part in (text[:_GLANCE], text))
 
 
 def to_wire(text: str, charset: str = "utf-8") -> bytes:

@@ -31,7 +31,7 @@ from fingergw.listen import pem
 from fingergw.net.files import unreadable
 from fingergw.net.reasons import tls_reason
 from fingergw.net.root import usable_now
-from fingergw.net.trust import authorities
+from fingergw.net.trust import TlsConnection, authorities
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -148,7 +148,7 @@ class _Renewed:
     context: Watched[SSL.Context]
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self.context.current(), None)
+        connection = TlsConnection(self.context.current(), None)
         connection.set_app_data(protocol)  # for _application_protocol
         return connection
 

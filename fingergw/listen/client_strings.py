@@ -13,6 +13,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
+from fingergw.core.addresses import ascii_host
 from fingergw.core.errors import ListenError
 from fingergw.listen.certificates import KeyPair, authorities_in
 from fingergw.listen.endpoint_strings import address, call, later_path, named_file, number, refusal, split
@@ -61,6 +62,7 @@ def _tcp(
 ) -> Client:
     if not host:
         raise ValueError("the host is empty")
+    ascii_host(host)  # refuses what is none
     port_number, seconds = number("the port", port, 1, 65535), _seconds(timeout, default_timeout)
     if bindAddress is not None:
         bindAddress = str(address("bindAddress", bindAddress))
@@ -134,10 +136,7 @@ def _tls(
         own, files = pair.own(), [*files, *pair.files()]
     elif privateKey is not None:
         raise ValueError("privateKey= is of no use without its certificate=; name both, or neither")
-    try:
-        return over_tls(below, host, trust, **own), files
-    except ValueError:
-        raise ValueError(f'"{host}" cannot be the name of a host') from None
+    return over_tls(below, host, trust, **own), files
 
 
 def _seconds(timeout: str | None, default: float) -> float:

@@ -19,12 +19,33 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (twisted_error.ConnectError, "the connection attempt failed"),
 )
 # What OpenSSL says where its words need explaining, or the other side is to blame.
+_NO_TLS: Final = "the other side does not speak TLS; check the port"
+_NO_VERSION: Final = "the two sides have no version of TLS in common; it must be 1.2 or later"
 _OPENSSL: Final = {
+    "data length too long": _NO_TLS,
     "http request": "the other side speaks HTTP without TLS",
     "no shared cipher": "the two sides have no cipher in common",
+    "packet length too long": _NO_TLS,
+    "record layer failure": _NO_TLS,
     "unexpected eof while reading": "the other side closed the connection without ending TLS",
-    "unsupported protocol": "the two sides have no version of TLS in common",
-    "wrong version number": "the other side does not speak TLS",
+    "unsupported protocol": _NO_VERSION,
+    "wrong version number": _NO_TLS,
+}
+# What the other side says (RFC 8446 §6.2), by the end of OpenSSL's words for it, which begin differently by version.
+_REFUSED: Final = "the other side refuses the certificate of this side"
+_ALERTS: Final = {
+    "bad certificate": _REFUSED,
+    "certificate expired": f"{_REFUSED}: it has expired; renew it",
+    "certificate required": "the other side wants a certificate of this side, which has none for it",
+    "certificate revoked": f"{_REFUSED}: it is revoked",
+    "certificate unknown": _REFUSED,
+    "handshake failure": "the other side has no cipher in common with this one, or wants a certificate of it",
+    "insufficient security": "the other side wants safer ciphers",
+    "internal error": "the other side has an internal error; see its log",
+    "protocol version": _NO_VERSION,
+    "unknown ca": f"{_REFUSED}: it does not trust its authority",
+    "unrecognized name": "the other side does not serve the host by this name; check the name",
+    "unsupported certificate": _REFUSED,
 }
 
 
@@ -34,8 +55,14 @@ def tls_reason(error: BaseException | None) -> str | None:
         return f"TLS: {error}"
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         said = [str(details[-1]) for details in error.args[0]]
-        return "TLS: " + ", ".join(_OPENSSL.get(each, f"OpenSSL says: {each}") for each in said)
+        return "TLS: " + ", ".join(dict.fromkeys(map(_explain, said)))
     return None
+
+
+def _explain(said: str) -> str:
+    """Return in words what OpenSSL says."""
+    meant = next((words for alert, words in _ALERTS.items() if said.endswith(f" {alert}")), None)
+    return meant or _OPENSSL.get(said, f"OpenSSL says: {said}")
 
 
 def connection_reason(error: BaseException | None) -> str | None:

@@ -62,6 +62,10 @@ class Site:
         """
         return _named(self._files, key, "file")
 
+    def files(self, key: str) -> dict[str, Watched[Any]]:
+        """Return the files in a table of secrets, a ``dict[str, SecretFile]``, by their names there."""
+        return {named[len(key) + 1 :]: file for named, file in self._files.items() if named.startswith(f"{key}.")}
+
     def trust(self, key: str = "") -> Callable[[], Any]:
         """Return a function that returns whom to trust for TLS; call it for each connection.
 

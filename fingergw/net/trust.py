@@ -9,45 +9,48 @@ from typing import Any
 from weakref import ref
 
 from attrs import frozen
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName, load_pem_x509_certificates
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.ssl import (
-    Certificate,
-    optionsForClientTLS,  # noqa: TID251  # with the verification in its place
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from fingergw.core.addresses import parse_address
+from fingergw.core.addresses import ascii_host, parse_address
 from fingergw.core.errors import ConfigError
+from fingergw.core.text import escape
 from fingergw.net.files import read_text
 from fingergw.net.root import has_chroot
 
-# OpenSSL's verification errors (openssl-verification-options(1), "Diagnostics"), in words.
-_NOT_TRUSTED = "was issued by an authority that is not trusted"
-_NO_AUTHORITY = "may not issue certificates"
+# OpenSSL's verification errors (x509_vfy.h), in words, and what to do.
+_NOT_TRUSTED = "was issued by an authority that is not trusted; trust it, or see that the server sends its whole chain"
+_NO_AUTHORITY = "may not issue certificates; have the server's issued by another"
+_WEAK = "has a key or signature that is too weak; issue it anew"
 _FOUND = {
     2: _NOT_TRUSTED,
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is self-signed, and not trusted",
+    7: "has not been signed by its authority; issue it anew",
+    9: "is not valid yet; check the clocks of both machines",
+    10: "has expired; renew it, or check this machine's clock",
+    18: "is self-signed, and not trusted; trust it, or have a trusted authority issue one",
     19: _NOT_TRUSTED,
     20: _NOT_TRUSTED,
     21: _NOT_TRUSTED,
     24: _NO_AUTHORITY,
-    26: "is not for servers",
-    66: "has a key that is too short",
-    68: "has a signature that is no longer safe",
+    25: _NO_AUTHORITY,
+    26: "is not for servers; issue it anew for them",
+    32: _NO_AUTHORITY,
+    47: "is for a name that its authority may not certify; have it issued by another",
+    66: _WEAK,
+    67: _WEAK,
+    68: _WEAK,
     79: _NO_AUTHORITY,
 }
+_MAX_NAMES, _MAX_NAME = 3, 255  # of a certificate, in a message
 
 
 class UnverifiedError(Exception):
@@ -98,20 +101,34 @@ def over_tls(endpoint: IStreamClientEndpoint, host: str, trust: Any, **own: Any)
     :param own: options of CertificateOptions for a client certificate.
     :raises ValueError: the host is no valid name.
     """
-    options = optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)
-    return wrapClientTLS(_Verified(host, options), endpoint)
+    # Certificates, and what the server is told, have names without a final dot (RFC 6066 §3).
+    return wrapClientTLS(
+        _Verified(ascii_host(host).removesuffix("."), CertificateOptions(trustRoot=trust, **own)), endpoint
+    )
+
+
+class TlsConnection(SSL.Connection):
+    """A TLS connection whose handshake fails if the other side ends it properly, for which Twisted is not prepared."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except SSL.ZeroReturnError:
+            raise SSL.Error([("SSL routines", "", "unexpected eof while reading")]) from None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 @frozen
 class _Verified:
-    """Twisted's creator with another verification: in Twisted's, an unexpected exception counts as verified."""
+    """A creator in the place of Twisted's, in which an unexpected exception counts as verified, and _ is refused."""
 
     host: str
-    options: IOpenSSLClientConnectionCreator
+    options: CertificateOptions
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection: SSL.Connection = self.options.clientConnectionForTLS(tlsProtocol)
+        connection = TlsConnection(self.options.getContext(), None)
+        if parse_address(self.host) is None:  # an address is no server name
+            connection.set_tlsext_host_name(self.host.encode())
         protocol = ref(tlsProtocol)  # no cycle: it has the connection, which has this callback
 
         def verify(_: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
@@ -147,7 +164,16 @@ def _why_not(host: str, certificate: X509, error: int, depth: int, *, is_trusted
         else:
             verify_certificate_ip_address(certificate.to_cryptography(), str(address))
     except VerificationError:
-        return f"the certificate is not for {host}"
+        return f"the certificate is for {_names(certificate)}, not for {host}; ask for the former, or issue it anew"
     except CertificateError:
         return f"the certificate has no usable subjectAltName, so it is not for {host}; issue it anew with one"
     return None
+
+
+def _names(certificate: X509) -> str:
+    """Return the first of the names and addresses that a certificate is for."""
+    extensions = certificate.to_cryptography().extensions
+    names = extensions.get_extension_for_class(SubjectAlternativeName).value
+    found = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
+    shown = [escape(name[:_MAX_NAME]) for name in found[:_MAX_NAMES]]
+    return ", ".join([*shown, "others"] if len(found) > len(shown) else shown)

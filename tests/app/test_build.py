@@ -26,6 +26,7 @@ backends = ["plain", "cached", "menu", "map"]
 type = "http"
 url = "https://127.0.0.1/"
 bearer_token_file = "token"
+header_files = { X-Key = "key" }
 ca_file = "ca.pem"
 [backends.cached]
 type = "http"
@@ -47,8 +48,9 @@ ALL = {"access log", "store", "memory", "plain", "cached", "menu", "map"}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with the files that the configuration names."""
-    (tmp_path / "token").write_text("secret")
-    (tmp_path / "token").chmod(0o600)
+    for name in ("token", "key"):
+        (tmp_path / name).write_text("secret")
+        (tmp_path / name).chmod(0o600)
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     (tmp_path / "map.toml").write_text('x = "y"')
     return tmp_path
@@ -94,7 +96,8 @@ def test_kept_while_the_settings_are_the_same(folder: Path, old: str, new: str, 
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"), [("token", {"plain"}), ("ca.pem", {"plain"}), ("map.toml", set()), ("access.log", set())]
+    ("name", "changes"),
+    [("token", {"plain"}), ("key", {"plain"}), ("ca.pem", {"plain"}), ("map.toml", set()), ("access.log", set())],
 )
 def test_kept_while_secrets_are_the_same(folder: Path, name: str, changes: set[str]) -> None:
     """A backend is kept while its secrets and authorities are the same; another file it follows by itself."""
@@ -104,7 +107,7 @@ def test_kept_while_secrets_are_the_same(folder: Path, name: str, changes: set[s
     path.write_text(content)
     second = built(folder, TEXT, first, environment)
     another = trustme.CA().cert_pem.bytes().decode() if name == "ca.pem" else 'other = "another"'
-    path.write_text(another.replace(" ", "") if name == "token" else another)
+    path.write_text(another.replace(" ", "") if name in ("token", "key") else another)
     third = built(folder, TEXT, second, environment)
     one, two, three = parts_of(first), parts_of(second), parts_of(third)
     assert {each for each in ALL if one[each] is not two[each]} == set()

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change 
 FILES = {
     "people.toml": 'x = "y"\n',
     "token": "secret\n",
+    "key": "secret\n",
     "password": "secret\n",
     "ca.pem": CERTIFICATE.decode(),
     "cert.pem": CERTIFICATE.decode(),
@@ -48,6 +49,7 @@ file = "people.toml"
 type = "http"
 url = "https://localhost"
 bearer_token_file = "token"
+header_files = { X-Key = "key" }
 ca_file = "ca.pem"
 [forwarding]
 allow = { "old.example.org" = "tls:localhost:79:certificate=cert.pem:privateKey=key.pem" }
@@ -60,6 +62,7 @@ AGAIN = "cannot be read again when it changes, or at a reload"
 KEYS = {
     ("people.toml", "backends.a.file"),
     ("token", "backends.b.bearer_token_file"),
+    ("key", "backends.b.header_files.X-Key"),
     ("ca.pem", "backends.b.ca_file"),
     ("password", "cache.password_file"),
     ("ca.pem", "cache.ca_file"),
@@ -88,7 +91,7 @@ def write(folder: Path, text: str, *, mode: int = 0o644) -> list[str]:
     folder.mkdir(exist_ok=True)
     for name, content in {**FILES, "fingergw.toml": text}.items():
         (folder / name).write_text(content)
-        (folder / name).chmod(mode & 0o660 if name in ("token", "password") else mode)
+        (folder / name).chmod(mode & 0o660 if name in ("token", "key", "password") else mode)
         os.chown(folder / name, 0, NOBODY)
     return ["--config", str(folder / "fingergw.toml")]
 

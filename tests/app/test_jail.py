@@ -208,6 +208,7 @@ port = $finger
 type = "http"
 url = "http://127.0.0.1:$web/{user}"
 bearer_token_file = "token"
+header_files = { X-Key = "token" }
 [backends.https]
 type = "http"
 url = "https://localhost:$https/kept"

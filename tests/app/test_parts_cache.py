@@ -60,11 +60,6 @@ def test_a_redis_that_is_named_by_halves(tmp_path: Path) -> None:
     ]
 
 
-def test_a_redis_that_no_host_can_be(tmp_path: Path) -> None:
-    """A host name that TLS cannot verify is a mistake."""
-    assert found(tmp_path, 'store = "rediss://a..b"\n') == ["store: expected a host's name or address"]
-
-
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [
@@ -111,7 +106,7 @@ def test_only_what_is_said_to_be_cached_is(tmp_path: Path) -> None:
 
 def test_keys_outlive_the_process_and_the_folder(tmp_path: Path) -> None:
     """The keys of one backend are the same in every process, wherever its files are: a fleet shares them."""
-    token = 'bearer_token_file = "token"\n'
+    token = 'bearer_token_file = "token"\nheader_files = { K = "token" }\n'
     text = CACHED.replace("[backends.x.cache]", token + "[backends.x.cache]")
     program = "import sys; from pathlib import Path; from tests.app.test_parts_cache import key_of;"
     program += "print(key_of(Path(sys.argv[1]), sys.argv[2]))"
@@ -143,10 +138,20 @@ def test_keys_of_what_may_answer_otherwise(tmp_path: Path) -> None:
     for text in ("one", "two"):
         (tmp_path / "map.toml").write_text(f'a = "{text}"\n')
         keys.add(key_of(tmp_path, static))
+    for value in ("one", "two"):
+        secret = tmp_path / value
+        secret.write_text(value)
+        secret.chmod(0o600)
+        keys.add(
+            key_of(
+                tmp_path,
+                CACHED.replace("[backends.x.cache]", f'header_files = {{ K = "{value}" }}\n[backends.x.cache]'),
+            )
+        )
     menu = '[backends.x]\ntype = "menu"\n[backends.x.cache]\n'
     route = '[[routes]]\nuser = "a"\nsummary = "A"\nbackends = ["x"]\n'
     keys |= {key_of(tmp_path, menu), key_of(tmp_path, route + menu)}
-    assert len(keys) == 4
+    assert len(keys) == 6
 
 
 @needs_redis

@@ -344,6 +344,26 @@ class BackendTests(ReloadCase):
         await self.ask(gateway, b"x\r\n")
         assert b"Bearer another-secret" in upstream.requests[2]
 
+    async def test_header_files(self) -> None:
+        """The same holds for the values of headers in files."""
+        upstream = Upstream(self, says(response(b"said")))
+        for name in ("one", "two"):
+            self.write(name, f"Basic {name}").chmod(0o600)
+        files = 'header_files = { Authorization = "%s", X-Key = "two" }'
+        gateway = self.begin(self._config(upstream, files % "one"))
+        await self.ask(gateway, b"x\r\n")
+        await self.reload(gateway, self._config(upstream, files % "two"))
+        await self.ask(gateway, b"x\r\n")
+        self.write("two", "Basic another")
+        await self.reload(gateway, self._config(upstream, files % "two"))
+        await self.ask(gateway, b"x\r\n")
+        sent = [[line for line in head.decode().split("\r\n") if ": Basic " in line] for head in upstream.requests]
+        assert list(map(sorted, sent)) == [
+            ["Authorization: Basic one", "X-Key: Basic two"],
+            ["Authorization: Basic two", "X-Key: Basic two"],
+            ["Authorization: Basic another", "X-Key: Basic another"],
+        ]
+
     async def test_store(self) -> None:
         """Another store is opened and used, and the previous one is closed."""
         upstream = Upstream(self, says(response(b"said")))

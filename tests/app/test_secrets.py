@@ -150,6 +150,7 @@ def backend(base: str, kind: str, **settings: object) -> dict[str, object]:
         "url": f"{base}/{kind}/{SENTINEL}/{{user}}?key={SENTINEL}&q={{user}}",
         "headers": HEADERS,
         "bearer_token_file": "a.token",
+        "header_files": {"X-Secret": "a.header"},
         "max_bytes": 10_000,
         "template": "{{ name }}",
     }
@@ -171,6 +172,7 @@ def write(folder: Path, backends: dict[str, dict[str, object]], **tables: object
     path = folder / "fingergw.toml"
     path.write_text(text)
     secret(folder / "a.token", TOKEN)
+    secret(folder / "a.header", f"{SENTINEL} secret")
     return path, port
 
 
@@ -312,7 +314,7 @@ class TestRedis:
 def with_secret(folder: Path, key: str, name: str) -> Path:
     """Write a configuration that names a file for a secret."""
     path = folder / "fingergw.toml"
-    if key == "bearer_token_file":
+    if key != "password_file":
         path.write_text(f'{LISTENER}[backends.web]\ntype = "http"\nurl = "http://127.0.0.1/"\n{key} = "{name}"\n')
     else:
         path.write_text(f'{LISTENER}[cache]\nstore = "redis://127.0.0.1"\n{key} = "{name}"\n')
@@ -347,6 +349,13 @@ WRONG: dict[str, dict[str, object]] = {
     "url-type": {"url": [f"http://x/?key={SENTINEL}"]},
     "template": {"template": "{{ name"},
     "token-nowhere": {"bearer_token_file": "nowhere"},
+    "header-nowhere": {"header_files": {"X-Secret": "nowhere"}},
+    "header-file-type": {"header_files": {"X-Secret": [SENTINEL]}},
+    "header-file-name": {"header_files": {"X Secret": "a.header"}},
+    "header-files-type": {"header_files": "a.header"},
+    "header-in-both": {"headers": {"x-secret": SENTINEL}},
+    "token-in-both": {"header_files": {"authorization": "a.header"}},
+    "token-in-headers": {"headers": {"AUTHORIZATION": SENTINEL}},
     "token-type": {"bearer_token_file": [SENTINEL]},
     "token-twice": {"headers": {"Authorization": f"Bearer {SENTINEL}"}, "timeout": 0},
     "statuses": {"missing_statuses": [SENTINEL]},
@@ -383,7 +392,11 @@ def test_a_password_in_the_stores_address(tmp_path: Path) -> None:
     assert SENTINEL not in problem
 
 
-KEYS = {"bearer_token_file": "backends.web.bearer_token_file", "password_file": "cache.password_file"}
+KEYS = {
+    "bearer_token_file": "backends.web.bearer_token_file",
+    "header_files.X-Secret": "backends.web.header_files.X-Secret",
+    "password_file": "cache.password_file",
+}
 
 
 @pytest.mark.parametrize("key", KEYS)

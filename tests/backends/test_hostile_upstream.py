@@ -199,7 +199,7 @@ class OriginTests(HttpCase):
             clock=Clock(),
             now=lambda: 0.0,
             convert=None,  # type: ignore[arg-type]  # a plain text needs none
-            token=None,
+            secrets=(),
             close=lambda: succeed(None),
         )
         outcomes: list[Outcome] = []

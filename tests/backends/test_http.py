@@ -23,6 +23,7 @@ import fingergw
 from fingergw.app.gateway import Gateway
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
+from fingergw.net import watched
 from fingergw.net.http import bounded as bounded_http
 from tests.support.certificates import UNTRUSTED
 from tests.support.http_server import (
@@ -34,6 +35,7 @@ from tests.support.http_server import (
     Script,
     Upstream,
     chunk,
+    in_turn,
     response,
     says,
     trickle,
@@ -122,7 +124,6 @@ class BodyTests(HttpCase):
             ("{{ 1 // zero }}", b'{"zero": 0}'),
             ("{{ range(10 ** 9) | list }}", b"{}"),
             ("{{ body }}", b"["),
-            ("{{ body }}", b""),
             ("{{ body }}", b'"\xff"'),
             ("{{ body }}", b"[" * 60_000),
             ("{{ body }}", b"[" * 900 + b"]" * 900 + b"x"),
@@ -152,7 +153,7 @@ class BodyTests(HttpCase):
             ("gzip", b""),
         ):
             upstream = self.upstream(says(response(data, extra=f"Content-Encoding: {coding}\r\n")))
-            assert await self.outcome(self.gateway(upstream.url)) == Answered("text" if data else ""), coding
+            assert await self.outcome(self.gateway(upstream.url)) == (Answered("text") if data else Missing()), coding
             assert b"accept-encoding: gzip" in upstream.requests[0].lower()
 
     async def test_body_of_just_the_size(self) -> None:
@@ -191,9 +192,30 @@ class StatusTests(HttpCase):
             script = says(response(b"text", status=status, extra="Location: /login\r\n"))
             assert await self.outcome_of(script, **settings) == outcome, status
 
-    async def test_no_content(self) -> None:
-        """A success without a body is an empty answer."""
-        assert await self.outcome_of(says(b"HTTP/1.1 204 No Content\r\n\r\n")) == Answered("")
+    async def test_nothing(self) -> None:
+        """A success of which nothing can be seen is no answer, so that the next in the chain is asked."""
+        html, template = "text/html", "{% if name %}{{ name }}{% endif %}"
+        cases: list[tuple[bytes, dict[str, Any]]] = [
+            (b"HTTP/1.1 204 No Content\r\n\r\n", {}),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", {"template": template}),
+            (response(b"", status="205 Reset Content"), {}),
+            (response(b""), {}),
+            (response(b"", html), {}),
+            (response(b"", "application/json"), {"template": template}),
+            (response(b" \n", "application/json"), {"template": template}),
+            (response(b" \t\r\n\x0b\x0c\n"), {}),
+            (response("\ufeff\u00a0\u200b\u2028".encode()), {}),
+            (response(b"\x00\x1b\x07"), {}),
+            (response(b"\n" * 65_000 + b" " * 500, extra="X: y\r\n"), {}),
+            (response(b"<title>T</title><body><p> &nbsp; <script>x()</script>", html), {}),
+            (response(b'{"name": null}', "application/json"), {"template": template}),
+            (response(b'{"name": " "}', "application/json"), {"template": template}),
+            (response(gzip.compress(b"\n"), extra="Content-Encoding: gzip\r\n"), {}),
+        ]
+        for raw, settings in cases:
+            assert await self.outcome_of(says(raw), **settings) == Missing(), (raw, settings)
+        for raw in (response(b"."), response(b"\n\n0\n"), response("\u3042".encode())):
+            assert isinstance(await self.outcome_of(says(raw)), Answered), raw
 
     async def test_interim_responses(self) -> None:
         """What a server says while it works is passed over."""
@@ -236,7 +258,7 @@ class RequestTests(HttpCase):
             ("/a//b/./c?a=b&a=c;d&e", "/a//b/./c?a=b&a=c;d&e"),
             ("/%ff?%ff", "/%ff?%ff"),
             ("/{{x}}", "/%7Bx%7D"),
-            ("/a b|c", "/a%20b%7Cc"),
+            ("/a%20b|c", "/a%20b%7Cc"),
         ):
             assert await self.outcome(self.gateway(upstream.url + configured)) == Answered("text"), configured
             assert upstream.requests[-1].split(b" ")[1].decode() == sent
@@ -270,6 +292,31 @@ class RequestTests(HttpCase):
         await self.outcome(self.gateway(upstream.url, headers=headers, bearer_token_file="a.token"))
         sent = upstream.requests[0].decode().split("\r\n")
         assert {"Accept: application/json", "User-Agent: mine", "Authorization: Bearer s3cret"} < set(sent)
+
+    async def test_header_files(self) -> None:
+        """Headers whose values are in files are sent, to where a redirect leads too."""
+        self.write("auth", "Basic dXNlcjpwYXNz\n").chmod(0o600)
+        self.write("key", "k, e; y").chmod(0o640)
+        upstream = self.upstream(says(response(b"", status="302 Found", extra="Location: /final\r\n")))
+        upstream.script = in_turn(upstream.script, says(response(b"text")))
+        files = {"Authorization": "auth", "x-key": "key"}
+        gateway = self.gateway(upstream.url, header_files=files, headers={"Accept": "text/plain"})
+        assert await self.outcome(gateway) == Answered("text")
+        assert len(upstream.requests) == 2
+        for request in upstream.requests:
+            sent = request.decode().split("\r\n")
+            assert {"Authorization: Basic dXNlcjpwYXNz", "X-Key: k, e; y", "Accept: text/plain"} <= set(sent)
+
+    async def test_header_files_that_change(self) -> None:
+        """A new value in a file is sent without a reload; one that is no value leaves the old one in use."""
+        self.patch(watched, "LOOK_SECONDS", 0.0)
+        self.write("auth", "Basic one").chmod(0o600)
+        upstream = self.upstream(says(response(b"text")))
+        gateway = self.gateway(upstream.url, header_files={"Authorization": "auth"})
+        for content, sent in (("Basic two", b"Basic two"), ("Basic\nthree", b"Basic two"), ("Basic 4", b"Basic 4")):
+            self.write("auth", content)
+            await self.outcome(gateway)
+            assert b"Authorization: " + sent in upstream.requests[-1].split(b"\r\n")
 
     async def test_cookies_are_not_kept(self) -> None:
         """What a server wants to be told again is not told it, by the next query least of all."""
@@ -597,6 +644,32 @@ class RedirectTests(HttpCase):
             assert [b"Bearer s3cret" in request for request in upstream.requests] == [True, True]
             assert len(upstream.connections) == 1
 
+    async def test_what_is_asked_for(self) -> None:
+        """A Location is a reference (RFC 3986 §4.1); what a URL cannot have is sent percent-encoded, byte by byte."""
+        for location, asked in (
+            ("/\xc3\xa9nd", "/%C3%A9nd"),  # é in UTF-8
+            ("/\xe9nd", "/%E9nd"),  # and in latin-1
+            ("/%C3%A9nd", "/%C3%A9nd"),
+            ("/a b", "/a%20b"),
+            ('/"<>^`{|}', "/%22%3C%3E%5E%60%7B%7C%7D"),
+            ("/\\evil.example/", "/%5Cevil.example/"),
+            ("\\\\evil.example/", "/one/%5C%5Cevil.example/"),
+            ("?q", "/one/begin?q"),
+            ("../final", "/final"),
+            ("../../../final", "/final"),
+            ("./final", "/one/final"),
+            ("final;a=b", "/one/final;a=b"),
+            ("/final#top", "/final"),
+            ("/final?q#top", "/final?q"),
+            ("/~a@b:c!$&'()*+,=", "/~a@b:c!$&'()*+,="),
+            ("//127.0.0.1:PORT/x", "/x"),
+            ("HTTP://127.0.0.1:PORT/x", "/x"),
+        ):
+            upstream = self.redirecting(location)
+            upstream.script = in_turn(upstream.script, says(response(b"text")))
+            assert await self.outcome(self.gateway(upstream.url + "/one/begin")) == Answered("text"), location
+            assert [head.split(b" ")[1].decode() for head in upstream.requests] == ["/one/begin", asked], location
+
     async def test_statuses(self) -> None:
         """All of HTTP's redirects are followed."""
         for status in (301, 302, 303, 307, 308):
@@ -622,7 +695,8 @@ class RedirectTests(HttpCase):
             "http://[::1/final",
             "http://[::1]:PORT/final",
             "http://[127.0.0.1]:PORT/final",
-            "/\xe9",
+            "//127.0.0.1:PORT\xe9/final",
+            "//b\xc3\xbccher.example/final",
             "http://ann:pw@127.0.0.1:PORT/final",
             f"http://127.0.0.1:PORT@localhost:{other.port}/final",
             f"http://localhost:{other.port}\\@127.0.0.1:PORT/final",
@@ -641,6 +715,8 @@ class RedirectTests(HttpCase):
             "HTTP 302, a redirect without a Location header"
         )
         assert len(upstream.requests) == 1
+        empty = self.redirecting("")
+        assert await self.outcome(self.gateway(empty.url)) == Failed("HTTP 302, a redirect without a Location header")
 
     async def test_loop(self) -> None:
         """Redirects in a circle end after a few."""
@@ -796,6 +872,13 @@ class DepartureTests(HttpCase):
         assert await self.ask(gateway, b"x\r\n") == INTERNAL_ERROR
         await until(lambda: first.connections[0].lost.called)
         assert second.connections == []
+
+    async def test_nothing(self) -> None:
+        """A server that has nothing to say is followed by the next in the chain; at its end nobody is known."""
+        empty, blank = self.upstream(says(b"HTTP/1.1 204 No Content\r\n\r\n")), self.upstream(says(response(b"\n")))
+        full = self.upstream(says(response(b"second")))
+        assert await self.ask(self.chain(empty, full), b"x\r\n") == b"second\r\n"
+        assert await self.ask(self.chain(empty, blank), b"x\r\n") == b"No such user\r\n"
 
     async def test_fallback(self) -> None:
         """After a failure the next backend in the chain answers."""

@@ -29,6 +29,7 @@ from tests.support.http_server import (
     Script,
     Upstream,
     chunk,
+    in_turn,
     response,
     says,
 )
@@ -40,6 +41,7 @@ LONG = 3600
 SHORT = 0.05
 OOPS = response(b"", status="500 Oops")
 NOT_FOUND = response(b"", status="404 Not Found")
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 TAGGED = 'ETag: "one"\r\n'
 
 
@@ -77,11 +79,6 @@ def numbered(*extras: str) -> Script:
 
 
 failing = says(OOPS)
-
-
-def in_turn(*scripts: Script) -> Script:
-    """Return a script that does each of some for one request; the last one is for all that follow."""
-    return lambda server, head: scripts[min(len(server.requests), len(scripts)) - 1](server, head)
 
 
 def at_paths(scripts: Mapping[str, Script]) -> Script:
@@ -495,9 +492,10 @@ class MissingTests(CacheCase):
     """Names that upstream does not know."""
 
     async def test_kept(self) -> None:
-        """A 404 and a 410 are kept for negative_ttl, and what they have in their bodies does not matter."""
-        for status in ("404 Not Found", "410 Gone"):
-            upstream = self.upstream(says(response(b"nothing here", status=status)))
+        """A 404, a 410 and an answer of nothing are kept for negative_ttl; the body of an error does not matter."""
+        gone = (response(b"nothing here", status=status) for status in ("404 Not Found", "410 Gone"))
+        for raw in (*gone, NO_CONTENT, response(b"\n", extra=TAGGED)):
+            upstream = self.upstream(says(raw))
             gateway = self.cached(upstream.url, ttl=0, stale=0)
             for _ in range(4):
                 assert await self.ask(gateway, b"x\r\n") == NO_SUCH_USER
@@ -530,24 +528,26 @@ class MissingTests(CacheCase):
         assert (len(upstream.requests), len(self.logged())) == (4, 3)
 
     async def test_a_name_that_is_gone(self) -> None:
-        """A 404 takes the place of what was kept."""
-        upstream = self.upstream(in_turn(numbered(), says(NOT_FOUND)))
-        gateway = self.cached(upstream.url, ttl=SHORT)
-        await self.ask(gateway, b"x\r\n")
-        await self.eventually(gateway, NO_SUCH_USER)
-        assert await self.ask(gateway, b"x\r\n") == NO_SUCH_USER
-        assert len(upstream.requests) == 2
+        """A 404, or an answer of nothing, takes the place of what was kept."""
+        for raw in (NOT_FOUND, NO_CONTENT):
+            upstream = self.upstream(in_turn(numbered(TAGGED), says(raw)))
+            gateway = self.cached(upstream.url, ttl=SHORT)
+            await self.ask(gateway, b"x\r\n")
+            await self.eventually(gateway, NO_SUCH_USER)
+            assert await self.ask(gateway, b"x\r\n") == NO_SUCH_USER
+            assert len(upstream.requests) == 2
 
     async def test_upstreams_word(self) -> None:
         """Upstream's max-age wins over negative_ttl, and its no-store too."""
-        kept = response(b"", status="404 Not Found", extra="Cache-Control: max-age=3600\r\n")
-        not_kept = response(b"", status="404 Not Found", extra="Cache-Control: no-store\r\n")
-        for answer, negative_ttl, requests in ((kept, 0, 1), (not_kept, LONG, 3)):
-            upstream = self.upstream(says(answer))
-            gateway = self.cached(upstream.url, negative_ttl=negative_ttl)
-            for _ in range(3):
-                assert await self.ask(gateway, b"x\r\n") == NO_SUCH_USER
-            assert len(upstream.requests) == requests
+        for status in ("404 Not Found", "204 No Content"):
+            kept = f"HTTP/1.1 {status}\r\nCache-Control: max-age=3600\r\nContent-Length: 0\r\n\r\n".encode()
+            not_kept = kept.replace(b"max-age=3600", b"no-store")
+            for answer, negative_ttl, requests in ((kept, 0, 1), (not_kept, LONG, 3)):
+                upstream = self.upstream(says(answer))
+                gateway = self.cached(upstream.url, negative_ttl=negative_ttl)
+                for _ in range(3):
+                    assert await self.ask(gateway, b"x\r\n") == NO_SUCH_USER
+                assert len(upstream.requests) == requests
 
     async def test_other_names(self) -> None:
         """A name that is unknown says nothing of another."""

@@ -134,7 +134,8 @@ class TlsTests(GatewayCase):
     async def test_other_host(self) -> None:
         """A server with a certificate for another host is sent nothing."""
         answer = await self.fetched("localhost", self.authority)
-        assert (answer.received, answer.problem) == (b"", "TLS: the certificate is not for localhost")
+        why = "the certificate is for 127.0.0.1, not for localhost; ask for the former, or issue it anew"
+        assert (answer.received, answer.problem) == (b"", f"TLS: {why}")
         assert self.server.lines == [b""]
 
     async def test_other_authority(self) -> None:
@@ -177,13 +178,13 @@ class NoTlsTests(GatewayCase):
 
     async def test_plain_server(self) -> None:
         """That a server has no TLS is reported, whether it sends text or only closes."""
-        assert await self.problem(b"No TLS here\r\n") == "TLS: the other side does not speak TLS"
+        assert await self.problem(b"No TLS here\r\n") == "TLS: the other side does not speak TLS; check the port"
         closed = "the connection was lost; the server may not speak TLS on this port"
         assert await self.problem(b"") == closed
 
     async def test_impossible_name(self) -> None:
         """A name that no certificate can be for is reported."""
-        assert await self.problem(b"", "under_score.example") == "this is not a valid host name or address; correct it"
+        assert await self.problem(b"", "a..example") == "this is not a valid host name or address; correct it"
 
 
 @pytest.mark.parametrize("path", ["", "x" * 108])

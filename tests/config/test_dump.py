@@ -139,8 +139,9 @@ def test_effective_values(tmp_path: Path) -> None:
 SECRETS = """
 [backends.h]
 type = "http"
-url = "https://h/open?key=sesame1&user={user}&both=sesame2{user}&sesame3;x={{sesame4}}#sesame5{user:upper}"
+url = "https://h/open?key=sesame1&user={user}&both=sesame2{user}&sesame3;x={{sesame4}}{user:upper}"
 bearer_token_file = "token"
+header_files = { X-Key = "key", Cookie2 = "token" }
 headers = { Accept = "text/plain", accept-language = "de", User-Agent = "x", Cookie = "sesame6", X-Accept = "sesame7" }
 [backends.c]
 type = "command"
@@ -165,7 +166,7 @@ password_file = "password"
 
 def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What may be a secret is left out, in a way that can be loaded again, and so is what is in files."""
-    for name in ("token", "password", "people.toml"):
+    for name in ("token", "key", "password", "people.toml"):
         write(tmp_path, 'sesame = "sesame"\n', name)
     assert main(effective(write(tmp_path, LISTENER + SECRETS))) == 0
     printed = capsys.readouterr().out
@@ -173,7 +174,7 @@ def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[
     raw: Any = tomllib.loads(printed)
     backends = raw["backends"]
     assert backends["h"]["url"] == (
-        "https://h/open?key=(left out)&user={user}&both=(left out){user}&(left out);x=(left out)#(left out){user:upper}"
+        "https://h/open?key=(left%20out)&user={user}&both=(left%20out){user}&(left%20out);x=(left%20out){user:upper}"
     )
     assert backends["h"]["headers"] == {
         "Accept": "text/plain",
@@ -185,6 +186,7 @@ def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[
     harmless = {"LANG": "C", "LC_ALL": "de", "PATH": "/bin", "HOME": "/h", "TZ": "UTC", "TERM": "vt"}
     assert backends["c"]["env"] == {**harmless, "PGPASSWORD": "(left out)", "PATHS": "(left out)"}
     assert backends["h"]["bearer_token_file"] == str(tmp_path / "token")
+    assert backends["h"]["header_files"] == {"X-Key": str(tmp_path / "key"), "Cookie2": str(tmp_path / "token")}
     assert raw["cache"]["store"] == "redis://(left out)@h/1"
     assert read(write(tmp_path, printed, "again.toml"))[1] == []
 

@@ -257,7 +257,7 @@ def test_secrets_are_left_out(command: list[str], file: Path) -> None:
         "key": "(left out)",
         "keys": ["(left out)", "(left out)"],
         "names": {"PATH": "(left out)", "other": "(left out)"},
-        "first": {**server, "url": "http://h/{user}?key=(left out)&user={user}", "password": "(left out)"},
+        "first": {**server, "url": "http://h/{user}?key=(left%20out)&user={user}", "password": "(left out)"},
         "others": [{**server, "host": "x", "password": "(left out)"}, {**server, "host": "y"}],
         "by_name": {"a": {**server, "host": "z", "password": "(left out)"}, "b": "z"},
         "timeout": 2.5,
@@ -279,15 +279,18 @@ def test_explain_asks_it(command: list[str], file: Path) -> None:
 
 
 UNKNOWN = ["int | str", "tuple[int, str]", "list[str]", "dict[int, str]", "bytes", "Literal[1]"]
-INNER = ["tuple[SecretFile, ...]", "dict[str, SecretFile]"]
+INNER = ["tuple[SecretFile, ...]", "tuple[dict[str, SecretFile], ...]", "dict[str, WatchedFile]"]
 
 
 def test_what_nothing_can_be_made_of(tmp_path: Path, file: Path) -> None:
     """A type with a key that the configuration knows nothing of is a mistake where it is used; which key is told."""
     kinds = UNKNOWN + INNER
-    text = "from typing import Literal\nfrom fingergw.api import SecretFile, setting, settings\n" + "".join(
-        f"@settings\nclass Odd{number}:\n    key: {kind} = setting('A key.')\n    def open(self, site): pass\n"
-        for number, kind in enumerate(kinds)
+    text = (
+        "from typing import Literal\nfrom fingergw.api import *\nfrom fingergw.api import setting, settings\n"
+        + "".join(
+            f"@settings\nclass Odd{number}:\n    key: {kind} = setting('A key.')\n    def open(self, site): pass\n"
+            for number, kind in enumerate(kinds)
+        )
     )
     names = [f"odd{number}" for number in range(len(kinds))]
     command = write_package(tmp_path, "odd", text, "\n".join(f"{name} = odd:{name.title()}" for name in names))

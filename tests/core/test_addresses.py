@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingergw.core.addresses import Network, Networks, anonymised, without_client
+from fingergw.core.addresses import Network, Networks, anonymised, ascii_host, is_host, without_client
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,66 @@ def test_without_client(text: str, expected: str) -> None:
     assert without_client(text.replace("10.0.0.7", "2001:db8::9"), "2001:db8::9") == expected.replace(
         "10.0.0.0", "2001:db8::"
     ).replace("10.0.0.7", "2001:db8::9")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my_app", True),
+        ("_finger._tcp.example.org", True),
+        ("-", True),
+        ("final.example.", True),
+        ("2x.4", False),
+        ("10.1.2.3", True),
+        ("127.1", True),
+        ("2130706433", True),
+        ("::1", True),
+        ("::ffff:10.1.2.3", True),
+        ("", False),
+        (".", False),
+        (".a", False),
+        ("a..b", False),
+        ("a..", False),
+        ("10.1.2.300", False),
+        ("10.1.2.3.4", False),
+        ("10.1.2.3.", False),
+        ("a b", False),
+        ("a\n", False),
+        ("a/b", False),
+        ("a:79", False),
+        ("[::1]", False),
+        ("fe80::1%eth0", False),
+        ("bücher.example", False),
+        ("\u0663", False),
+        ("x" * 63, True),
+        ("x" * 64, False),
+        ("x." * 127, True),
+        ("x." * 127 + "x", False),
+        ("x." * 50_000, False),
+    ],
+)
+def test_hosts(text: str, expected: bool) -> None:
+    """A host is an address, or a name that may have underscores; no name ends with a number (RFC 1123 §2.1)."""
+    assert is_host(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my_app", "my_app"),
+        ("final.example.", "final.example."),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::1", "::1"),
+    ],
+)
+def test_hosts_in_ascii(text: str, expected: str) -> None:
+    """A host with other letters has them in their xn-- form; an address may have a zone."""
+    assert ascii_host(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "bü..cher", "ü" * 64, "a b", "\ud800", "1.2.3.400", "%eth0", "\u2100"])
+def test_hosts_that_are_none(text: str) -> None:
+    """Whatever else cannot name a host is refused."""
+    with pytest.raises(ValueError, match="cannot be the name of a host"):
+        ascii_host(text)

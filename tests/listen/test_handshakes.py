@@ -82,11 +82,13 @@ def is_refused(**settings: Any) -> Callable[[socket.socket], object]:
     return act
 
 
+CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
 # what a client does, and the reason in the log at level debug
 FAILING = {
     "broken off in the first message": (breaks_off(HELLO_BYTES[:7]), "the client closed the connection"),
     "broken off after the first byte": (breaks_off(HELLO_BYTES[:1]), "the client closed the connection"),
     "broken off after the first message": (breaks_off(HELLO_BYTES), "the client closed the connection"),
+    "ended properly after the first message": (sends(HELLO_BYTES + CLOSE_NOTIFY), "the client closed the connection"),
     "reset": (breaks_off(HELLO_BYTES, reset=True), "the client closed the connection"),
     "a query without TLS": (sends(b"hello\r\n"), "TLS: "),
     "HTTP without TLS": (
@@ -96,7 +98,7 @@ FAILING = {
     "garbage": (sends(b"\x16\x03\x01\x00\x05" + bytes(5)), "TLS: "),
     "no common version": (
         is_refused(version=ssl.TLSVersion.TLSv1_1),
-        "TLS: the two sides have no version of TLS in common",
+        "TLS: the two sides have no version of TLS in common; it must be 1.2 or later",
     ),
     "no common cipher": (is_refused(ciphers="AES128-SHA"), "TLS: the two sides have no cipher in common"),
     "a client that does not trust the certificate": (is_refused(trusted=False), "TLS: "),

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet.ssl import TLSVersion
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import AcceptableCiphers, Certificate, TLSVersion, trustRootFromCertificates
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
@@ -15,7 +16,7 @@ from fingergw.cli.finger_client import Target, fetch
 from fingergw.net import trust
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import authorities
-from tests.support.certificates import ACCEPTED, REFUSED, TRUSTED, Issued
+from tests.support.certificates import ACCEPTED, AUTHORITY, REFUSED, TRUSTED, Issued
 from tests.support.finger_server import FingerServer, Script, hangs, says
 from tests.support.gateway import GatewayCase
 from tests.support.http_server import response
@@ -24,6 +25,30 @@ from tests.support.waiting import reactor, until
 
 LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n[log]\naccess = "off"\n'
 SECRET = "sesame"
+NO_VERSION = "the two sides have no version of TLS in common; it must be 1.2 or later"
+NO_CIPHER = "the other side has no cipher in common with this one, or wants a certificate of it"
+WANTED = "the other side wants a certificate of this side, which has none for it"
+NO_TLS = "the other side does not speak TLS; check the port"
+REFUSES = "the other side refuses the certificate of this side"
+ALERT = b"\x15\x03\x03\x00\x02\x02"
+SAID = {
+    ALERT + bytes([40]): NO_CIPHER,
+    ALERT + bytes([42]): REFUSES,
+    ALERT + bytes([43]): REFUSES,
+    ALERT + bytes([44]): f"{REFUSES}: it is revoked",
+    ALERT + bytes([45]): f"{REFUSES}: it has expired; renew it",
+    ALERT + bytes([46]): REFUSES,
+    ALERT + bytes([48]): f"{REFUSES}: it does not trust its authority",
+    ALERT + bytes([70]): NO_VERSION,
+    ALERT + bytes([71]): "the other side wants safer ciphers",
+    ALERT + bytes([80]): "the other side has an internal error; see its log",
+    ALERT + bytes([112]): "the other side does not serve the host by this name; check the name",
+    ALERT + bytes([116]): WANTED,
+    b"SSH-2.0-x\r\n": NO_TLS,
+    b"HTTP/1.1 400 Bad\r\n\r\n": NO_TLS,
+    b"No such user\r\n": NO_TLS,
+    b"\x16\x03\x03\xff\xff": NO_TLS,
+}
 VERSIONS = {
     "TLS 1.2": {"lowerMaximumSecurityTo": TLSVersion.TLSv1_2},
     "TLS 1.3": {"raiseMinimumTo": TLSVersion.TLSv1_3},
@@ -38,6 +63,20 @@ def quoted(host: str) -> str:
 def bracketed(host: str) -> str:
     """Return a host as it is in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+class Closing(Protocol):
+    """Answer whatever is received by closing TLS (RFC 8446 §6.1)."""
+
+    def dataReceived(self, _: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"\x15\x03\x03\x00\x02\x01\x00")
+        self.transport.loseConnection()
+
+
+def trusted() -> Any:
+    """Return whom the tests' clients trust."""
+    return authorities(TRUSTED.encode())
 
 
 # what Twisted itself does with pyOpenSSL
@@ -124,6 +163,22 @@ class HttpTests(AskingCase):
         """Who is verified gets it."""
         await self.check_accepted(f"Bearer {SECRET}")
 
+    async def test_explained(self) -> None:
+        """``explain --ask`` gives the reason that the log has."""
+        host, issued, why = REFUSED["expired"]
+        server = self.serve(host, issued)
+        self.write("ca.pem", TRUSTED)
+        config = self.write(
+            "asked.toml",
+            LISTENER + '[[routes]]\npattern = "*"\nbackends = ["web"]\n'
+            f'[backends.web]\ntype = "http"\nurl = "https://{host}:{server.port}/"\nca_file = "ca.pem"\n',
+        )
+        arguments = [*COMMAND[1:], "explain", "--config", str(config), "--ask", "x"]
+        out, _, code = await getProcessOutputAndValue(COMMAND[0], arguments)
+        assert code == 1
+        assert f"TLS: {why.format(host=host)}" in out.decode()
+        await self.told_nothing("expired", server)
+
 
 class ForwardingTests(AskingCase):
     """A ``tls:`` endpoint in ``[forwarding]``."""
@@ -181,6 +236,65 @@ class CacheTests(TrustCase):
             await gateway.stopService()
 
 
+class HandshakeTests(TrustCase):
+    """Servers with whom there is no TLS session, before any certificate is looked at or in spite of it."""
+
+    script = staticmethod(says(b"text\r\n"))
+
+    async def problem(self, port: int) -> str:
+        """Return what is told of a server."""
+        answer = await fetch(Target("localhost", port, "x"), Resolver(reactor), timeout=20, trust=trusted())
+        assert answer.text == ""
+        return answer.problem
+
+    async def test_no_common_version(self) -> None:
+        """A server that knows old versions alone."""
+        context = ACCEPTED["a name"][1].context(
+            insecurelyLowerMinimumTo=TLSVersion.TLSv1_0, lowerMaximumSecurityTo=TLSVersion.TLSv1_1
+        )
+        context.getContext().set_cipher_list(b"ALL:@SECLEVEL=0")
+        server = FingerServer(self, self.script, context=context)
+        assert await self.problem(server.port) == f"TLS: {NO_VERSION}"
+
+    async def test_no_common_cipher(self) -> None:
+        """A server that has a key for none of the ciphers that it takes."""
+        ciphers = AcceptableCiphers.fromOpenSSLCipherString("ECDHE-RSA-AES128-GCM-SHA256")
+        server = self.serve(*ACCEPTED["a name"], acceptableCiphers=ciphers, **VERSIONS["TLS 1.2"])
+        assert await self.problem(server.port) == f"TLS: {NO_CIPHER}"
+
+    async def test_client_certificates(self) -> None:
+        """A server that wants one."""
+        root = trustRootFromCertificates([Certificate.loadPEM(AUTHORITY.pem.encode())])
+        for version, why in (("TLS 1.2", NO_CIPHER), ("TLS 1.3", WANTED)):
+            server = self.serve(*ACCEPTED["a name"], trustRoot=root, **VERSIONS[version])
+            assert await self.problem(server.port) == f"TLS: {why}", version
+
+    async def test_end(self) -> None:
+        """A server that ends TLS properly before it has begun has closed the connection."""
+        server = Factory.forProtocol(Closing)
+        port = reactor.listenTCP(0, server, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        with capturedLogs() as events:
+            problem = await self.problem(port.getHost().port)
+        assert problem == "the connection was lost; the server may not speak TLS on this port"
+        assert self.said(events, "the end") == []
+
+    async def test_alerts(self) -> None:
+        """What a server says by an alert (RFC 8446 §6.2) is told in words, and so is what is no TLS at all."""
+        received = b""
+
+        class Server(Protocol):
+            def dataReceived(self, _: bytes) -> None:
+                assert self.transport is not None
+                self.transport.write(received)
+                self.transport.loseConnection()
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Server), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        for received, why in SAID.items():
+            assert await self.problem(port.getHost().port) == f"TLS: {why}", received
+
+
 class QueryTests(TrustCase):
     """``fingergw query --tls``."""
 
@@ -205,7 +319,7 @@ class QueryTests(TrustCase):
         """A server that is verified is asked."""
         for name, host, server in self.accepted():
             target = Target(host, server.port, "x")
-            answer = await fetch(target, Resolver(reactor), timeout=20, trust=authorities(TRUSTED.encode()))
+            answer = await fetch(target, Resolver(reactor), timeout=20, trust=trusted())
             assert (answer.text, answer.problem) == ("text\n", ""), name
 
     async def test_unforeseen(self) -> None:
@@ -219,7 +333,7 @@ class QueryTests(TrustCase):
             host, issued = ACCEPTED["a name"]
             server = self.serve(host, issued)
             target = Target(host, server.port, "x")
-            answer = await fetch(target, Resolver(reactor), timeout=20, trust=authorities(TRUSTED.encode()))
+            answer = await fetch(target, Resolver(reactor), timeout=20, trust=trusted())
             name = type(error).__name__
             assert answer.problem == f"TLS: the certificate of {host} cannot be verified ({name}); issue it anew"
             await self.told_nothing(name, server)

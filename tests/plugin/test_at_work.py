@@ -32,6 +32,7 @@ backends = ["book"]
 type = "phonebook"
 line = "{{user}}"
 key_file = "own.key"
+keys = {{ "a.b" = "own.key", c = "own.key" }}
 book_file = "book.toml"
 [backends.kept]
 type = "phonebook"
@@ -234,6 +235,9 @@ def test_files_change(tmp_path: Path, python: Path) -> None:
         wait_until(lambda: running.told("moshez")["key"] != first["key"], "the other key")
         second = running.told("moshez")
         assert second["opening"] == first["opening"]
+        wait_until(
+            lambda: running.told("moshez")["keys"] == f"a.b={second['key']},c={second['key']}", "the key in the table"
+        )
         running.write("own.key", "exposed-secret", 0o644)
         wait_until(
             lambda: running.told("moshez") and "the previous content of its file stays in use" in running.log, "that"

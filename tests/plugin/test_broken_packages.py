@@ -102,7 +102,7 @@ KEYS = {
     'key: tuple[str, int] = setting("x")': f"key: {NO_KEY} tuple[str, int]",
     'key: str | int = setting("x")': f"key: {NO_KEY} str | int",
     'key: dict[int, str] = setting("x")': f"key: {NO_KEY} dict[int, str]",
-    'key: dict[str, SecretFile] = setting("x")': "key: only a key of the backend itself can have that type",
+    'key: dict[str, WatchedFile] = setting("x")': "key: only a key of the backend itself can have that type",
     'key: WatchedFile = setting("x", holds=bytes)': f"key holds: {NO_KEY} <class 'bytes'>",
     'key: str = setting("x", nonempty=True)': "key: nonempty is for lists only",
     'key: tuple[int, ...] = setting("x", least=1)': "key: least and most are for numbers only",

@@ -161,7 +161,7 @@ def test_config(command: Command, tmp_path: Path) -> None:
     tables = tomllib.loads(done.stdout)["backends"]
     key = str(tmp_path / "own.key")
     waiting = {"timeout": 1.5, "max_running": 2, "breaker": {"failures": 3, "pause": 5}}
-    assert tables["book"] == {"type": "phonebook", "line": "{user}", "depth": 1, "key_file": key, **waiting}
+    assert tables["book"] == {"type": "phonebook", "line": "{user}", "depth": 1, "key_file": key, "keys": {}, **waiting}
     assert tables["motto"] == {"type": "motto", "text": "{user}"}
     assert "a-secret-word" not in done.stdout
 

@@ -40,6 +40,8 @@ TYPES: dict[str, tuple[object, object]] = {  # what it takes, and what it does n
     "Jinja": ("{{ user }}", 1),
     "SecretFile": ("secret", 1),
     "WatchedFile": ("text", 1),
+    "dict[HeaderName, SecretFile]": ({"X-Key": "secret"}, {"X-Key": 1}),
+    "dict[str, SecretFile]": ({"a.b": "secret", "": "secret"}, ["secret"]),
     "tuple[Port, ...]": ([79, 80], [0]),
     "dict[HeaderName, Template]": ({"Accept": "{user}"}, {"Ac cept": "x"}),
     "dict[Name, str | Inner]": ({"a": "b", "c": {"depth": 3}}, {"a": 1}),

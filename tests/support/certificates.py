@@ -113,8 +113,15 @@ _GARBAGE = x509.UnrecognizedExtension(
 _MAIL_ALONE = x509.SubjectAlternativeName([x509.RFC822Name("a@localhost")])
 
 _NAMES_NOBODY = "the certificate has no usable subjectAltName, so it is not for {host}; issue it anew with one"
-_NOT_FOR = "the certificate is not for {host}"
-_NOT_TRUSTED = "the certificate of {host} was issued by an authority that is not trusted"
+_NOT_TRUSTED = (
+    "the certificate of {host} was issued by an authority that is not trusted; trust it, or see that the server sends "
+    "its whole chain"
+)
+
+
+def _not_for(others: str) -> str:
+    return f"the certificate is for {others}, not for {{host}}; ask for the former, or issue it anew"
+
 
 UNTRUSTED = "TLS: " + _NOT_TRUSTED.format(host="127.0.0.1")
 """What is told of a server at that address whose authority is not trusted."""
@@ -126,11 +133,28 @@ REFUSED = {
     "no names, an address": ("127.0.0.1", issue("127.0.0.1", issuer=AUTHORITY), _NAMES_NOBODY),
     "an empty list of names": ("localhost", issue("localhost", _NO_NAMES, issuer=AUTHORITY), _NAMES_NOBODY),
     "a mail address alone": ("localhost", issue("localhost", _MAIL_ALONE, issuer=AUTHORITY), _NAMES_NOBODY),
-    "another name": ("localhost", issue("localhost", names("elsewhere.example"), issuer=AUTHORITY), _NOT_FOR),
+    "another name": (
+        "localhost",
+        issue("localhost", names("elsewhere.example"), issuer=AUTHORITY),
+        _not_for("elsewhere.example"),
+    ),
+    "many other names": (
+        "localhost",
+        issue("localhost", names("b.example", "127.0.0.9", "c.example", "a.example", "::9"), issuer=AUTHORITY),
+        _not_for("b.example, c.example, a.example, others"),
+    ),
     "a name below": ("localhost", issue("localhost", names("*.localhost"), issuer=AUTHORITY), _NAMES_NOBODY),
-    "an address for a name": ("localhost", issue("localhost", names("127.0.0.1"), issuer=AUTHORITY), _NOT_FOR),
-    "another address": ("127.0.0.1", issue("127.0.0.1", names("127.0.0.2"), issuer=AUTHORITY), _NOT_FOR),
-    "a name for an address": ("127.0.0.1", issue("127.0.0.1", names("localhost"), issuer=AUTHORITY), _NOT_FOR),
+    "an address for a name": (
+        "localhost",
+        issue("localhost", names("127.0.0.1"), issuer=AUTHORITY),
+        _not_for("127.0.0.1"),
+    ),
+    "another address": ("127.0.0.1", issue("127.0.0.1", names("127.0.0.2"), issuer=AUTHORITY), _not_for("127.0.0.2")),
+    "a name for an address": (
+        "127.0.0.1",
+        issue("127.0.0.1", names("localhost"), issuer=AUTHORITY),
+        _not_for("localhost"),
+    ),
     "an address that is a name": (
         "127.0.0.1",
         issue("x", x509.SubjectAlternativeName([x509.DNSName("127.0.0.1")]), issuer=AUTHORITY),
@@ -144,33 +168,33 @@ REFUSED = {
     "expired": (
         "localhost",
         issue("localhost", names("localhost"), issuer=AUTHORITY, days=(-9, -1)),
-        "the certificate of {host} has expired",
+        "the certificate of {host} has expired; renew it, or check this machine's clock",
     ),
     "not valid yet": (
         "localhost",
         issue("localhost", names("localhost"), issuer=AUTHORITY, days=(1, 9)),
-        "the certificate of {host} is not valid yet",
+        "the certificate of {host} is not valid yet; check the clocks of both machines",
     ),
     "another authority": ("localhost", issue("x", names("localhost"), issuer=OTHER_AUTHORITY), _NOT_TRUSTED),
     "signed by itself": (
         "localhost",
         issue("localhost", names("localhost")),
-        "the certificate of {host} is self-signed, and not trusted",
+        "the certificate of {host} is self-signed, and not trusted; trust it, or have a trusted authority issue one",
     ),
     "for clients": (
         "localhost",
         issue("localhost", names("localhost"), issuer=AUTHORITY, usage=ExtendedKeyUsageOID.CLIENT_AUTH),
-        "the certificate of {host} is not for servers",
+        "the certificate of {host} is not for servers; issue it anew for them",
     ),
     "an expired authority between": (
         "localhost",
         issue("localhost", names("localhost"), issuer=_EXPIRED_BETWEEN),
-        "the certificate of an authority of {host} has expired",
+        "the certificate of an authority of {host} has expired; renew it, or check this machine's clock",
     ),
     "issued by what is no authority": (
         "localhost",
         issue("localhost", names("localhost"), issuer=_NO_AUTHORITY),
-        "the certificate of an authority of {host} may not issue certificates",
+        "the certificate of an authority of {host} may not issue certificates; have the server's issued by another",
     ),
 }
 

@@ -90,6 +90,7 @@ type = "http"
 url = "https://rota.example.org/api/{user}"
 headers = { Accept = "application/json" }
 bearer_token_file = "rota.token"
+header_files = { X-Key = "rota.key" }
 timeout = 6
 max_bytes = 7
 max_running = 8

@@ -119,6 +119,11 @@ def says(*pieces: bytes, close: bool = False) -> Script:
     return script
 
 
+def in_turn(*scripts: Script) -> Script:
+    """Return a script that does each of some for one request; the last one is for all that follow."""
+    return lambda server, head: scripts[min(len(server.requests), len(scripts)) - 1](server, head)
+
+
 def chunk(data: bytes) -> bytes:
     """Return a chunk of a chunked body (RFC 9112 §7.1)."""
     return b"%x\r\n%s\r\n" % (len(data), data)

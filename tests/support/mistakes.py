@@ -553,6 +553,15 @@ host = "old.example.org:79"  #! backends.y.host: $HOST
 [backends.z]
 type = "finger"
 host = "..."  #! backends.z.host: $HOST
+[backends.label]
+type = "finger"
+host = "a..b"  #! backends.label.host: $HOST
+[backends.number]
+type = "finger"
+host = "1.2.3.400"  #! backends.number.host: $HOST
+[backends.zone]
+type = "finger"
+host = "fe80::1%eth0"  #! backends.zone.host: $HOST
 [backends.six]
 type = "finger"
 host = "2001:db8::1"
@@ -639,6 +648,21 @@ store = "redis://h:0"  #! cache.store: $REDIS
 --- store-redis-ports
 [cache]
 store = "redis://h:99999"  #! cache.store: $REDIS
+--- store-redis-port-in-letters
+[cache]
+store = "redis://h:8a/0"  #! cache.store: $REDIS
+--- store-redis-blank
+[cache]
+store = "rediss://my cache"  #! cache.store: $REDIS
+--- store-redis-empty-label
+[cache]
+store = "redis://a..b"  #! cache.store: $REDIS
+--- store-redis-number
+[cache]
+store = "redis://1.2.3.400:6379"  #! cache.store: $REDIS
+--- store-redis-bracket
+[cache]
+store = "redis://[::1:6379"  #! cache.store: $REDIS
 --- store-redis-query
 [cache]
 store = "redis://h/0?x"  #! cache.store: $REDIS
@@ -716,6 +740,35 @@ format = "xml"  #! log.format: expected "text" or "json"
 
 [admin]
 endpoint = 9  #! admin.endpoint: $QUOTES
+--- headers-twice
+[backends.x]
+type = "http"
+url = "http://h/"
+headers = { Accept = "a", accept = "b", X-Key = "c" }  #! backends.x.headers.accept: $HEADER_TWICE
+[backends.x.header_files]
+x-key = "key"  #! backends.x.header_files.x-key: $HEADER_TWICE
+Authorization = "auth"
+authorization = "auth"  #! backends.x.header_files.authorization: $HEADER_TWICE
+[backends.y]
+type = "http"
+url = "http://h/"
+bearer_token_file = "token"
+headers = { AUTHORIZATION = "a" }  #! backends.y.headers.AUTHORIZATION: $HEADER_TWICE
+header_files = { Authorization = "auth" }  #! backends.y.header_files.Authorization: $HEADER_TWICE
+--- headers-of-a-body
+[backends.x]
+type = "http"
+url = "http://h/"
+[backends.x.headers]
+Content-Length = "5"  #! backends.x.headers.Content-Length: $BODY
+transfer-encoding = "chunked"  #! backends.x.headers.transfer-encoding: $BODY
+--- header-files
+[backends.x]
+type = "http"
+url = "http://h/"
+[backends.x.header_files]
+"X Key" = "key"  #! backends.x.header_files."X Key": expected a header name such as "Accept"
+X-Other = 5  #! backends.x.header_files.X-Other: $QUOTES
 --- url
 [backends.u0]
 type = "http"
@@ -746,22 +799,130 @@ type = "http"
 url = "http://[::1/"  #! backends.u8.url: $URL
 [backends.u9]
 type = "http"
-url = "http://h/ü"  #! backends.u9.url: $URL
+url = "http://h/ü"  #! backends.u9.url: $ASCII
 [backends.u10]
 type = "http"
-url = "http://h/\n"  #! backends.u10.url: $URL
+url = "http://h/\n"  #! backends.u10.url: $BLANKS
 [backends.u11]
 type = "http"
-url = "http:// h/"  #! backends.u11.url: $URL
+url = "http:// h/"  #! backends.u11.url: $BLANKS
 [backends.u12]
 type = "http"
-url = "http://my_host/"  #! backends.u12.url: $URL
+url = " http://h/"  #! backends.u12.url: $BLANKS
 [backends.u13]
 type = "http"
-url = " http://h/"  #! backends.u13.url: $URL
+url = 'http://my app/'  #! backends.u13.url: $BLANKS
+[backends.u14]
+type = "http"
+url = "http://h/a b"  #! backends.u14.url: $BLANKS
+[backends.u15]
+type = "http"
+url = "http://h/\t"  #! backends.u15.url: $BLANKS
+[backends.u16]
+type = "http"
+url = "http://h/#top"  #! backends.u16.url: $FRAGMENT
+[backends.u17]
+type = "http"
+url = "http://h/{user}#{user}"  #! backends.u17.url: $FRAGMENT
+[backends.u18]
+type = "http"
+url = "http://bücher.example/"  #! backends.u18.url: $ASCII
+[backends.u19]
+type = "http"
+url = "http://h:0/"  #! backends.u19.url: $URL
+[backends.u20]
+type = "http"
+url = "http://h:+80/"  #! backends.u20.url: $URL
+[backends.u21]
+type = "http"
+url = "http://h:8a/"  #! backends.u21.url: $URL
+[backends.u22]
+type = "http"
+url = "http://h:-1"  #! backends.u22.url: $URL
+[backends.u23]
+type = "http"
+url = "http://@h/"  #! backends.u23.url: $URL
+[backends.u24]
+type = "http"
+url = "http://u:p@h/"  #! backends.u24.url: $URL
+[backends.u25]
+type = "http"
+url = "http://"  #! backends.u25.url: $URL
+[backends.u26]
+type = "http"
+url = "http://:80/"  #! backends.u26.url: $URL
+[backends.u27]
+type = "http"
+url = "http:h/"  #! backends.u27.url: $URL
+[backends.u28]
+type = "http"
+url = "http:/h/"  #! backends.u28.url: $URL
+[backends.u29]
+type = "http"
+url = 'http:\\h'  #! backends.u29.url: $URL
+[backends.u30]
+type = "http"
+url = 'http://h\x'  #! backends.u30.url: $URL
+[backends.u31]
+type = "http"
+url = "http://%68/"  #! backends.u31.url: $URL
+[backends.u32]
+type = "http"
+url = "http://h../"  #! backends.u32.url: $URL
+[backends.u33]
+type = "http"
+url = "http://.h/"  #! backends.u33.url: $URL
+[backends.u34]
+type = "http"
+url = "http://a..b/"  #! backends.u34.url: $URL
+[backends.u35]
+type = "http"
+url = "http://./"  #! backends.u35.url: $URL
+[backends.u36]
+type = "http"
+url = "http://300.1.1.1/"  #! backends.u36.url: $URL
+[backends.u37]
+type = "http"
+url = "http://1.2.3.4.5/"  #! backends.u37.url: $URL
+[backends.u38]
+type = "http"
+url = "http://1.2.3.4./"  #! backends.u38.url: $URL
+[backends.u39]
+type = "http"
+url = "http://::1/"  #! backends.u39.url: $URL
+[backends.u40]
+type = "http"
+url = "http://[]/"  #! backends.u40.url: $URL
+[backends.u41]
+type = "http"
+url = "http://[::1]x/"  #! backends.u41.url: $URL
+[backends.u42]
+type = "http"
+url = "http://[1.2.3.4]/"  #! backends.u42.url: $URL
+[backends.u43]
+type = "http"
+url = "http://[h]/"  #! backends.u43.url: $URL
+[backends.u44]
+type = "http"
+url = "http://[::1%25eth0]/"  #! backends.u44.url: $URL
+[backends.u45]
+type = "http"
+url = "http://[::g]/"  #! backends.u45.url: $URL
+[backends.u46]
+type = "http"
+url = "http://h,i/"  #! backends.u46.url: $URL
+[backends.u47]
+type = "http"
+url = "http://xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/"  #! backends.u47.url: $URL
 """
 
 MEANINGS = {
+    "$ASCII": "expected a URL in ASCII: a host with other letters in its xn-- form, the rest in % form",
+    "$BODY": "a GET request has no body, and a server would wait for it; remove the header",
+    "$BLANKS": "expected a URL without spaces and control characters; write a space in it as %20",
+    "$HEADER_TWICE": "this header is given twice, in headers, header_files or by bearer_token_file; remove one of "
+    "the two",
+    "$FRAGMENT": "remove the # and what follows it, which is never sent to a server; a # itself is %23",
     "$ADDRESS": '"10.0.0.1/8" is an address within a network; write "10.0.0.0/8" for the network, or "10.0.0.1" for '
     "the address alone",
     "$ALREADY": "already; give this one a name of its own",
@@ -813,8 +974,8 @@ MEANINGS = {
     "$UNQUOTED": "not a string; write only the number, without quotes",
     "$UNSET": "{team} is not set by every route to this backend; add (?P<team>...) to each route's regex, or write "
     "{{team}} for the text itself",
-    "$URL": 'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name, '
-    "underscore or placeholder in its host, and a port from 1 to 65535 if any",
+    "$URL": 'expected an http or https URL in ASCII such as "https://example.org/{user}", with no user name '
+    "or placeholder in its host, and a port from 1 to 65535 if any",
 }
 
 

@@ -18,7 +18,7 @@ from fingergw.config.problems import Problem
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.config.tables import Cache
 from fingergw.core.setting_types import FILES, SecretFile
-from fingergw.core.settings import keys_of, without_none
+from fingergw.core.settings import is_secrets, keys_of, without_none
 from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import over_tls, read_authorities, system_trust
@@ -37,9 +37,11 @@ def key_prefix(checked: CheckedBackend, used: Mapping[str, object]) -> str:
     """
     cls: Any = type(checked.table.settings)
     table_keys, table = keys_of(cls), dump_backend(checked.table)
-    files = {key.name for key in table_keys if without_none(key.type) in FILES}  # their contents count, not their names
+    kinds = {key.name: without_none(key.type) for key in table_keys}
+    files = {key for key, kind in kinds.items() if kind in FILES or is_secrets(kind)}  # their contents count, not names
     settings = [(key, value) for key, value in table.items() if key not in {*files, *WAITING}]
-    secrets = [checked.digests.get(key.name) for key in table_keys if without_none(key.type) is SecretFile]
+    secret = {key for key, kind in kinds.items() if kind is SecretFile or is_secrets(kind)}
+    secrets = sorted(each for each in checked.digests.items() if each[0].partition(".")[0] in secret)
     return f"fingergw:1:{checked.name}:{digest(repr((settings, secrets, dict(used))))[:16]}:"
 
 
@@ -98,9 +100,6 @@ def _redis(
         return None, ()
     endpoint = resolver.endpoint(address.host, address.port, timeout=_CONNECT_SECONDS)
     if address.tls:
-        try:
-            endpoint = over_tls(endpoint, address.host, trust)
-        except ValueError:
-            machine.problems.append(Problem(("cache", "store"), "expected a host's name or address"))
+        endpoint = over_tls(endpoint, address.host, trust)
     store = RedisStore(endpoint, address.database, address.user, password or None, _MAX_VALUE_BYTES, time.monotonic)
     return store, (digest(password), digest(pem))

@@ -18,7 +18,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.query import Query, fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
-from fingergw.core.settings import Key, keys_of, templates_in, without_none
+from fingergw.core.settings import Key, is_secrets, keys_of, templates_in, without_none
 from fingergw.core.text import escape
 from fingergw.net.files import read_secret, read_text
 from fingergw.net.trust import read_authorities
@@ -38,8 +38,8 @@ def digest(text: str) -> str:
 class CheckedBackend:
     """A backend's table, with the files and programs that it names.
 
-    :param files: each file that is watched, by its key.
-    :param digests: of the files of secrets and of authorities, by their keys.
+    :param files: each file that is watched, by its key; one in a table of secrets by ``KEY.NAME``.
+    :param digests: of the files of secrets and of authorities, by the same keys.
     :param programs: the absolute path of each program, by its key.
     :param template_names: the variables that its Jinja2 templates use.
     """
@@ -87,10 +87,12 @@ def check_backend(name: str, configuration: model.Config, machine: Machine) -> C
 
 def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine, fold: Callable[[str], str]) -> None:
     kind, where = without_none(key.type), ("backends", checked.name, key.name)
-    if kind in FILES:
-        watched = machine.watch(value, _loader(checked, key, fold), *where)
-        if watched is not None:
-            checked.files[key.name] = watched
+    if kind in FILES or is_secrets(kind):
+        files = {(key.name, name): path for name, path in value.items()} if is_secrets(kind) else {(key.name,): value}
+        for named, path in files.items():
+            watched = machine.watch(path, _loader(checked, key, ".".join(named), fold), *where[:-1], *named)
+            if watched is not None:
+                checked.files[".".join(named)] = watched
     elif kind in (Argv, ProgramPath) and value != ():
         is_argv = kind is Argv
         program = machine.program(value[0].text if is_argv else value, *where, *([0] if is_argv else []))
@@ -106,10 +108,13 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
         machine.problems += [Problem((*where, name), _TWICE) for name in _repeated(value, fold)]
 
 
-def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Callable[[Path], object]:
-    """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds."""
+def _loader(checked: CheckedBackend, key: Key, named: str, fold: Callable[[str], str]) -> Callable[[Path], object]:
+    """Return what loads a file: the secret or the authorities in it, its text, or the table that it holds.
+
+    :param named: the key of its digest.
+    """
     kind = without_none(key.type)
-    if kind not in (SecretFile, AuthoritiesFile):
+    if kind not in (SecretFile, AuthoritiesFile) and not is_secrets(kind):
         return read_text if key.holds is None else partial(_load_table, kind=key.holds, fold=fold)
 
     def load(path: Path) -> object:
@@ -117,7 +122,7 @@ def _loader(checked: CheckedBackend, key: Key, fold: Callable[[str], str]) -> Ca
             value, text = read_authorities(path)
         else:
             value = text = read_secret(path, key.holds or "secret")
-        checked.digests.setdefault(key.name, digest(text))  # of the content that the backend was opened with
+        checked.digests.setdefault(named, digest(text))  # of the content that the backend was opened with
         return value
 
     return load

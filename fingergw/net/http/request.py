@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+import re
+from typing import Any, Final
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
@@ -34,6 +35,11 @@ UPSTREAM_ERRORS = (
 """The errors that are the fault of the upstream, or of the network."""
 
 
+# An empty port is the default one (RFC 3986 §3.2.3), but not to treq and Twisted.
+_EMPTY_PORT: Final = re.compile(r"^([a-z]+://[^/?#]*):(?=[/?#]|$)", re.IGNORECASE)
+_IN_URLS: Final = "!#$%&'()*+,/:;=?@[]"  # besides letters, digits and what quote() keeps anyway (RFC 3986 §2)
+
+
 class _Url(EncodedURL):
     """A URL whose host treq leaves as it is: it would encode an IPv6 address as a name, and fail."""
 
@@ -48,16 +54,23 @@ async def get(agent: IAgent, url: str, headers: Headers, clock: Any) -> IRespons
     """
     # A client for each request, or one query's cookies would be sent with the next.
     response: IResponse = await HTTPClient(agent).get(
-        _Url.from_text(url), headers=headers, allow_redirects=False, unbuffered=True, reactor=clock
+        _Url.from_text(_EMPTY_PORT.sub(r"\1", url)),
+        headers=headers,
+        allow_redirects=False,
+        unbuffered=True,
+        reactor=clock,
     )
     return response
 
 
 def follow(url: str, location: str) -> str | None:
-    """Return the URL that a redirect leads to; None if it is invalid, or of another origin."""
+    """Return the URL that a redirect leads to, without a fragment; None if it is invalid, or of another origin.
+
+    :param location: as :func:`header` returns it. What a URL cannot have is percent-encoded, byte by byte as sent.
+    """
     try:
-        target = urljoin(url, location)
-        return target if location.isascii() and _origin(target) == _origin(url) else None
+        target = urldefrag(urljoin(url, quote(location.encode("latin-1"), safe=_IN_URLS))).url
+        return target if _origin(target) == _origin(url) else None
     except ValueError:
         return None
 

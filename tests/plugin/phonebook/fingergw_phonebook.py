@@ -45,6 +45,7 @@ class Phonebook:
     line: Template = setting("What an answer begins with; {user} and a regex's groups are put in place.")
     depth: int = setting("How deep to look.", default=1, least=1, most=9)
     key_file: SecretFile | None = setting("A file with the key to the book.", default=None, holds="key")
+    keys: dict[str, SecretFile] = setting("Files with the keys to other books.", default={}, holds="key")
     book_file: WatchedFile | None = setting("A TOML file of numbers by name.", default=None, holds=dict[Name, str])
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -57,7 +58,8 @@ class Phonebook:
         print("the phone book is opened")
         key: Callable[[], str] = (lambda: "none") if self.key_file is None else site.file("key_file").current
         book: Callable[[], dict[str, str]] = dict if self.book_file is None else site.file("book_file").current
-        return OpenPhonebook(self, site.name, site.reactor, key, book)
+        keys = {name: file.current for name, file in site.files("keys").items()}
+        return OpenPhonebook(self, site.name, site.reactor, key, book, keys)
 
 
 @define(eq=False)
@@ -69,6 +71,7 @@ class OpenPhonebook:
     reactor: Any
     key: Callable[[], str]
     book: Callable[[], dict[str, str]]
+    keys: dict[str, Callable[[], str]]
     opening: int = field(factory=_openings.__next__)
     asked: int = 0
     running: int = 0
@@ -105,6 +108,7 @@ class OpenPhonebook:
             "client": query.client,
             "listener": query.listener,
             "key": fingerprint(self.key()),
+            "keys": ",".join(f"{name}={fingerprint(key())}" for name, key in self.keys.items()),
             "opening": self.opening,
             "asked": self.asked,
             "most": self.most,
