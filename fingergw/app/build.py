@@ -85,7 +85,21 @@ def raise_if_problems(
     :raises ConfigError: there are some; it reports what is wrong with the files that the configuration names, too.
     """
     if problems:
-        raise to_error([*problems, *check(configuration, reactor, run_as)[0]], configuration.source)
+        raise_if_mistaken(configuration, problems, reactor, run_as)
+
+
+def raise_if_mistaken(
+    configuration: model.Config, problems: Sequence[Problem], reactor: Any, run_as: tables.Process = _AS_IT_IS
+) -> None:
+    """Refuse a configuration that has any mistakes, in its file or in what it names on this machine.
+
+    :param problems: those in its file.
+    :param run_as: the user, group and root that the process would change to.
+    :raises ConfigError: there are some.
+    """
+    problems = [*problems, *check(configuration, reactor, run_as)[0]]
+    if problems:
+        raise to_error(problems, configuration.source)
 
 
 def build(
@@ -106,7 +120,8 @@ def build(
         are any, the parts cannot be used.
     """
     reactor, cache = environment.reactor, configuration.cache
-    machine = Machine(configuration.source.base if configuration.source else Path.cwd())
+    source = configuration.source
+    machine = Machine(source.base, source.mistaken) if source else Machine(Path.cwd())
     if previous is None:
         check_run_as(machine, configuration.process, run_as)
     parts = Parts(
@@ -132,10 +147,9 @@ def build(
         connections = environment.connections_at(socket.place)
         parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
     if previous is None:
-        source = configuration.source
         parts.warnings += located(machine.warnings, source)
         parts.warnings += located(unreadable(machine.files, source, run_as), source)
-    return parts, machine.problems
+    return parts, [problem for problem in machine.problems if not machine.mistaken.has(*problem.path)]
 
 
 def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:

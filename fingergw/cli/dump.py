@@ -26,5 +26,5 @@ def run(arguments: Namespace) -> int:
     from twisted.internet import reactor
 
     configuration, problems = read(arguments.config, arguments.base_dir)
-    build.raise_if_problems(configuration, problems, reactor)
+    build.raise_if_mistaken(configuration, problems, reactor, configuration.process)
     return show(config.dumps_effective(configuration))

@@ -25,7 +25,7 @@ from fingergw.cli.explanation import Explanation, Said, Step, text_of
 from fingergw.cli.options import Parser, add_base_dir, add_config
 from fingergw.cli.output import complain, show
 from fingergw.cli.reasons import explain, local_address
-from fingergw.config import model
+from fingergw.config import model, tables
 from fingergw.config.problems import to_error, unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> int:
     from twisted.internet import reactor
 
     configuration, problems = read(arguments.config, arguments.base_dir)
-    build.raise_if_problems(configuration, problems, reactor)
+    build.raise_if_problems(configuration, problems, reactor, configuration.process)
     names = [listener.name for listener in configuration.listeners]
     name = names[0] if arguments.listener is None else arguments.listener
     if name not in names:
@@ -85,7 +85,8 @@ def run(arguments: Namespace) -> int:
         use_monotonic_clock(reactor)
         configuration = _without_files(configuration)
     environment = Environment(reactor)
-    parts, problems = build.build(configuration, None, environment, opens=arguments.ask)
+    run_as = tables.Process() if arguments.ask else configuration.process  # this process's root stays as it is
+    parts, problems = build.build(configuration, None, environment, run_as, opens=arguments.ask)
     if problems:
         raise to_error(problems, configuration.source)
     rules = next(listener.rules for _, listener in parts.listeners if listener.rules.listener == name)

@@ -33,6 +33,16 @@ WAITING: Final = ("timeout", "max_running", "breaker")
 _CACHE = "How long answers of this backend are kept. Default: not at all"
 
 
+@settings
+class AnyType:
+    """What the table of a backend may have whatever its type is."""
+
+    timeout: Seconds | None = setting(_TIMEOUT, default=None)
+    max_running: Count | None = setting(_MAX_RUNNING, default=None)
+    breaker: OptionalBreaker = setting(_BREAKER, default=False)
+    cache: VaryingCache | None = setting(_CACHE, default=None)
+
+
 class BrokenTypeError(Exception):
     """A package's type of backend cannot be used; the message says which and why."""
 

@@ -20,6 +20,7 @@ from fingergw.core.rules import Limits
 from fingergw.core.setting_types import HeaderName, Url, Variable
 from fingergw.core.settings import changed, is_table, keys_of, without_none
 
+_HIDDEN: Final = re.compile("[^\\n -~\ud800-\udfff]")  # a surrogate is a byte of a path, and has no escape
 LEFT_OUT: Final = "(left out)"
 """What replaces a secret."""
 _LEFT_OUT_OF_URL: Final = quote(LEFT_OUT, safe="()")
@@ -67,7 +68,13 @@ def dumps_effective(config: model.Config) -> str:
     raw["cache"]["store"] = _store(raw["cache"]["store"], base)
     if raw["log"]["access"] not in ("-", "off"):
         raw["log"]["access"] = str(base / raw["log"]["access"])
-    return tomli_w.dumps(_tidy(raw))
+    text = tomli_w.dumps(_tidy(raw))
+    return text if text.replace("\n", "").isprintable() else _HIDDEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return TOML's escape of a character that a terminal might obey or not show; it is in a string."""
+    return found[0] if found[0].isprintable() else f"\\U{ord(found[0]):08x}"
 
 
 def dump_value(value: object, kind: Any) -> Any:

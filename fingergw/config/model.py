@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from fingergw.config.mistaken import MistakenKeys
 from fingergw.config.tables import (
     Admin,
     Answers,
@@ -53,12 +54,14 @@ class Source:
     :param text: the text of the file.
     :param listeners: for each listener its position in the file. They differ from its position in the configuration
         where that is without a listener that has mistakes.
+    :param mistaken: the keys of the file that have mistakes.
     """
 
     path: Path
     base: Path
     text: str = field(repr=False)
     listeners: tuple[int, ...] = field(default=(), repr=False)
+    mistaken: MistakenKeys = field(default=MistakenKeys(), repr=False)
 
 
 @settings

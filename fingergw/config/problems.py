@@ -9,6 +9,7 @@ from typing import Final
 from attrs import frozen
 
 from fingergw.config.lines import line_numbers
+from fingergw.config.mistaken import MistakenKeys
 from fingergw.config.model import Source
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
@@ -26,10 +27,18 @@ class Problem:
 
     :param path: the keys and list positions that lead to it; empty for the whole file.
     :param message: what was expected.
+    :param about: the keys whose values it leaves unknown, where that is not the key at the path: a missing one, say. A
+        path that ends with "" stands for something in a table, so that its keys can be right.
     """
 
     path: KeyPath
     message: str
+    about: tuple[KeyPath, ...] = ()
+
+
+def mistaken(problems: Iterable[Problem]) -> MistakenKeys:
+    """Return the keys that the problems are about."""
+    return MistakenKeys(path for problem in problems for path in problem.about or (problem.path,))
 
 
 def to_error(problems: Sequence[Problem], source: Source | None) -> ConfigError:
@@ -60,6 +69,15 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that an unknown word is likely to mean."""
+    known = list(known)
+    if len(word) > _MAX_WORD or len(known) > _MAX_KNOWN:  # it takes time by the lengths of all of them
+        return None
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return near[0] if near else None
+
+
 def unknown(word: str, known: Iterable[str], what: str) -> str:
     """Return the message for an unknown word, with the nearest of the known ones.
 
@@ -67,10 +85,9 @@ def unknown(word: str, known: Iterable[str], what: str) -> str:
     """
     known = sorted(known)
     shown = escape(_shortened(word, _MAX_WORD))
-    # bounded, as it takes time by the lengths of all of them
-    near = difflib.get_close_matches(word, known, n=1) if len(word) <= _MAX_WORD and len(known) <= _MAX_KNOWN else []
-    if near:
-        return f'unknown {what} "{shown}"; did you mean "{near[0]}"?'
+    near = nearest(word, known)
+    if near is not None:
+        return f'unknown {what} "{shown}"; did you mean "{near}"?'
     if not known:
         return f'unknown {what} "{shown}"; there is none in this file'
     more = f" and {len(known) - _MAX_LISTED} more" if len(known) > _MAX_LISTED else ""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from fingergw.config import model
-from fingergw.config.problems import Problem, dotted, to_error, unknown
-from fingergw.config.rules import broken_rules, duplicates
-from fingergw.config.structure import make_converter, structure
+from fingergw.config.mistaken import MistakenKeys
+from fingergw.config.problems import Problem, dotted, mistaken, nearest, to_error, unknown
+from fingergw.config.rules import File, broken_rules
+from fingergw.config.structure import structure
 from fingergw.config.tables import Listener, Route
 from fingergw.config.toml_text import parse, read_text
-from fingergw.core.settings import KeyPath, is_table, keys_of
+from fingergw.config.values import plain
+from fingergw.core.errors import ExpectedError
+from fingergw.core.outcome import BackendCache
+from fingergw.core.settings import changed, is_table, keys_of
 
 
 def load(path: str | Path, *, base: str | Path | None = None) -> model.Config:
@@ -32,52 +38,52 @@ def read(path: Path, *, base: Path | None = None, hint: bool = False) -> tuple[m
     """Read a configuration file, and find the mistakes in it.
 
     :param hint: whether to say how to create a file that is not there.
-    :return: the configuration, without the keys and tables that have mistakes; and the mistakes.
+    :return: the configuration, with what is right beside the mistakes; and the mistakes.
     :raises ConfigError: it cannot be read or is not TOML.
     """
     source = model.Source(path, (base or path.parent).absolute(), read_text(path, is_whole=True, hint=hint))
     raw = parse(source.text, path)
-    same_names = list(duplicates(raw))
-    config, routes, problems = _structure(raw, source, {problem.path[:2] for problem in same_names})
-    problems += same_names
-    problems += broken_rules(config, raw, {problem.path[:2] for problem in problems}, routes)
+    config, caches, problems = _structure(raw, source)
+    problems += broken_rules(config, File(raw, mistaken(problems)), caches)
+    if config.source is not None and problems:
+        config = changed(config, source=evolve(config.source, mistaken=mistaken(problems)))
     return config, problems
 
 
-def load_table(path: Path, kind: Any) -> Any:
+def load_table(path: Path, kind: Any, rule: Callable[[Any], Iterable[Problem]] = lambda _: ()) -> Any:
     """Load a TOML file that holds a single table of the configuration.
 
     :param kind: the table's class, or a ``dict`` type.
+    :param rule: returns the mistakes that no value in the table has by itself.
     :raises ConfigError: it cannot be read, or has mistakes.
     """
     source = model.Source(path, path.parent, read_text(path))
-    table, problems = structure(make_converter(path.parent), parse(source.text, path), kind, ())
+    table, problems = structure(parse(source.text, path), kind, (), path.parent)
+    problems += rule(table)
     if problems:
         raise to_error(problems, source)
     return table
 
 
 def _structure(
-    raw: dict[str, Any], source: model.Source, left_out: Collection[KeyPath]
-) -> tuple[model.Config, Collection[int], list[Problem]]:
-    """Structure each table by itself, so that a mistake in one hides none in another.
+    raw: dict[str, Any], source: model.Source
+) -> tuple[model.Config, dict[str, BackendCache], list[Problem]]:
+    """Structure each table by itself.
 
-    :param left_out: the listeners to leave out.
-    :return: the configuration, the positions in the file of its routes, and the mistakes.
+    :return: the configuration, the cache tables of the backends, also of those that have no type, and the mistakes.
     """
-    converter = make_converter(source.base)
     problems: list[Problem] = []
 
     def part(value: object, kind: Any, *path: str | int) -> Any:
-        if isinstance(value, list) and (is_table(kind) or kind is model.Backend) and isinstance(path[-1], str):
-            why = f"expected a table, not a list; begin it with [{dotted(path)}], in single brackets"
-            problems.append(Problem(path, why))
+        is_item = isinstance(path[-1], int)
+        form = f"[[{path[0]}]] above its keys" if is_item else f"[{dotted(path)}] above its keys, in single brackets"
+        try:
+            plain(dict, value, form=form)
+        except ExpectedError as error:
+            problems.append(Problem(path, str(error)))
             return None
-        made, found = structure(converter, value, kind, path)
+        made, found = structure(value, kind, path, source.base)
         problems.extend(found)
-        if found and isinstance(value, dict):  # what is right in it may still name a file that is missing
-            wrong = {problem.path[len(path)] for problem in found if len(problem.path) > len(path)}
-            made, _ = structure(converter, {key: each for key, each in value.items() if key not in wrong}, kind, path)
         return made
 
     def parts(values: object, kind: Any, key: str) -> dict[int, Any]:
@@ -85,36 +91,42 @@ def _structure(
             problems.append(Problem((key,), f"expected a list of tables; begin each with [[{key}]]"))
             return {}
         made = {index: part(value, kind, key, index) for index, value in enumerate(values)}
-        return {index: each for index, each in made.items() if each is not None}
+        required = "endpoint" if kind is Listener else "backends"
+        return {index: each for index, each in made.items() if hasattr(each, required)}
 
     keys = keys_of(model.Config)
     names = [key.name for key in keys]
-    problems += [Problem((name,), unknown(name, names, "table")) for name in raw if name not in names]
+    for name in raw:
+        if name not in names:
+            near = nearest(name, names)
+            about = ((name,), (near,)) if near is not None and near not in raw else ()
+            problems.append(Problem((name,), unknown(name, names, "table"), about))
     single = {key.name: part(raw.get(key.name, {}), key.type, key.name) for key in keys if is_table(key.type)}
-    limits = raw.get("limits", {}) if not any(problem.path[:1] == ("limits",) for problem in problems) else {}
-    listeners = parts(_with_limits(raw.get("listeners", []), limits), Listener, "listeners")
-    listeners = {index: listener for index, listener in listeners.items() if ("listeners", index) not in left_out}
-    if not raw.get("listeners"):
+    listeners = parts(_with_limits(raw, mistaken(problems)), Listener, "listeners")
+    if raw.get("listeners", []) == [] and not mistaken(problems).has("listeners"):
         problems.append(Problem((), "expected at least one [[listeners]] table"))
     routes = parts(raw.get("routes", []), Route, "routes")
     backends = raw.get("backends", {})
     if not isinstance(backends, dict):
-        backends = part(backends, dict[str, str], "backends") or {}
+        backends = part(backends, dict, "backends") or {}
     made = {name: part(value, model.Backend, "backends", name) for name, value in backends.items()}
+    made = {name: backend for name, backend in made.items() if backend is not None}
     config = model.Config(
         listeners=tuple(listeners.values()),
         routes=tuple(routes.values()),
-        backends={name: backend for name, backend in made.items() if backend is not None},
+        backends={name: backend for name, backend in made.items() if backend.type},
         source=model.Source(source.path, source.base, source.text, tuple(listeners)),
         **{name: table for name, table in single.items() if table is not None},
     )
-    return config, routes.keys(), problems
+    return config, {name: each.cache for name, each in made.items() if each.cache is not None}, problems
 
 
-def _with_limits(listeners: object, limits: dict[str, object]) -> object:
-    """Return raw listeners, each with ``[limits]`` where its own limits say nothing."""
-    if not isinstance(listeners, list) or not limits:
+def _with_limits(raw: dict[str, Any], wrong: MistakenKeys) -> object:
+    """Return raw listeners, each with what is right in ``[limits]`` where its own limits say nothing."""
+    limits, listeners = raw.get("limits"), raw.get("listeners", [])
+    if not isinstance(listeners, list) or not isinstance(limits, dict):
         return listeners
+    limits = {key: value for key, value in limits.items() if not wrong.touch("limits", key)}
     return [
         {**listener, "limits": {**limits, **own}}
         if isinstance(listener, dict) and isinstance(own := listener.get("limits", {}), dict)

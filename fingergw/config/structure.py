@@ -1,194 +1,292 @@
-"""Convert raw TOML values to the classes of tables, strictly, and report every mistake."""
+"""Make the classes of tables from raw TOML values, strictly, and find every mistake in them.
+
+What is right in a table is kept beside what is wrong, so that the rest can still be checked: a key with a mistake is as
+if it were not given. A table that lacks a key that must be given is kept only where it may hold placeholders.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
-from cattrs import BaseValidationError, ClassValidationError, Converter, ForbiddenExtraKeysError
-from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
-from cattrs.gen import make_dict_structure_fn, override
+from attrs import NOTHING, Factory, define
 
-from fingergw.config.backend_types import WAITING, BrokenTypeError, backend_type, describe_exception, names
+from fingergw.config.backend_types import (
+    WAITING,
+    AnyType,
+    BrokenTypeError,
+    backend_type,
+    describe_exception,
+    names,
+)
+from fingergw.config.forms import form_of
 from fingergw.config.model import Backend
-from fingergw.config.problems import Problem, unknown
+from fingergw.config.problems import Problem, nearest, unknown
 from fingergw.config.values import KINDS, PATHS, plain, refuse_outside, text
 from fingergw.core.errors import ExpectedError, FingergwError
-from fingergw.core.settings import Key, KeyPath, is_table, keys_of
+from fingergw.core.settings import Key, KeyPath, is_table, keys_of, supertype, takes_placeholders
 
-StructureHook: TypeAlias = Callable[[Any, Any], Any]
+_WRONG: Final = object()  # in the place of a value with a mistake
 
 
-def make_converter(base: Path) -> Converter:
-    """Return a converter that takes each type as TOML writes it, and nothing else.
+@define
+class _Reading:
+    """What is found while values are read.
 
     :param base: the folder that relative paths are relative to.
     """
-    converter = Converter(forbid_extra_keys=True)
-    for kind, form in KINDS.items():
-        converter.register_structure_hook(kind, partial(_read, form.read))
-    for path in PATHS:
-        converter.register_structure_hook(path, lambda value, _: base / text(value))
-    converter.register_structure_hook(Backend, partial(_backend, converter))
-    for predicate, factory in (
-        (_is(Literal), _literal),
-        (_is(tuple), partial(_container, list, homogenous_tuple_structure_factory)),
-        (_is(dict), partial(_container, dict, mapping_structure_factory)),
-        (is_table, partial(_container, dict, _table)),
-        (_is_or_table, _or_table),
-    ):
-        converter.register_structure_hook_factory(predicate, factory)
-    return converter
+
+    base: Path
+    problems: list[Problem] = Factory(list)
+
+    def attempt(self, read: Callable[[object], Any], value: object, path: KeyPath) -> Any:
+        """Return what is read of a value; _WRONG, with a problem, if it is not as expected."""
+        try:
+            return read(value)
+        except ExpectedError as error:
+            self.problems.append(Problem((*path, *error.path), str(error)))
+            return _WRONG
 
 
-def _read(read: Callable[[object], object], value: object, _: object) -> object:
-    return read(value)
+Reader: TypeAlias = Callable[[object, KeyPath, _Reading], Any]
 
 
-def _is(origin: Any) -> Callable[[Any], bool]:
-    return lambda kind: get_origin(kind) is origin
+def structure(value: object, kind: Any, path: KeyPath, base: Path) -> tuple[Any, list[Problem]]:
+    """Structure one raw value.
+
+    :param path: where it is in the file.
+    :param base: the folder that relative paths are relative to.
+    :return: the result, without what has mistakes: a list without some of its items, a table with the defaults of some
+        keys, without those that have none; None if nothing is left. And the mistakes.
+    :raises FingergwError: no type of backend is installed.
+    """
+    reading = _Reading(base)
+    made = (partial(_table, kind) if is_table(kind) else _reader(kind))(value, path, reading)
+    return None if made is _WRONG else made, reading.problems
 
 
-def _container(
-    raw: type, factory: Callable[[Any, Converter], StructureHook], kind: Any, converter: Converter
-) -> StructureHook:
-    """Take a list or a table only: cattrs would split a string into its letters."""
-    structure = factory(kind, converter)
-    return lambda value, to: structure(plain(raw, value), to)
+@cache
+def _reader(kind: Any) -> Reader:
+    """Return what reads the values of a type."""
+    if kind in KINDS:
+        return partial(_scalar, KINDS[kind].read)
+    kinds = [each for each in get_args(kind) if each is not NoneType]
+    if get_origin(kind) in (Union, UnionType):
+        return _reader(kinds[0]) if len(kinds) == 1 else _either(kinds)
+    if kind in PATHS:
+        return _path
+    if kind is Backend:
+        return _backend
+    if is_table(kind):
+        return partial(_inner_table, kind)
+    kind = supertype(kind)
+    readers = {Literal: _literal, tuple: _list, dict: _mapping}
+    return readers[get_origin(kind)](kind)
 
 
-def _literal(kind: Any, _: Converter) -> StructureHook:
+def _scalar(read: Callable[[object], object], value: object, path: KeyPath, reading: _Reading) -> Any:
+    return reading.attempt(read, value, path)
+
+
+def _path(value: object, path: KeyPath, reading: _Reading) -> Any:
+    return reading.attempt(lambda value: reading.base / text(value), value, path)
+
+
+def _literal(kind: Any) -> Reader:
     choices = get_args(kind)
     *most, last = (f'"{choice}"' for choice in choices)
     expected = f"expected {', '.join(most)} or {last}" if most else f"expected {last}"
 
-    def structure(value: object, _: object) -> object:
+    def read(value: object) -> object:
         if type(value) is not str or value not in choices:
             raise ExpectedError(expected)
         return value
 
-    return structure
+    return partial(_scalar, read)
 
 
-def _is_or_table(kind: Any) -> bool:
-    """Tell whether a value is a table, or else a string or false."""
-    kinds = get_args(kind)
-    return (
-        get_origin(kind) in (Union, UnionType)
-        and any(map(is_table, kinds))
-        and (str in kinds or Literal[False] in kinds)
-    )
+def _list(kind: Any) -> Reader:
+    item = get_args(kind)[0]
+    read_item, keeps_places, take = _reader(item), takes_placeholders(item), partial(plain, list, form=form_of(kind))
+
+    def read(value: object, path: KeyPath, reading: _Reading) -> Any:
+        items = reading.attempt(take, value, path)
+        if items is _WRONG:
+            return _WRONG
+        made = [read_item(each, (*path, place), reading) for place, each in enumerate(items)]
+        if keeps_places:  # they are the places of mistakes that are found later
+            return tuple(None if each is _WRONG else each for each in made)
+        return tuple(each for each in made if each is not _WRONG)
+
+    return read
 
 
-def _or_table(kind: Any, converter: Converter) -> StructureHook:
-    table, takes_text = next(filter(is_table, get_args(kind))), str in get_args(kind)
-    keys = ", ".join(key.name for key in keys_of(table))
-    expected = f"expected {'a string' if takes_text else 'false'}, or a table with any of the keys {keys}"
+def _mapping(kind: Any) -> Reader:
+    read_name, read_item = map(_reader, get_args(kind))
+    take = partial(plain, dict, form=form_of(kind))
 
-    def structure(value: object, _: object) -> object:
-        if isinstance(value, dict):
-            return converter.structure(value, table)
-        if isinstance(value, str) if takes_text else value is False:
-            return value
-        raise ExpectedError(expected)
-
-    return structure
-
-
-def _backend(converter: Converter, value: object, _: object) -> Backend:
-    table = dict(plain(dict, value))
-    kind = table.pop("type", None)
-    if kind is None:
-        raise ExpectedError(f'missing key "type"; expected one of: {", ".join(names())}')
-    if not isinstance(kind, str):
-        raise ExpectedError(f"expected a string, one of: {', '.join(names())}", "type")
-    if kind not in names():
-        raise ExpectedError(unknown(kind, names(), "backend type"), "type")
-    try:
-        known = backend_type(kind)
-    except BrokenTypeError as error:
-        raise ExpectedError(str(error), "type") from None
-    made = converter.structure(table, known.table)
-    own = known.settings(**{key.name: getattr(made, key.name) for key in keys_of(known.settings)})
-    waiting = {key: getattr(made, key) for key in WAITING if known.waits is not None}
-    return Backend(kind, own, made.cache, **waiting)
-
-
-def _table(cls: Any, converter: Converter) -> StructureHook:
-    bounded: Any = {key.name: override(struct_hook=hook) for key in keys_of(cls) if (hook := _bounded(key, converter))}
-    structure = make_dict_structure_fn(cls, converter, **bounded)
-    one_of: tuple[str, ...] = getattr(cls, "one_of", ())
-
-    def structure_one_of(value: dict[str, object], to: Any) -> Any:
-        given = [key for key in one_of if value.get(key, False) is not False]
-        if len(given) == 1:
-            return structure(value, to)
-        why = f"expected exactly one of the keys {', '.join(one_of)}; found {' and '.join(given) or 'none'}"
-        mistakes: list[Exception] = [ExpectedError(why)]
-        try:
-            structure(value, to)
-        except ClassValidationError as error:
-            mistakes += error.exceptions
-        raise ClassValidationError(f"While structuring {cls.__name__}", mistakes, cls)
-
-    return structure_one_of if one_of else structure
-
-
-def _bounded(key: Key, converter: Converter) -> StructureHook | None:
-    """Return a hook for a key's value that observes the key's own bounds; None if it has none."""
-    if not key.nonempty and key.least is None and key.most is None:
-        return None
-
-    def structure(value: object, _: object) -> object:
-        if key.nonempty and value == []:
-            raise ExpectedError("expected a list of at least one item")
-        made = converter.structure(value, key.type)
-        if isinstance(made, int | float):
-            refuse_outside(made, key.least, key.most)
+    def read(value: object, path: KeyPath, reading: _Reading) -> Any:
+        table = reading.attempt(take, value, path)
+        if table is _WRONG:
+            return _WRONG
+        made = {}
+        for name, each in table.items():
+            inner = (*path, name)
+            own_name, own_value = read_name(name, inner, reading), read_item(each, inner, reading)
+            if own_name is not _WRONG and own_value is not _WRONG:
+                made[own_name] = own_value
         return made
 
-    return structure
+    return read
 
 
-def structure(converter: Converter, value: object, kind: Any, path: KeyPath) -> tuple[Any, list[Problem]]:
-    """Structure one raw value.
+def _either(kinds: list[Any]) -> Reader:
+    """Return what reads a table, or else a string or false."""
+    table, takes_text = next(filter(is_table, kinds)), str in kinds
+    read_table = _reader(table)
+    expected = f"expected a string, or a table with any of the keys {', '.join(key.name for key in keys_of(table))}"
+    if not takes_text:
+        expected = f"expected false, or a table such as {form_of(table)}"
 
-    :param path: where it is in the file.
-    :return: the result, None if there are problems; and the problems.
-    :raises FingergwError: no type of backend is installed.
+    def read(value: object, path: KeyPath, reading: _Reading) -> Any:
+        if isinstance(value, str) and takes_text:
+            return reading.attempt(text, value, path)
+        if isinstance(value, dict):
+            return read_table(value, path, reading)
+        if value is False and not takes_text:
+            return value
+        reading.problems.append(Problem(path, expected))
+        return _WRONG
+
+    return read
+
+
+def _inner_table(cls: Any, value: object, path: KeyPath, reading: _Reading) -> Any:
+    made = _table(cls, value, path, reading)
+    is_complete = made is _WRONG or all(hasattr(made, key.name) for key in keys_of(cls))
+    return made if is_complete or takes_placeholders(cls) else _WRONG
+
+
+def _table(cls: Any, value: object, path: KeyPath, reading: _Reading) -> Any:
+    raw = reading.attempt(partial(plain, dict, form=form_of(cls)), value, path)
+    if raw is _WRONG:
+        return _WRONG
+    before = len(reading.problems)
+    values = _values(cls, raw, path, reading)
+    return _made(cls, values, path, reading, is_whole=len(reading.problems) == before)
+
+
+def _backend(value: object, path: KeyPath, reading: _Reading) -> Any:
+    raw = reading.attempt(partial(plain, dict), value, path)
+    if raw is _WRONG:
+        return _WRONG
+    before = len(reading.problems)
+    kind = _type_of(raw, path, reading)
+    if kind is None:  # a mistake; what the core adds to a table is checked whatever the type is
+        common = {key.name: raw[key.name] for key in keys_of(AnyType) if key.name in raw}
+        return Backend("", None, _values(AnyType, common, path, reading).get("cache"))
+    known = backend_type(kind)
+    values = {**_defaults(known.table), **_values(known.table, raw, path, reading, known="type")}
+    own = {key.name: values[key.name] for key in keys_of(known.settings) if key.name in values}
+    made = _made(known.settings, own, path, reading, is_whole=len(reading.problems) == before)
+    waiting = {key: values[key] for key in WAITING if known.waits is not None}
+    return Backend(kind, made, values["cache"], **waiting)
+
+
+def _type_of(raw: dict[str, object], path: KeyPath, reading: _Reading) -> str | None:
+    """Return the type of a backend; None, with a problem, if it cannot be used."""
+    kind, where = raw.get("type"), (*path, "type")
+    if kind is None:
+        why = f'missing key "type"; expected one of: {", ".join(names())}'
+        reading.problems.append(Problem(path, why, (where,)))
+    elif not isinstance(kind, str):
+        reading.problems.append(Problem(where, f"expected a string, one of: {', '.join(names())}"))
+    elif kind not in names():
+        reading.problems.append(Problem(where, unknown(kind, names(), "backend type")))
+    else:
+        try:
+            return backend_type(kind).name
+        except BrokenTypeError as error:
+            reading.problems.append(Problem(where, str(error)))
+    return None
+
+
+def _values(
+    cls: Any, raw: dict[str, object], path: KeyPath, reading: _Reading, known: str | None = None
+) -> dict[str, Any]:
+    """Return the values of the keys that are right; what is wrong is added to the problems.
+
+    :param known: a key that the table has beside those of the class.
+    """
+    keys = {key.name: key for key in keys_of(cls)}
+    strange = sorted(name for name in raw if name not in keys and name != known)
+    meant = {name: near for name in strange if (near := nearest(name, keys)) is not None and near not in raw}
+    values = {}
+    for name, key in keys.items():
+        if name in raw:
+            made = _bounded(key, raw[name], (*path, name), reading)
+            if made is not _WRONG:
+                values[name] = made
+        elif key.default is NOTHING and name not in meant.values():
+            reading.problems.append(Problem(path, f'missing key "{name}"', ((*path, name),)))
+    one_of: tuple[str, ...] = getattr(cls, "one_of", ())
+    given = [key for key in one_of if raw.get(key, False) is not False]
+    if one_of and len(given) != 1 and not (not given and set(one_of) & set(meant.values())):
+        why = f"expected exactly one of the keys {', '.join(one_of)}; found {' and '.join(given) or 'none'}"
+        # "": what any of them says may be right by itself, and is checked on
+        reading.problems.append(Problem(path, why, tuple((*path, key, "") for key in one_of)))
+    for name in strange:
+        about = ((*path, name), (*path, meant[name])) if name in meant else ()
+        reading.problems.append(Problem((*path, name), unknown(name, keys, "key"), about))
+    return values
+
+
+def _bounded(key: Key, value: object, path: KeyPath, reading: _Reading) -> Any:
+    """Return the value of a key, which observes the key's own bounds."""
+    if key.nonempty and value == []:
+        reading.problems.append(Problem(path, "expected a list of at least one item"))
+        return _WRONG
+    made = _reader(key.type)(value, path, reading)
+    if isinstance(made, int | float) and (key.least is not None or key.most is not None):
+        return reading.attempt(partial(_within, key.least, key.most), made, path)
+    return made
+
+
+def _within(least: float | None, most: float | None, number: Any) -> object:
+    refuse_outside(number, least, most)
+    return number
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    return {key.name: key.own_default for key in keys_of(cls) if key.own_default is not NOTHING}
+
+
+def _made(cls: Any, values: dict[str, Any], path: KeyPath, reading: _Reading, *, is_whole: bool) -> Any:
+    """Return a table with these values.
+
+    :param is_whole: whether no key of it has a mistake.
     """
     try:
-        return converter.structure(value, kind), []
+        return cls(**values)
     except (KeyboardInterrupt, FingergwError):
         raise
     except BaseException as error:  # somebody else's class may raise SystemExit
-        return None, list(_problems(error, path))
+        if is_whole:
+            place = error.path if isinstance(error, ExpectedError) else ()
+            reading.problems.append(Problem((*path, *place), _told(error), () if place else ((*path, ""),)))
+    made = object.__new__(cls)
+    for name, value in {**_defaults(cls), **values}.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
-def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
-    if isinstance(error, ForbiddenExtraKeysError):
-        known = [key.name for key in keys_of(error.cl)]
-        for name in sorted(error.extra_fields):
-            yield Problem((*path, name), unknown(name, known, "key"))
-    elif isinstance(error, BaseValidationError):
-        placed, others = error.group_exceptions()  # type: ignore[attr-defined]  # both of its subclasses have it
-        for inner, note in placed:
-            part = note.name if isinstance(error, ClassValidationError) else note.index
-            if isinstance(error, ClassValidationError) and isinstance(inner, KeyError):
-                yield Problem(path, f'missing key "{part}"')
-            else:
-                yield from _problems(inner, (*path, part))
-        for inner in others:
-            yield from _problems(inner, path)
-    elif isinstance(error, ExpectedError):
-        yield Problem((*path, *error.path), str(error))
-    else:  # raised by somebody else's class
-        told = ""
-        if isinstance(error, Exception):
-            with suppress(Exception):
-                told = str(error)
-        yield Problem(path, told or describe_exception(error))
+def _told(error: BaseException) -> str:
+    told = ""
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            told = str(error)
+    return told or describe_exception(error)

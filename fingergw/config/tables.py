@@ -10,6 +10,7 @@ from fingergw.core.addresses import Network
 from fingergw.core.breaker import BreakerSettings, OptionalBreaker
 from fingergw.core.rules import Limits
 from fingergw.core.setting_types import (
+    Account,
     Bytes,
     Count,
     FilePath,
@@ -178,8 +179,8 @@ class Answers:
 class Process:
     """What the process becomes after it has bound its listeners, before it reads a byte."""
 
-    user: str | None = setting("The user to become, by name or number. Default: as started", default=None)
-    group: str | None = setting("The group to become, by name or number. Default: the user's own", default=None)
+    user: Account | None = setting("The user to become, by name or number. Default: as started", default=None)
+    group: Account | None = setting("The group to become, by name or number. Default: the user's own", default=None)
     chroot: FilePath | None = setting(
         "Change the root to this folder before binding; it must have a /dev/null. Default: none", default=None
     )

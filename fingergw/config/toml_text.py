@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final
 
 from fingergw.core.errors import ConfigError
 from fingergw.core.text import printable
-from fingergw.net.files import read_file
+from fingergw.net.files import another_file, line_of, read_file
 
 _MAX_BYTES: Final = 64 << 20
 _MAX_REPORTED: Final = 20
@@ -63,10 +64,12 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _MANY_DIGITS = re.compile(_DIGITS)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # CRLF is LF before
+_ZERO = re.compile(r".*[=\[,][ \t]*[+-]?0[0-9_]")
 
 
 def read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str:
-    """Return the text of a file, with every line ended by LF.
+    """Return the text of a file, with LF for CRLF and without a byte order mark.
 
     :param is_whole: whether it is a whole configuration, which may come through a pipe.
     :param hint: whether to say how to create a file that is not there.
@@ -75,16 +78,17 @@ def read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str:
     try:
         data, _ = read_file(path, max_bytes=_MAX_BYTES, or_pipe=is_whole)
     except OSError as error:
-        advice = ""
+        advice = another_file(error)
         if hint and isinstance(error, FileNotFoundError):
             advice = f"; to create one to start from, run: fingergw init {shlex.quote(str(path))}"
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{advice}") from None
+    data = data.removeprefix(BOM_UTF8)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = line_of(data, error.start)
         raise ConfigError(f"{path}:{line}: not UTF-8, which TOML requires; save the file as UTF-8") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n")
 
 
 def parse(text: str, path: Path) -> dict[str, object]:
@@ -95,6 +99,8 @@ def parse(text: str, path: Path) -> dict[str, object]:
     """
     if is_suspect(text):
         _refuse_out_of_bounds(text, path)
+    if hidden := list(islice(_hidden(text), _MAX_REPORTED)):
+        raise ConfigError([f"{path}:{problem}" for problem in hidden])
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -105,11 +111,30 @@ def parse(text: str, path: Path) -> dict[str, object]:
         line, comma, column = place.removeprefix("line ").rstrip(")").partition(", ")
         if not comma:  # at the end
             line, column = str(text.count("\n") + 1), "end of the file"
+        elif _begins_with_zero(text, int(line), int(column.removeprefix("column "))):
+            reason = "a number has no zero before its first digit; put it in quotes if it is a text, such as a umask"
         problem = f"{line}: not TOML: {printable(reason[:_MAX_REASON])} ({column})"
     except RecursionError:
         _refuse_out_of_bounds(text, path)
         problem = f"1: {_TOO_DEEP}"
     raise ConfigError(f"{path}:{problem}")
+
+
+def _hidden(text: str) -> Iterator[str]:
+    """Return the controls that TOML forbids, each with its place: an editor may show none, or the end of a line."""
+    for found in _CONTROL.finditer(text):
+        number = ord(found[0])
+        what = "a carriage return that does not end the line, as no line feed follows it"
+        if number != 0x0D:
+            what = f"the control character U+{number:04X}"
+        advice = "remove it; in a string, write " + ("\\r" if number == 0x0D else f"\\u{number:04x}")
+        column = found.start() - text.rfind("\n", 0, found.start())
+        yield f"{_line(text, found)}: not TOML: {what}; {advice} (column {column})"
+
+
+def _begins_with_zero(text: str, line: int, column: int) -> bool:
+    """Tell whether at this place, which is no TOML, a number goes on that begins with 0."""
+    return _ZERO.fullmatch(text.split("\n")[line - 1][:column]) is not None
 
 
 def _refuse_out_of_bounds(text: str, path: Path) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from ipaddress import ip_network
 from math import inf
 from typing import Any, Final, TypeVar
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -34,6 +35,7 @@ T = TypeVar("T")
 PATHS: Final = (types.FilePath, *types.FILES)
 """The types of paths, which are made absolute when they are read."""
 _LARGE = 10**9
+_MAX_ID = 2**32 - 2  # of a user or group; the last number stands for none
 END_SECONDS: Final = 10**9
 """All durations are below this."""
 _TOML: dict[type, tuple[str, str]] = {  # as it is expected, and as it is found
@@ -70,14 +72,16 @@ class Kind:
     write: Callable[[Any], object] | None = None
 
 
-def plain(kind: type[T], value: object) -> T:
-    """Return a value that is of this kind and no other: cattrs would turn "79" into a number.
+def plain(kind: type[T], value: object, *, form: str = "") -> T:
+    """Return a value that is of this kind and no other: a bool is no number.
 
+    :param form: how a file writes a value of this kind, for the message.
     :raises ExpectedError: it is of another kind.
     """
     if type(value) is not kind:
         found = _TOML.get(type(value), ("", "a date or time"))[1]
-        raise ExpectedError(f"expected {_TOML[kind][0]}, not {found}{_ADVICE.get((kind, type(value)), '')}")
+        advice = _ADVICE.get((kind, type(value)), f"; write {form}" if form else "")
+        raise ExpectedError(f"expected {_TOML[kind][0]}, not {found}{advice}")
     return value
 
 
@@ -220,11 +224,43 @@ def _host_name(string: str) -> str:
     return string
 
 
+def _user_names(hint: str) -> Kind:
+    """Return a kind of user name.
+
+    :param hint: what to write for the empty query.
+    """
+    kind = _string(
+        r"[^@\x00-\x1f\x7f]+",
+        "a name that clients can ask for: it has no @, /W or control characters, no space at its start or end, and no "
+        f"two in a row; for the empty query, {hint}",
+        _user_name,
+    )
+
+    def read(value: object) -> object:
+        is_plain = type(value) is str and value.isascii() and value.isalnum()  # there may be 100,000 in a map
+        return value if is_plain else kind.read(value)
+
+    return Kind(read, kind.schema)
+
+
 def _user_name(string: str) -> str:
-    with suppress(BadQuery):
-        if parse(string.encode(), case_sensitive=True) == Query(string):
+    with suppress(BadQuery, UnicodeEncodeError):
+        if parse(string.encode(), case_sensitive=True) in (Query(string), Query(normalize("NFC", string))):
             return string
     raise ValueError
+
+
+def _umask(value: object) -> int:
+    if type(value) is str and re.fullmatch("[0-7]{1,4}", value):
+        return int(value, 8)
+    raise ExpectedError('expected a string of up to four octal digits, in quotes, such as "027"')
+
+
+def _account(value: object) -> str:
+    if type(value) is int:
+        refuse_outside(value, 0, _MAX_ID)
+        return str(value)
+    return text(value)
 
 
 def _regex(pattern: str) -> str:
@@ -258,21 +294,12 @@ KINDS: Final[dict[Any, Kind]] = {
     types.Status: _whole(100, 599),
     types.Seconds: _seconds("exclusiveMinimum", "above 0"),
     types.Period: _seconds("minimum", "0 or more"),
-    types.Umask: _string(
-        "[0-7]{1,4}",
-        'a string of up to four octal digits, such as "027"',
-        lambda string: int(string, 8),
-        lambda umask: f"{umask:03o}",
-    ),
+    types.Umask: Kind(_umask, {"type": "string", "pattern": "^[0-7]{1,4}$"}, lambda umask: f"{umask:03o}"),
+    types.Account: Kind(_account, {"type": ["string", "integer"], "minimum": 0, "maximum": _MAX_ID}),
     types.Glob: _pattern(1000, _line),
     types.Regex: _pattern(3000, _regex),
-    types.UserName: _string(
-        r"[^@\x00-\x1f\x7f]+",
-        "a name that clients can ask for: it has no @, /W or control characters, and no space at its start or end; for "
-        "the empty query, write index = true",
-        _user_name,
-    ),
-    types.Name: _TEXT,
+    types.UserName: _user_names("write index = true"),
+    types.Name: _user_names("write a route with index = true"),
     types.HostName: _string(
         rf"({_HOST_NAME}|[0-9A-Fa-f:.]+)",
         'a host name or IP address without a port, such as "old.example.org"',

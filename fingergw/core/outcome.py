@@ -81,7 +81,7 @@ class BackendCache:
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield the key of each part of ``stale`` that is longer than it, with a message."""
         for key in ("stale_while_revalidate", "stale_if_error"):
-            if (getattr(self, key) or 0) > self.stale:
+            if (getattr(self, key, None) or 0) > self.stale:  # it is not there if it has a mistake
                 yield key, f"expected at most stale, which is {self.stale:.15g}; raise stale, or lower {key}"
 
 

@@ -26,6 +26,8 @@ Status = NewType("Status", int)
 """An HTTP status, 100 to 599."""
 Umask = NewType("Umask", int)
 """A file creation mask; in the configuration a string of octal digits."""
+Account = NewType("Account", str)
+"""The name or number of a user or group of this machine."""
 
 Glob = NewType("Glob", str)
 """A shell-style pattern."""
@@ -34,7 +36,7 @@ Regex = NewType("Regex", str)
 UserName = NewType("UserName", str)
 """A user name that a query can have."""
 Name = NewType("Name", str)
-"""A key in a table of user names; unless names are case-sensitive, no two may differ only in case."""
+"""A user name as the key of a table; unless names are case-sensitive, no two may differ only in case."""
 HostName = NewType("HostName", str)
 """A host name or address that a query can have."""
 HeaderName = NewType("HeaderName", str)

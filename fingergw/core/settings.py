@@ -166,7 +166,7 @@ def takes_placeholders(kind: Any) -> bool:
 
 
 def templates_in(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Template]]:
-    """Return the texts with placeholders in a table, each with its path."""
+    """Return the texts with placeholders in a table, each with its path; it may lack keys that have mistakes."""
     if isinstance(value, Template):
         yield path, value
     elif isinstance(value, tuple):
@@ -178,4 +178,4 @@ def templates_in(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, T
     elif is_table(type(value)):
         for key in keys_of(type(value)):  # type: ignore[arg-type]  # a class has a hash
             if takes_placeholders(key.type):  # else every entry of a large map would be visited
-                yield from templates_in(getattr(value, key.name), (*path, key.name))
+                yield from templates_in(getattr(value, key.name, None), (*path, key.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -41,11 +42,18 @@ def read_text(path: Path) -> str:
     :raises ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
-        return read_file(path)[0].decode()
+        data, _ = read_file(path)
     except OSError as error:
-        raise ConfigError(unreadable(path, error)) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8; save it as UTF-8") from None
+        raise ConfigError(f"{unreadable(path, error)}{another_file(error)}") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}:{line_of(data, error.start)}: not UTF-8; save it as UTF-8") from None
+
+
+def line_of(data: bytes, place: int) -> int:
+    """Return the line, from 1, that a byte of a file is in."""
+    return data.count(b"\n", 0, place) + 1
 
 
 def read_secret(path: Path, what: str) -> str:
@@ -59,15 +67,24 @@ def read_secret(path: Path, what: str) -> str:
     try:
         data, mode = read_file(path)
     except OSError as error:
-        raise ConfigError(unreadable(path, error)) from None
+        raise ConfigError(f"{unreadable(path, error)}{another_file(error)}") from None
     exposed = exposure(path, mode)
     problems = [exposed] if exposed else []
-    secret = data.decode("ascii", "replace").strip()
-    if not (secret and secret.isascii() and secret.isprintable()):
-        problems.append(f"{path}: expected one {what} in it, in one line of printable ASCII")
+    secret = data.strip().decode("ascii", "replace")
+    strange = re.search(rb"[^ -~]", data.strip())
+    if strange or not secret:
+        line = f":{line_of(data, data.index(data.strip()) + strange.end())}" if strange else ""
+        problems.append(f"{path}{line}: expected one {what} in it, in one line of printable ASCII")
     if problems:
         raise ConfigError(problems)
     return secret
+
+
+def another_file(error: OSError) -> str:
+    """Return what to do about a path that leads to no file."""
+    if error.errno == errno.EISDIR:
+        return "; name a file in it"
+    return "; create it, or name another file" if error.errno in (errno.ENOENT, errno.ENOTDIR) else ""
 
 
 def unreadable(path: Path, error: OSError) -> str:

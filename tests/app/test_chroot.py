@@ -168,7 +168,7 @@ def test_what_cannot_work_outside(folder: Path, command: list[str]) -> None:
             for line, key, what in (
                 (3, "listeners[1].endpoint", "/outside/socket" + advice),
                 (6, "backends.a.argv[0]", "/bin/sh" + advice),
-                (9, "backends.b.argv[0]", 'no executable file "sh" on the PATH'),
+                (9, "backends.b.argv[0]", 'no executable file "sh" on the PATH; install it, or write its path'),
                 (11, 'forwarding.allow."old.example.org"', "/outside/other" + advice),
                 (13, "cache.store", "/outside/cache.db" + advice),
                 (15, "log.access", "/outside/access.log" + advice),

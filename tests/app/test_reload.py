@@ -88,9 +88,10 @@ class RulesTests(ReloadCase):
         unknown = (
             'unknown key "colour"; expected one of: allow, decoy, delay, deny, endpoint, limits, name, trusted_proxies'
         )
+        missing = 'no executable file "no-such" on the PATH; install it, or write its path'
         assert logged == [
             f"{self.path}:4: listeners[0].colour: {unknown}",
-            f'{self.path}:13: backends.c.argv[0]: no executable file "no-such" on the PATH',
+            f"{self.path}:13: backends.c.argv[0]: {missing}",
             "2 mistakes; the previous configuration stays active",
         ]
         assert await self.ask(gateway, b"x\r\n") == b"old\r\n"

@@ -465,7 +465,7 @@ class TestFiles:
         """A folder is a mistake."""
         (tmp_path / "a").mkdir()
         [problem] = problems(with_secret(tmp_path, key, "a"))
-        assert problem.endswith("Is a directory")
+        assert problem.endswith("Is a directory; name a file in it")
 
 
 def test_views_of_what_has_secrets(tmp_path: Path) -> None:

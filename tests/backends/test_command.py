@@ -78,9 +78,13 @@ class WhatIsRunTests(CommandCase):
     def test_program_that_is_not_there(self) -> None:
         """A program that cannot be found, or not be executed, is an error before anything is bound."""
         self.write("data", "")
-        for program in ("no-such-program", "./program", "/nonexistent/program", "./data", "."):
+        for program in ("no-such-program", "./program", "/nonexistent/program", "."):
             with pytest.raises(ConfigError, match=f'no executable file "{re.escape(program)}"'):
                 self.gateway(program)
+        with pytest.raises(ConfigError, match=r'"\./data" is not executable; run: chmod \+x \S+/data$'):
+            self.gateway("./data")
+        with pytest.raises(ConfigError, match=r'"\./" is a folder; name a program in it$'):
+            self.gateway("./")
 
     async def test_names_arrive_as_one_argument(self) -> None:
         """A name is one argument, verbatim, whatever it would mean to a shell."""

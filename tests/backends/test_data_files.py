@@ -56,7 +56,7 @@ class StaticTests(AtOnce):
         assert await self.ask(gateway, b"moshez\r\n") == b"Happy\r\n"
         (line,) = self.lines
         assert line.endswith(
-            'people.toml: "MosheZ": this name is defined twice, differing only by case; remove one of the two'
+            "people.toml:2: MosheZ: this name is defined twice, differing only by case; remove one of the two"
         )
 
     async def test_kept_answers(self) -> None:
@@ -134,7 +134,7 @@ class HttpTests(AtOnce, HttpCase):
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-third"
         self.write("a.token", "two words\nand more")
         assert await self._authorization(gateway, upstream) == b"Authorization: Bearer s3cret-third"
-        assert self.lines[2:] == [f"{prefix}{path}: expected one token in it, in one line of printable ASCII"]
+        assert self.lines[2:] == [f"{prefix}{path}:2: expected one token in it, in one line of printable ASCII"]
         assert not any("s3cret" in formatEvent(event) for event in self.events)
 
     # what Twisted itself does with pyOpenSSL

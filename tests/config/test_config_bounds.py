@@ -51,7 +51,7 @@ NOT_TOML = {
     "no hour": "a = 25:00:00",
     "no offset": "a = 2026-01-01T00:00:00+24:00",
     "NUL": 'a = "\0"',
-    "BOM": "\ufeffa = 1",
+    "BOM": "\ufeff\ufeffa = 1",
     "a surrogate": 'a = "\\ud800"',
     "no character": 'a = "\\UFFFFFFFF"',
     "a long key twice": "a" * 100_000 + "=1\n" + "a" * 100_000 + "=1\n",
@@ -114,9 +114,9 @@ def test_not_utf8(tmp_path: Path) -> None:
     assert told(path) == ["50001: not UTF-8, which TOML requires; save the file as UTF-8"]
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_line_ends(end: str, tmp_path: Path) -> None:
-    """Every kind of line end is one."""
+    """Both kinds of line end are one."""
     path = tmp_path / "fingergw.toml"
     path.write_bytes((LISTENER + "[limits]\nmax_waiting = 0\n").replace("\n", end).encode())
     assert told(path) == ["4: limits.max_waiting: expected a number of at least 1"]

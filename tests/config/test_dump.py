@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from fingergw.cli import main
 from fingergw.config import dumps, dumps_effective, load, model, read
@@ -21,7 +22,7 @@ ROUND = [
     '[backends.b]\ntype = "static"\ntext = "x"\n',
     LISTENER + '[process]\numask = "0"\nchroot = "empty"\n[answers]\nbusy = ""\n[log]\nlevel = "warn"\n',
     LISTENER
-    + '[backends."a b"]\ntype = "static"\nentries = { "" = "", "\\u001b\\n\\"" = { plan = "x\\ny" }, e = {} }\n',
+    + '[backends."a b"]\ntype = "static"\nentries = { a = "", "\\\\\\"" = { plan = "\\u001bx\\ny" }, e = {} }\n',
     LISTENER + 'allow = ["10.0.0.0/8", "::1"]\ndeny = []\nname = "é"\n[cache]\nmax_entries = 5\n',
 ]
 
@@ -62,17 +63,15 @@ def test_effective_round_trip(tmp_path: Path, text: str) -> None:
     assert load(write(tmp_path / "elsewhere", dumps_effective(config))) == config
 
 
-def test_effective_has_every_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command's output has each key of the contract, and is the same again when it is read and dumped."""
+def test_effective_has_every_key(tmp_path: Path) -> None:
+    """What is printed has each key of the contract, and is the same again when it is read and dumped."""
     config = load(write(tmp_path, CONTRACT))
-    assert main(effective(tmp_path / "f.toml")) == 0
-    printed = capsys.readouterr().out
+    printed = dumps_effective(config)
     again = load(write(tmp_path, printed, "g.toml"))
     cache = changed(config.cache, store="rediss://(left out)@cache.example.org:6380/1")
     log = changed(config.log, access=str(tmp_path / "access.log"))
     assert again == changed(config, cache=cache, log=log)
-    assert main(effective(tmp_path / "g.toml")) == 0
-    assert capsys.readouterr().out == printed
+    assert dumps_effective(again) == printed
 
 
 def test_effective_values(tmp_path: Path) -> None:
@@ -167,7 +166,7 @@ password_file = "password"
 def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What may be a secret is left out, in a way that can be loaded again, and so is what is in files."""
     for name in ("token", "key", "password", "people.toml"):
-        write(tmp_path, 'sesame = "sesame"\n', name)
+        write(tmp_path, 'sesame = "sesame"\n', name).chmod(0o600)
     assert main(effective(write(tmp_path, LISTENER + SECRETS))) == 0
     printed = capsys.readouterr().out
     assert "sesame" not in printed
@@ -193,14 +192,14 @@ def test_effective_has_no_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_effective_files_are_absolute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files are relative to the file's folder, or another that is named, and come out absolute."""
-    more = '[cache]\nstore = "sqlite:c.db"\n[log]\naccess = "a.log"\n[process]\nchroot = "r"\n'
-    path = write(tmp_path, LISTENER + more)
-    for options, folder in ((), tmp_path), (("--base-dir", "/else"), Path("/else")):
+    more = '[cache]\nstore = "sqlite:c.db"\n[log]\naccess = "a.log"\n'
+    path, other = write(tmp_path, LISTENER + more), tmp_path / "other"
+    other.mkdir()
+    for options, folder in ((), tmp_path), (("--base-dir", str(other)), other):
         assert main(effective(path, *options)) == 0
         raw = tomllib.loads(capsys.readouterr().out)
         assert raw["cache"]["store"] == f"sqlite:{folder}/c.db"
         assert raw["log"]["access"] == f"{folder}/a.log"
-        assert raw["process"]["chroot"] == f"{folder}/r"
 
 
 def test_effective_of_a_file_with_mistakes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +209,26 @@ def test_effective_of_a_file_with_mistakes(tmp_path: Path, capfd: pytest.Capture
     out, err = capfd.readouterr()
     assert out == ""
     assert err == (f'fingergw: 1 mistake:\n{path}:3: listeners[0].alow: unknown key "alow"; did you mean "allow"?\n')
+
+
+def test_effective_hides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a terminal would obey, or not show, is escaped as TOML has it, in keys too; what is loaded is the same."""
+    strange = "".join(map(chr, (0x85, 0x9B, 0xA0, 0xAD, 0x200B, 0x202E, 0x2028, 0xFEFF, 0xE0001, 0x7F, 0x1B, 0x0A)))
+    backends = {f"b{strange}": {"type": "static", "text": f"x{strange}é"}}
+    path = write(tmp_path, LISTENER + tomli_w.dumps({"backends": backends}))
+    assert main(effective(path)) == 0
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert "é" in printed
+    assert load(write(tmp_path, printed, "again.toml")) == load(path)
+
+
+def test_effective_of_what_check_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is wrong only on this machine, or as names are compared, is reported with 78, as by ``check``."""
+    text = '[backends.b]\ntype = "static"\nentries = { NULL = "x", null = "y" }\n'
+    path = write(tmp_path, LISTENER + text)
+    for command in (effective(path), ["check", "--config", str(path)]):
+        assert main(command) == 78
+        out, err = capfd.readouterr()
+        why = "this name is defined twice, differing only by case; remove one of the two"
+        assert (out, err) == ("", f"fingergw: 1 mistake:\n{path}:5: backends.b.entries.null: {why}\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
 
-from fingergw.app import build
+from fingergw.app import build, clock
 from fingergw.backends import static
+from fingergw.cli import main
 from fingergw.config import load, load_table, read
 from fingergw.config.problems import Problem, to_error
+from fingergw.config.toml_text import parse, read_text
 from fingergw.core.errors import ConfigError
+from tests.support import machine_mistakes
 from tests.support.contract import LISTENER, VALUES, with_a_value_replaced, write
 from tests.support.mistakes import MEANINGS, rows
 from tests.support.waiting import wait_until
@@ -33,18 +38,98 @@ def mistakes(path: Path) -> list[str]:
     return [problem.removeprefix(f"{path}:").strip() for problem in caught.value.problems]
 
 
+def not_toml(text: str) -> bool:
+    """Tell whether Python's own parser takes the bytes for no TOML."""
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(("text", "messages"), rows())
 def test_mistakes(tmp_path: Path, text: str, messages: list[str]) -> None:
     """Every mistake is reported, with its line, its key path and what was expected, and nothing else is."""
     assert mistakes(write(tmp_path, text)) == messages
 
 
-@pytest.mark.parametrize(("text", "messages"), rows())
-def test_what_is_left_of_a_broken_file_can_be_checked(tmp_path: Path, text: str, messages: list[str]) -> None:
-    """``fingergw check`` goes on to the files and endpoints that the whole parts name, and places what it finds."""
-    config, problems = read(write(tmp_path, text))
-    found = build.check(config, MemoryReactorClock())[0]
-    assert len(to_error([*problems, *found], config.source).problems) == len(messages) + len(found)
+@pytest.mark.parametrize(("text", "messages"), machine_mistakes.rows())
+def test_mistakes_on_this_machine(tmp_path: Path, text: str, messages: list[str]) -> None:
+    """So is what a file names that this machine does not have, or not as it should be; nothing is opened or bound."""
+    machine_mistakes.prepare(tmp_path)
+    path = write(tmp_path, text.replace("$HERE", str(tmp_path)))
+    config, problems = read(path)
+    found = build.check(config, MemoryReactorClock(), config.process)[0]
+    told = [
+        each.replace(f"{path}:", "", 1).replace(str(tmp_path), "$HERE")
+        for each in to_error([*problems, *found], config.source).problems
+    ]
+    assert told == messages
+
+
+@pytest.mark.parametrize(("text", "messages"), [*rows(), *machine_mistakes.rows()])
+def test_every_command_says_the_same(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    messages: list[str],
+) -> None:
+    """``check``, ``config``, ``explain`` and the start all exit with 78 and the same messages, and print nothing else.
+
+    On this machine there may be more of them than the file has by itself.
+    """
+    monkeypatch.setattr(clock, "use_monotonic_clock", lambda _: None)  # the tests' own reactor is at work already
+    machine_mistakes.prepare(tmp_path)
+    path = write(tmp_path, text.replace("$HERE", str(tmp_path)))
+    told = set()
+    for command in ([], ["check"], ["config"], ["explain", "x"]):
+        assert main([*command, "--config", str(path)]) == 78
+        out, err = capfd.readouterr()
+        assert out == ""
+        told.add("".join(line for line in err.splitlines(keepends=True) if "warning: " not in line))
+    (report,) = told
+    lines = [line.replace(f"{path}:", "", 1).replace(str(tmp_path), "$HERE") for line in report.splitlines()[1:]]
+    assert [line for line in lines if line in messages] == messages
+
+
+def test_there_are_as_many_kinds() -> None:
+    """The tables have more than three hundred kinds of mistakes, whatever the names and places."""
+    kinds = set()
+    for row in [*rows(), *machine_mistakes.rows()]:
+        for message in row.values[1]:
+            _, _, told = message.partition(": ")
+            kinds.add(re.sub(r"\[\d+\]|(?<=backends)\.\w+", "", told))
+    assert len(kinds) > 300
+
+
+@given(st.text(alphabet="a=1'\"#[]\r\n\t \0\x85\u2028\ufeff\x7f", max_size=30))
+def test_the_bytes_are_what_is_parsed(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """Whatever looks like the end of a line in an editor, a file says what it says to Python's own parser."""
+    path = write(tmp_path_factory.getbasetemp(), text, "bytes.toml")
+    try:
+        expected = tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError:
+        with pytest.raises(ConfigError, match=r":\d+: not TOML: "):
+            load_table(path, dict[str, str])
+        return
+    assert parse(read_text(path), path) == expected
+
+
+def test_what_is_no_line_end(tmp_path: Path) -> None:
+    """U+0085 and U+2028, which some editors show as line ends, are characters as any in a comment, as TOML has it."""
+    path = write(tmp_path, LISTENER + "# a\x85b\u2028c\u2029d\n[limits]\nzebra = '\u2028'\n")
+    assert [each.partition(" ")[0] for each in mistakes(path)] == ["5:"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark(tmp_path: Path, end: str) -> None:
+    """A byte order mark, as Windows' editors write it, is no part of a configuration, nor of a map in a file."""
+    text = LISTENER + "[limits]\nzebra = 1\n"
+    (mistake,) = mistakes(write(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", end).encode()))
+    assert mistake.startswith('4: limits.zebra: unknown key "zebra"')
+    people = write(tmp_path, b"\xef\xbb\xbfmoshez = 'Happy'\n", "people.toml")
+    assert load_table(people, static.Entries) == {"moshez": "Happy"}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +149,10 @@ def test_mistakes_of_the_whole_file(tmp_path: Path, text: bytes, message: str) -
 
 TWICE = "this key or table is defined twice; remove one of the two"
 ON_ITS_LINE = "expected the closing quote on this line, and no control characters"
+ZERO = "a number has no zero before its first digit; put it in quotes if it is a text, such as a umask"
+ESCAPE = r"this escape is no character; \u takes four and \U eight hexadecimal digits, but not D800 to DFFF"
+RETURN = "a carriage return that does not end the line, as no line feed follows it; remove it; in a string, write \\r"
+CONTROL = "the control character U+{}; remove it; in a string, write \\u{}"
 IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; write all of it in one place"
 
 
@@ -73,7 +162,7 @@ IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; wr
         (
             "a = tcp",
             "1, column 5",
-            'expected a value: a "string" in quotes, a number, true, false, a date, a [list] or',
+            'expected a value: a "string" in quotes, a number, true, false, a date, a [list] or a { table }',
         ),
         ("=1", "1, column 1", "expected a key, a [table] or a [[list of tables]]"),
         ("[[é]]", "1, column 3", "expected a key; put it in quotes if it has other characters than A-Z a-z 0-9 - _"),
@@ -92,7 +181,21 @@ IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; wr
             "1, column 8",
             r"expected an escape such as \n after the backslash; write \\ for a backslash itself",
         ),
-        ('a = "\\ud800"', "1, column 12", "this escape is no character; "),
+        ('a = "\\ud800"', "1, column 12", ESCAPE),
+        ("a.b = 1\na.b.c = 2", "2, end of the file", TWICE),
+        ("umask = 027", "1, column 10", ZERO),
+        ("a = [1, -01]", "1, column 11", ZERO),
+        ("a = 1\nb = 0_1", "2, column 6", ZERO),
+        ("a = 1 # local only:\rb = 2\n", "1, column 20", RETURN),
+        ("a = 1\r\nb = 'x\ry'\r\n", "2, column 7", RETURN),
+        ("a = 1\rb = 2", "1, column 6", RETURN),
+        ("a = 1\r\r\n", "1, column 6", RETURN),
+        ('a = """\n\r"""', "2, column 1", RETURN),
+        ("a = 1 # \0", "1, column 9", CONTROL.format("0000", "0000")),
+        ("a = 'x\x0b'", "1, column 7", CONTROL.format("000B", "000b")),
+        ("\x0ca = 1", "1, column 1", CONTROL.format("000C", "000c")),
+        ('a = "\x7f"', "1, column 6", CONTROL.format("007F", "007f")),
+        ("# \x1b[31m", "1, column 3", CONTROL.format("001B", "001b")),
         ("a = [1 2]", "1, column 8", "expected , or ] in the list"),
         ("a = { b = 1", "1, end of the file", "expected , or } in the table, on the same line"),
         ("a = 2026-02-30", "1, column 5", "expected a valid date and time"),
@@ -103,8 +206,8 @@ def test_not_toml(tmp_path: Path, text: str, place: str, message: str) -> None:
     """What is not TOML is refused with its line and column, and what the file should have there instead."""
     line, _, column = place.partition(", ")
     (found,) = mistakes(write(tmp_path, text))
-    assert found.startswith(f"{line}: not TOML: {message}")
-    assert found.endswith(f" ({column})")
+    assert found == f"{line}: not TOML: {message} ({column})"
+    assert not_toml(text)
 
 
 def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
@@ -142,10 +245,11 @@ ttl = 5
 def test_unreadable_files(tmp_path: Path) -> None:
     """A file that is not there, or is a folder, is refused by name."""
     advice = r"; to create one to start from, run: fingergw init \S+/none\.toml"
-    for function, more in (load, advice), (partial(load_table, kind=static.Entries), ""):
+    other = "; create it, or name another file"
+    for function, more in (load, advice), (partial(load_table, kind=static.Entries), other):
         with pytest.raises(ConfigError, match=rf"none\.toml: cannot be read: No such file or directory{more}$"):
             function(tmp_path / "none.toml")
-        with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        with pytest.raises(ConfigError, match=r"cannot be read: Is a directory; name a file in it$"):
             function(tmp_path)
 
 

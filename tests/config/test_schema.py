@@ -58,6 +58,7 @@ UNSEEN = {
     "headers-of-a-body",
     "headers-twice",
     "nul",
+    "http-placeholders",
     "placeholder-filter",
     "placeholder-filter-of-what-is-unset",
     "placeholder-form",

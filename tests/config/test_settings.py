@@ -68,9 +68,9 @@ NESTED = """
 [backends.a]
 type = "directory"
 tree = "x"
-first = "x"  #! backends.a.first: expected a table, not a string
-others = { host = "x" }  #! backends.a.others: expected a list, not a table
-by_name = ["x"]  #! backends.a.by_name: expected a table, not a list
+first = "x"  #! backends.a.first: expected a table, not a string; write $FORM
+others = { host = "x" }  #! backends.a.others: expected a list, not a table; write [$FORM]
+by_name = ["x"]  #! backends.a.by_name: expected a table, not a list; write { NAME = $FORM }
 [backends.b]
 type = "directory"
 tree = "x"
@@ -140,11 +140,18 @@ others = [
 type = "directory"
 level = 10  #! backends.b.level: expected a number of at most 9
 depth = 6
+share = 2  #! backends.b.share: expected 1 or less so deep
+[backends.c]
+type = "directory"
+level = 0
+depth = "6"  #! backends.c.depth: expected a whole number, $UNQUOTED
 share = 2
+others = [{ host = "here" }]
 """
 MEANINGS = {
     "$UNQUOTED": MISTAKES["$UNQUOTED"],
     "$ONE": "expected exactly one of the keys host, url, is_local; found",
+    "$FORM": '{ host = "TEXT", url = "TEXT", is_local = true, weight = NUMBER, password = "TEXT", greeting = "TEXT" }',
     "$SERVER": "expected a string, or a table with any of the keys host, url, is_local, weight, password, greeting",
     **{word: MISTAKES[word] for word in ("$BRACE", "$NO_ROUTE", "$URL")},
 }
@@ -204,7 +211,7 @@ def test_mistakes(command: list[str], file: Path, text: str) -> None:
     """What breaks a key's bounds, or a table's rules, has its line, its path and what was expected; nothing else has.
 
     So has what is wrong in a table within the table, and what the type finds by itself: at a key, at a path in it, or
-    in all of it. That is looked for where no key has a mistake.
+    in all of it. That is looked for until it asks for a key that has a mistake.
     """
     file.write_text(LISTENER + text)
     assert mistakes(run(["check", "--config", str(file)], command=command), file) == expected(LISTENER + text)
@@ -302,3 +309,36 @@ def test_what_nothing_can_be_made_of(tmp_path: Path, file: Path) -> None:
         assert f"TypeError: key: {why}" in message
     ended = run(["schema"], command=command)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+ACCOUNTS = """
+from fingergw.api import SecretFile, setting, settings
+@settings
+class Accounts:
+    key_file: SecretFile = setting("A file.")
+    other_file: SecretFile | None = setting("A file.", default=None)
+    depth: int = setting("How deep.", default=1)
+    def check(self):
+        yield "", "expected something else"
+        if self.depth > 3:
+            yield "depth", "expected at most 3"
+    def open(self, site): pass
+"""
+
+
+def test_a_rule_of_a_table_hides_nothing_of_the_machine(tmp_path: Path, file: Path) -> None:
+    """What a type finds in the whole of its table is reported beside files that are missing, and keys that are."""
+    command = write_package(tmp_path, "accounts", ACCOUNTS, "accounts = accounts:Accounts")
+    keys = 'type = "accounts"\nother_file = "nowhere"\n'
+    file.write_text(LISTENER + f"[backends.a]\n{keys}depth = 5\n[backends.b]\n{keys}key_file = 5\ndepth = '5'\n")
+    found = mistakes(run(["check", "--config", str(file)], command=command), file)
+    assert [message.split(": ")[:2] for message in found] == [
+        ["3", "backends.a"],
+        ["3", "backends.a"],
+        ["5", "backends.a.other_file"],
+        ["6", "backends.a.depth"],
+        ["7", "backends.b"],
+        ["9", "backends.b.other_file"],
+        ["10", "backends.b.key_file"],
+        ["11", "backends.b.depth"],
+    ]

@@ -197,7 +197,7 @@ def test_gone(case: Case, path: Path) -> None:
     """A file that is gone leaves the old value, is reported once, and is read when it is back."""
     path.unlink()
     assert [case.after(2) for _ in range(5)] == ["old"] * 5
-    assert case.reports == [f"{path}: No such file or directory"]
+    assert case.reports == [f"{path}: No such file or directory; create it, or name another file"]
     case.write("new")
     assert case.after(2) == "new"
     assert len(case.reports) == 1

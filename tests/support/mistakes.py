@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -107,16 +108,16 @@ type = "command"
 [routes]  #! routes: expected a list of tables; begin each with [[routes]]
 user = "x"
 --- list-for-table
-[[limits]]  #! limits: expected a table, not a list; begin it with [limits], in single brackets
+[[limits]]  #! limits: expected a table, not a list; write [limits] $ABOVE
 max_connections = 5
 --- number-for-table
-limits = 5  #! limits: expected a table, not a whole number
+limits = 5  #! limits: expected a table, not a whole number; write [limits] $ABOVE
 --- number-for-item
-routes = [1]  #! routes[0]: expected a table, not a whole number
+routes = [1]  #! routes[0]: expected a table, not a whole number; write [[routes]] above its keys
 --- number-for-backends
-backends = 5  #! backends: expected a table, not a whole number
+backends = 5  #! backends: expected a table, not a whole number; write [backends] $ABOVE
 --- number-for-backend
-backends = { x = 5 }  #! backends.x: expected a table, not a whole number
+backends = { x = 5 }  #! backends.x: expected a table, not a whole number; write [backends.x] $ABOVE
 --- string-for-number
 [limits]
 max_connections = "5"  #! limits.max_connections: expected a whole number, $UNQUOTED
@@ -276,10 +277,10 @@ level = 5  #! log.level: $LEVELS
 anonymise = "true"  #! log.anonymise: expected true or false, not a string; remove the quotes
 --- umask
 [process]
-umask = "028"  #! process.umask: expected a string of up to four octal digits, such as "027"
+umask = "028"  #! process.umask: $UMASK
 --- umask-number
 [process]
-umask = 22  #! process.umask: $QUOTES
+umask = 22  #! process.umask: $UMASK
 --- network
 [[listeners]]
 endpoint = "tcp:1"
@@ -699,6 +700,308 @@ hosts = [
 --- admin-host-alone
 [admin]
 hosts = "gateway-1.example.org"  #! admin.hosts: $BRACKETS
+--- misspelt-tables
+[[listener]]  #! listener: unknown table "listener"; did you mean "listeners"?
+endpoint = "tcp:2"
+[[route]]  #! route: unknown table "route"; did you mean "routes"?
+user = "a"
+[proces]  #! proces: unknown table "proces"; did you mean "process"?
+user = "a"
+[zebra]  #! zebra: unknown table "zebra"; expected one of: $TABLES
+--- misspelt-backends
+[[routes]]
+user = "x"
+backends = ["b"]
+[backend.b]  #! backend: unknown table "backend"; did you mean "backends"?
+type = "menu"
+--- misspelt-required
+[[listeners]]
+endpont = "tcp:2"  #! listeners[1].endpont: unknown key "endpont"; did you mean "endpoint"?
+[[routes]]
+usr = "x"  #! routes[0].usr: unknown key "usr"; did you mean "user"?
+backends = ["b"]
+[[routes]]
+user = "y"
+backend = ["b"]  #! routes[1].backend: unknown key "backend"; did you mean "backends"?
+[backends.b]
+type = "http"
+urll = "http://h/"  #! backends.b.urll: unknown key "urll"; did you mean "url"?
+template = 5  #! backends.b.template: $QUOTES
+--- misspelt-decoy
+[[listeners]]
+endpoint = "tcp:3"
+decoi = true  #! listeners[1].decoi: unknown key "decoi"; did you mean "decoy"?
+delay = 5
+[[listeners]]
+endpoint = "haproxy:tcp:4"
+trusted_proxie = ["10.0.0.0/8"]  #! listeners[2].trusted_proxie: $PROXIE
+--- wrong-decoy
+[[listeners]]
+endpoint = "tcp:5"
+decoy = "yes"  #! listeners[1].decoy: expected true or false, not a string; remove the quotes
+delay = 5
+--- wrong-proxies
+[[listeners]]
+endpoint = "haproxy:tcp:6"
+trusted_proxies = ""  #! listeners[1].trusted_proxies: $BRACKETS
+--- listener-types
+[[listeners]]
+endpoint = 79  #! listeners[1].endpoint: $QUOTES
+deny = ["10.0.0.0/33"]  #! listeners[1].deny[0]: $NETWORK
+limits = 5  #! listeners[1].limits: expected a table, not a whole number; write $LIMIT_FORM
+--- listener-allow-table
+[[listeners]]
+endpoint = "tcp:7"
+allow = { a = "10.0.0.0/8" }  #! listeners[1].allow: expected a list, not a table; write ["NETWORK"]
+deny = 10.0  #! listeners[1].deny: expected a list, not a decimal number; write ["NETWORK"]
+--- listener-limits
+[[listeners]]
+endpoint = "tcp:8"
+[listeners.limits]
+query_timeout = "5"  #! listeners[1].limits.query_timeout: expected a number, $UNQUOTED
+max_waitng = 5  #! listeners[1].limits.max_waitng: unknown key "max_waitng"; did you mean "max_waiting"?
+rate = 60  #! listeners[1].limits.rate: expected a table, not a whole number; write $RATE
+--- rate-number
+[limits]
+rate = 60  #! limits.rate: expected a table, not a whole number; write $RATE
+--- rate-list
+[limits]
+rate = [60, 60]  #! limits.rate: expected a table, not a list; write $RATE
+--- rate-text
+[limits]
+rate = { queries = 6, per = 6, burst = 0, brst = 1 }  #! limits.rate.burst: $AT_LEAST 1 #! limits.rate.brst: $BURST
+--- limits-bounds
+[limits]
+max_answer_bytes = 1e3  #! limits.max_answer_bytes: $DECIMAL
+answer_timeout = 1000000000  #! limits.answer_timeout: $SECONDS
+max_connections = 1000000001  #! limits.max_connections: expected a number from 1 to 1000000000
+--- route-types
+[[routes]]
+user = "x"
+backends = ["b"]
+summary = true  #! routes[0].summary: expected a string, not a boolean
+name = 5  #! routes[0].name: $QUOTES
+clients = ["10.0.0.0/8", 5]  #! routes[0].clients[1]: $QUOTES
+listeners = "tcp:1079"  #! routes[0].listeners: $BRACKETS
+fallthrough = "missing"  #! routes[0].fallthrough: $BRACKETS
+[backends.b]
+type = "menu"
+--- route-matchers
+[[routes]]
+index = "true"  #! routes[0].index: expected true or false, not a string; remove the quotes
+backends = ["b"]
+[[routes]]
+pattern = ["a*"]  #! routes[1].pattern: expected a string, not a list
+backends = ["b"]
+[[routes]]
+users = "a"  #! routes[2].users: $BRACKETS
+backends = ["b"]
+[[routes]]
+regex = "a**"  #! routes[3].regex: not RE2 syntax at "**": a repetition cannot be repeated
+backends = ["b"]
+[[routes]]
+regex = '(a)\1'  #! routes[4].regex: not RE2 syntax at "\1": RE2 has no such escape and no back-references
+backends = ["b"]
+[[routes]]
+regex = "[b-a]"  #! routes[5].regex: not RE2 syntax at "b-a": there is no such range or class of characters
+backends = ["b"]
+[[routes]]
+regex = "(?P<a-b>x)"  #! routes[6].regex: not RE2 syntax at "(?P<a-b>": $GROUP
+backends = ["b"]
+[[routes]]
+regex = "*a"  #! routes[7].regex: not RE2 syntax at "*": there is nothing to repeat
+backends = ["b"]
+[[routes]]
+regex = "a{1001}"  #! routes[8].regex: not RE2 syntax at "{1001}": it repeats more than 1000 times
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- route-without-backends
+[[routes]]  #! routes[0]: missing key "backends"
+user = "x"
+--- route-names
+[[routes]]
+users = [
+    "/W",  #! routes[0].users[0]: $NAME
+    "a  b",  #! routes[0].users[1]: $NAME
+    "a\tb",  #! routes[0].users[2]: $NAME
+    "a@b",  #! routes[0].users[3]: $NAME
+]
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- entries
+[backends.x]
+type = "static"
+[backends.x.entries]
+"" = "x"  #! backends.x.entries."": $ASKED
+"a\u0001b" = "x"  #! backends.x.entries."a\x01b": $ASKED
+"a@b" = "x"  #! backends.x.entries."a@b": $ASKED
+" a" = "x"  #! backends.x.entries." a": $ASKED
+"a  b" = "x"  #! backends.x.entries."a  b": $ASKED
+"/W" = { plan = 5 }  #! backends.x.entries."/W": $ASKED #! backends.x.entries."/W".plan: $QUOTES
+"é b" = "x"
+--- entries-list
+[backends.x]
+type = "static"
+entries = ["a"]  #! backends.x.entries: expected a table, not a list; write { NAME = $PERSON_FORM }
+--- entries-person
+[backends.x]
+type = "static"
+[backends.x.entries.a]
+name = 5  #! backends.x.entries.a.name: $QUOTES
+office = 3.14  #! backends.x.entries.a.office: expected a string, not a decimal number; put it in quotes
+phone = [1]  #! backends.x.entries.a.phone: expected a string, not a list
+plan = 1979-05-27  #! backends.x.entries.a.plan: expected a string, not a date or time; put it in quotes
+shell = "a\u0000"  #! backends.x.entries.a.shell: expected a string without the character NUL
+--- static-types
+[backends.x]
+type = "static"
+text = ["a"]  #! backends.x.text: expected a string, not a list
+[backends.y]
+type = "static"
+file = 5  #! backends.y.file: $QUOTES
+[backends.z]  #! backends.z: expected exactly one of the keys entries, file, text; found entries and text
+type = "static"
+entries = {}
+text = 5  #! backends.z.text: $QUOTES
+--- command-types
+[backends.x]
+type = "command"
+argv = "uptime"  #! backends.x.argv: $BRACKETS
+env = ["A=1"]  #! backends.x.env: expected a table, not a list; write { NAME = "TEXT" }
+missing_exit_codes = 1  #! backends.x.missing_exit_codes: expected a list, not a whole number; put it in brackets
+[backends.y]
+type = "command"
+argv = { program = "a" }  #! backends.y.argv: expected a list, not a table; write ["TEXT"]
+max_running = 1.0  #! backends.y.max_running: $DECIMAL
+timeout = inf  #! backends.y.timeout: $SECONDS
+cache = 30  #! backends.y.cache: expected a table, not a whole number; write $CACHE_FORM
+--- command-cache-vary
+[backends.x]
+type = "command"
+argv = ["a"]
+cache = { vary = "client", ttl = -1 }  #! backends.x.cache.ttl: $PERIOD #! backends.x.cache.vary: $BRACKETS
+--- command-env
+[backends.x]
+type = "command"
+argv = ["a"]
+[backends.x.env]
+"" = "a"  #! backends.x.env."": expected a variable name without "=" or control characters
+A = true  #! backends.x.env.A: expected a string, not a boolean
+B = "a\u0000"  #! backends.x.env.B: expected a string without the character NUL
+--- http-types
+[backends.x]
+type = "http"
+url = ["http://h/"]  #! backends.x.url: expected a string, not a list
+headers = "Accept: text/plain"  #! backends.x.headers: expected a table, not a string; write { NAME = "TEXT" }
+missing_statuses = [
+    404,
+    "410",  #! backends.x.missing_statuses[1]: expected a whole number, $UNQUOTED
+    600,  #! backends.x.missing_statuses[2]: expected a number from 100 to 599
+]
+follow_redirects = "no"  #! backends.x.follow_redirects: expected true or false, not a string; remove the quotes
+bearer_token_file = ["a"]  #! backends.x.bearer_token_file: expected a string, not a list
+ca_file = true  #! backends.x.ca_file: expected a string, not a boolean
+max_bytes = "64k"  #! backends.x.max_bytes: expected a whole number, $UNQUOTED
+--- http-placeholders
+[backends.x]
+type = "http"
+url = "http://h/{}"  #! backends.x.url: "{}" $PLACEHOLDER
+[backends.y]
+type = "http"
+url = "http://h/{user!r}"  #! backends.y.url: "{user!r}" $PLACEHOLDER
+[backends.z]
+type = "http"
+url = "http://h/}"  #! backends.z.url: $BRACE
+--- finger-missing
+[backends.x]  #! backends.x: missing key "host"
+type = "finger"
+port = "79"  #! backends.x.port: expected a whole number, $UNQUOTED
+max_bytes = 0  #! backends.x.max_bytes: $AT_LEAST 1
+--- type-unknown-beside-what-all-have
+[backends.x]
+type = "statik"  #! backends.x.type: unknown backend type "statik"; did you mean "static"?
+timeout = -1  #! backends.x.timeout: $SECONDS
+max_running = 0  #! backends.x.max_running: $AT_LEAST 1
+breaker = { failures = 0 }  #! backends.x.breaker.failures: $AT_LEAST 1
+[backends.x.cache]
+ttl = -1  #! backends.x.cache.ttl: $PERIOD
+stale = 5
+stale_if_error = 6  #! backends.x.cache.stale_if_error: $MOST 5; $RAISE stale_if_error
+--- type-unknown-nothing-near
+[backends.x]
+type = "ldap"  #! backends.x.type: unknown backend type "ldap"; expected one of: $TYPES
+--- list-of-backends
+[[backends]]  #! backends: expected a table, not a list; write [backends] $ABOVE
+type = "menu"
+--- cache-types
+[cache]
+store = ["memory"]  #! cache.store: expected a string, not a list
+max_bytes = "64M"  #! cache.max_bytes: expected a whole number, $UNQUOTED
+password_file = 5  #! cache.password_file: $QUOTES
+ca_file = []  #! cache.ca_file: expected a string, not a list
+--- forwarding-types
+[forwarding]
+allow = ["old.example.org"]  #! forwarding.allow: expected a table, not a list; write { "HOST" = "TEXT" }
+listeners = []  #! forwarding.listeners: $EMPTY
+clients = "10.0.0.0/8"  #! forwarding.clients: $BRACKETS
+timeout = 0  #! forwarding.timeout: $SECONDS
+max_bytes = 0  #! forwarding.max_bytes: $AT_LEAST 1
+max_running = true  #! forwarding.max_running: expected a whole number, not a boolean
+--- forwarding-hosts
+[forwarding.allow]
+"" = "tcp:h:79"  #! forwarding.allow."": $HOST
+"a b" = "tcp:h:79"  #! forwarding.allow."a b": $HOST
+"a/W" = "tcp:h:79"  #! forwarding.allow."a/W": $HOST
+" a" = "tcp:h:79"  #! forwarding.allow." a": $HOST
+h = ["tcp:h:79"]  #! forwarding.allow.h: expected a string, not a list
+--- answers-types
+[answers]
+charset = "latin-1"  #! answers.charset: expected "utf-8" or "ascii"
+case_sensitive = "no"  #! answers.case_sensitive: expected true or false, not a string; remove the quotes
+no_such_user = false  #! answers.no_such_user: expected a string, not a boolean
+bad_qury = "x"  #! answers.bad_qury: unknown key "bad_qury"; did you mean "bad_query"?
+internal_error = "a\u0000"  #! answers.internal_error: expected a string without the character NUL
+--- process-types
+[process]
+user = -1  #! process.user: $AT_LEAST 0
+group = 4294967295  #! process.group: expected a number from 0 to 4294967294
+chroot = true  #! process.chroot: expected a string, not a boolean
+umask = "01777"  #! process.umask: $UMASK
+--- process-kinds
+[process]
+user = 1.5  #! process.user: expected a string, not a decimal number; put it in quotes
+group = ["a"]  #! process.group: expected a string, not a list
+umask = 0o27  #! process.umask: $UMASK
+--- log-types
+[log]
+access = false  #! log.access: expected a string, not a boolean
+format = "JSON"  #! log.format: expected "text" or "json"
+level = "warning"  #! log.level: $LEVELS
+--- admin-types
+[admin]
+endpoint = ["tcp:9179"]  #! admin.endpoint: expected a string, not a list
+port = 9179  #! admin.port: unknown key "port"; expected one of: endpoint, hosts
+--- one-matcher-of-three
+[[routes]]  #! routes[0]: $ONE user and pattern and regex
+user = "x"
+pattern = "x"
+regex = "x"
+backends = ["b"]
+[backends.b]
+type = "menu"
+--- duplicates-of-three
+[[listeners]]
+endpoint = "tcp:9"
+name = "same"
+[[listeners]]
+endpoint = "tcp:10"
+name = "same"  #! listeners[2].name: listeners[1] has the name "same" $ALREADY
+allow = ["x"]  #! listeners[2].allow[0]: $NETWORK
+[[listeners]]
+endpoint = "tcp:11"
+name = "same"  #! listeners[3].name: listeners[1] has the name "same" $ALREADY
 --- many-at-once
 [limits]
 max_connections = "5"  #! limits.max_connections: expected a whole number, $UNQUOTED
@@ -923,19 +1226,34 @@ MEANINGS = {
     "$HEADER_TWICE": "this header is given twice, in headers, header_files or by bearer_token_file; remove one of "
     "the two",
     "$FRAGMENT": "remove the # and what follows it, which is never sent to a server; a # itself is %23",
+    "$ABOVE": "above its keys, in single brackets",
     "$ADDRESS": '"10.0.0.1/8" is an address within a network; write "10.0.0.0/8" for the network, or "10.0.0.1" for '
     "the address alone",
     "$ALREADY": "already; give this one a name of its own",
     "$AT_LEAST": "expected a number of at least",
+    "$ASKED": "expected a name that clients can ask for: it has no @, /W or control characters, no space at its "
+    "start or end, and no two in a row; for the empty query, write a route with index = true",
     "$BRACE": "unmatched { or }; write a placeholder as {user}, and a literal brace as {{ or }}",
     "$BRACKETS": "expected a list, not a string; put it in brackets",
     "$CACHE": "negative_ttl, stale, stale_if_error, stale_while_revalidate, ttl",
-    "$BREAKER": "expected false, or a table with any of the keys failures, pause",
     "$CHARSET": 'is not a known charset; write one such as "utf-8", "windows-1252", "iso-8859-15" or "koi8-r"',
     "$DATE": "expected a string, not a date or time; put it in quotes",
+    "$FILTER": "the only filter is :upper; write a placeholder as {user}, and a literal brace as {{ or }}",
+    "$BURST": 'unknown key "brst"; did you mean "burst"?',
+    "$CACHE_FORM": "{ ttl = SECONDS, stale = SECONDS, stale_while_revalidate = SECONDS, stale_if_error = SECONDS, "
+    'negative_ttl = SECONDS, vary = ["client"] }',
+    "$LIMIT_FORM": "{ max_query_bytes = NUMBER, query_timeout = SECONDS, answer_timeout = SECONDS, max_answer_bytes = "
+    "NUMBER, max_connections = NUMBER, max_connections_per_client = NUMBER, max_waiting = NUMBER, "
+    "rate = { queries = NUMBER, per = SECONDS, burst = NUMBER } }",
+    "$PERSON_FORM": '{ login = "TEXT", name = "TEXT", directory = "TEXT", shell = "TEXT", office = "TEXT", '
+    'phone = "TEXT", last_login = "TEXT", mail = "TEXT" }',
+    "$PROXIE": 'unknown key "trusted_proxie"; did you mean "trusted_proxies"?',
+    "$RATE": "{ queries = NUMBER, per = SECONDS, burst = NUMBER }",
+    "$TABLES": "admin, answers, backends, cache, forwarding, limits, listeners, log, process, routes",
+    "$BREAKER": "expected false, or a table such as { failures = NUMBER, pause = SECONDS }",
     "$DECIMAL": "expected a whole number, not a decimal number",
     "$EMPTY": "expected a list of at least one item",
-    "$FILTER": "the only filter is :upper; write a placeholder as {user}, and a literal brace as {{ or }}",
+    "$GROUP": "the name of a group has letters, digits and _ only",
     "$HEADER": "expected a header value without line ends or control characters",
     "$HOST": 'expected a host name or IP address without a port, such as "old.example.org"',
     "$LEVELS": 'expected "debug", "info", "warn", "error" or "critical"',
@@ -944,8 +1262,8 @@ MEANINGS = {
     "$LIMITS": "expected one of: answer_timeout, max_answer_bytes, max_connections, max_connections_per_client, "
     "max_query_bytes, max_waiting, query_timeout, rate",
     "$MOST": "expected at most stale, which is",
-    "$NAME": "expected a name that clients can ask for: it has no @, /W or control characters, and no space at its "
-    "start or end; for the empty query, write index = true",
+    "$NAME": "expected a name that clients can ask for: it has no @, /W or control characters, no space at its "
+    "start or end, and no two in a row; for the empty query, write index = true",
     "$NETWORK": 'expected a network such as "10.0.0.0/8" or "2001:db8::/32"',
     "$NO_HAPROXY": "only a haproxy: endpoint has trusted proxies; remove this key, or put haproxy: before the endpoint",
     "$NO_PROXIES": 'expected at least one network in "trusted_proxies", of the proxies that connect here',
@@ -970,6 +1288,7 @@ MEANINGS = {
     "$STORE": 'expected "memory", "sqlite:PATH" or "redis://HOST:PORT/DATABASE" (rediss: for TLS)',
     "$TRUSTED": 'missing key "trusted_proxies"; a haproxy: endpoint needs the networks of its proxies',
     "$TYPES": "command, finger, http, menu, static",
+    "$UMASK": 'expected a string of up to four octal digits, in quotes, such as "027"',
     "$UNIX": "a proxy is known by its address, and a unix socket's clients have none; use haproxy:tcp:",
     "$UNQUOTED": "not a string; write only the number, without quotes",
     "$UNSET": "{team} is not set by every route to this backend; add (?P<team>...) to each route's regex, or write "
@@ -979,16 +1298,26 @@ MEANINGS = {
 }
 
 
+def texts(table: str = MISTAKES) -> dict[str, str]:
+    """Return the texts of a table by their names, each with a listener, and messages as comments."""
+    found = {}
+    for row in re.split("^--- ", table, flags=re.MULTILINE)[1:]:
+        name, _, text = row.partition("\n")
+        found[name] = LISTENER + text if text.startswith("[") else text + LISTENER
+    return found
+
+
+def spelt_out(text: str, meanings: Mapping[str, str] = MEANINGS) -> str:
+    """Return a text with whole messages."""
+    return re.sub(r"\$[A-Z_]+", lambda match: meanings.get(match[0], match[0]), text)
+
+
+def expected(text: str, meanings: Mapping[str, str] = MEANINGS) -> list[str]:
+    """Return the messages that stand as comments in a text, each with its line."""
+    lines = enumerate(spelt_out(text, meanings).splitlines(), 1)
+    return [f"{number}: {message}" for number, line in lines for message in re.split(" *#! ", line)[1:]]
+
+
 def rows() -> list[Any]:
     """Return the texts of MISTAKES with the messages that are expected."""
-    found = []
-    for row in re.split("^--- ", MISTAKES, flags=re.MULTILINE)[1:]:
-        name, _, text = row.partition("\n")
-        text = LISTENER + text if text.startswith("[") else text + LISTENER
-        messages = []
-        for number, line in enumerate(text.splitlines(), 1):
-            for message in re.split(" *#! ", line)[1:]:
-                meaning = re.sub(r"\$[A-Z_]+", lambda match: MEANINGS[match[0]], message)
-                messages.append(f"{number}: {meaning}")
-        found.append(pytest.param(text, messages, id=name))
-    return found
+    return [pytest.param(text, expected(text), id=name) for name, text in texts().items()]

@@ -59,6 +59,9 @@ def store_of(
     if isinstance(address, RedisAddress):
         store, digests = _redis(settings, address, machine, resolver)
     else:
+        if machine.mistaken.has("cache", "store"):
+            _load_files(settings, machine)
+            return None
         for key in ("password_file", "ca_file"):
             if getattr(settings, key) is not None:
                 machine.problems.append(Problem(("cache", key), f"only a Redis store has a {key}; remove it"))
@@ -80,18 +83,14 @@ def _redis(
     settings: Cache, address: RedisAddress, machine: Machine, resolver: Resolver
 ) -> tuple[RawStore | None, tuple[str, ...]]:
     """Return a Redis store, if it can be used here, and digests of the files that it takes."""
-    password, (trust, pem) = "", (system_trust(), "")
-    if settings.password_file is not None:
-        read = partial(read_secret, what="password")
-        password = machine.load(settings.password_file, read, "cache", "password_file") or ""
-    elif address.user is not None:
+    password, trust, pem = _load_files(settings, machine)
+    has_password = settings.password_file is not None or machine.mistaken.has("cache", "password_file")
+    if address.user is not None and not has_password:
         machine.problems.append(Problem(("cache", "store"), "a user needs a password: name its password_file"))
-    if settings.ca_file is not None:
-        if not address.tls:
-            machine.problems.append(
-                Problem(("cache", "ca_file"), "only a rediss: store has a ca_file; remove it, or write rediss:")
-            )
-        trust, pem = machine.load(settings.ca_file, read_authorities, "cache", "ca_file") or (trust, "")
+    if settings.ca_file is not None and not address.tls:
+        machine.problems.append(
+            Problem(("cache", "ca_file"), "only a rediss: store has a ca_file; remove it, or write rediss:")
+        )
     try:
         from fingergw.cache.redis import RedisStore
     except ModuleNotFoundError as error:
@@ -103,3 +102,14 @@ def _redis(
         endpoint = over_tls(endpoint, address.host, trust)
     store = RedisStore(endpoint, address.database, address.user, password or None, _MAX_VALUE_BYTES, time.monotonic)
     return store, (digest(password), digest(pem))
+
+
+def _load_files(settings: Cache, machine: Machine) -> tuple[str, Any, str]:
+    """Return the password, the trust root and the authorities that it is made of; what is wrong is a problem."""
+    password, trust, pem = "", system_trust(), ""
+    if settings.password_file is not None:
+        read = partial(read_secret, what="password")
+        password = machine.load(settings.password_file, read, "cache", "password_file") or ""
+    if settings.ca_file is not None:
+        trust, pem = machine.load(settings.ca_file, read_authorities, "cache", "ca_file") or (trust, "")
+    return password, trust, pem

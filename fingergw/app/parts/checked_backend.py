@@ -15,11 +15,9 @@ from fingergw.cache.keys import Inputs, keys
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
 from fingergw.config.problems import Problem
-from fingergw.core.errors import ConfigError
 from fingergw.core.query import Query, fold_case
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
 from fingergw.core.settings import Key, is_secrets, keys_of, templates_in, without_none
-from fingergw.core.text import escape
 from fingergw.net.files import read_secret, read_text
 from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
@@ -77,9 +75,10 @@ class CheckedBackend:
 def check_backend(name: str, configuration: model.Config, machine: Machine) -> CheckedBackend:
     """Check the files, programs and templates that a backend's table names; what is wrong is added to the problems."""
     checked = CheckedBackend(name, configuration.backends[name])
-    fold: Callable[[str], str] = str if configuration.answers.case_sensitive else fold_case
+    counts_case = configuration.answers.case_sensitive or machine.mistaken.has("answers", "case_sensitive")
+    fold: Callable[[str], str] = str if counts_case else fold_case
     for key in keys_of(backend_type(checked.table.type).settings):
-        value = getattr(checked.table.settings, key.name)
+        value = getattr(checked.table.settings, key.name, None)  # it may lack keys that have mistakes
         if value is not None:
             _check_value(checked, key, value, machine, fold)
     return checked
@@ -93,7 +92,7 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
             watched = machine.watch(path, _loader(checked, key, ".".join(named), fold), *where[:-1], *named)
             if watched is not None:
                 checked.files[".".join(named)] = watched
-    elif kind in (Argv, ProgramPath) and value != ():
+    elif kind in (Argv, ProgramPath) and value[:1] not in ((), (None,)):
         is_argv = kind is Argv
         program = machine.program(value[0].text if is_argv else value, *where, *([0] if is_argv else []))
         if program is not None:
@@ -129,10 +128,11 @@ def _loader(checked: CheckedBackend, key: Key, named: str, fold: Callable[[str],
 
 
 def _load_table(path: Path, kind: Any, fold: Callable[[str], str]) -> Any:
-    table = load_table(path, kind)
-    if get_args(kind)[:1] == (Name,) and (repeated := list(_repeated(table, fold))):
-        raise ConfigError([f'{path}: "{escape(name)}": {_TWICE}' for name in repeated])
-    return table
+    def rule(table: Any) -> Iterator[Problem]:
+        if get_args(kind)[:1] == (Name,):
+            yield from (Problem((name,), _TWICE) for name in _repeated(table, fold))
+
+    return load_table(path, kind, rule)
 
 
 def _repeated(table: Mapping[str, object], fold: Callable[[str], str]) -> Iterator[str]:

@@ -66,8 +66,14 @@ def _targets(
     """Return a chain of one backend for each host, by the host's name; and the hosts' breakers."""
     targets: dict[str, Chain] = {}
     breakers: HostBreakers = {}
+    names: set[str] = set()
     for host, description in settings.allow.items():
         path = ("forwarding", "allow", host)
+        name = normal_host(host)
+        if name in names:
+            why = "this host is defined twice, differing only by case; remove one of the two"
+            machine.problems.append(Problem(path, why))
+        names.add(name)
         try:
             endpoint, files = parse_client(
                 description, machine.base, environment.resolver, connect_seconds(settings.timeout)
@@ -76,11 +82,6 @@ def _targets(
             machine.problems.append(Problem(path, str(error)))
             continue
         machine.files += [(file, path) for file in files]
-        name = normal_host(host)
-        if name in targets:
-            machine.problems.append(
-                Problem(path, "this host is defined twice, differing only by case; remove one of the two")
-            )
         backend = FingerBackend(endpoint, settings.max_bytes, environment.is_self)
         waiting = Waiting(settings.timeout, settings.max_running, environment.reactor)
         breaker = _breaker(settings, previous.get((host, description)))

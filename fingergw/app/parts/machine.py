@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.logger import Logger
 
+from fingergw.config.mistaken import MistakenKeys
 from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
@@ -28,12 +30,14 @@ class Machine:
     """The machine that a configuration is built on. What is wrong with it is added to the problems.
 
     :param base: the folder that relative paths are relative to.
+    :param mistaken: the keys of the file that have mistakes already.
     :param problems: what was found wrong so far.
     :param warnings: what keeps the gateway from starting now, and may be different then.
     :param files: the files that are read again when they change or at a reload, each with the key that names it.
     """
 
     base: Path
+    mistaken: MistakenKeys = field(factory=MistakenKeys)
     problems: list[Problem] = field(factory=list)
     warnings: list[Problem] = field(factory=list)
     files: list[tuple[Path, KeyPath]] = field(factory=list)
@@ -58,7 +62,9 @@ class Machine:
                 return None
             if shutil.which(usable_now(path)):
                 return found
-        why = f'no executable file "{name}"' + ("" if is_path else " on the PATH")
+        why = f'no executable file "{name}" on the PATH; install it, or write its path'
+        if is_path:
+            why = _why_not_executable(name, usable_now(self.base / name))
         self.problems.append(Problem(where, why))
         return None
 
@@ -85,3 +91,15 @@ class Machine:
             )
 
         return self.load(path, lambda path: Watched(partial(load, path), lambda: (path,), report), *where)
+
+
+def _why_not_executable(name: str, path: str | Path) -> str:
+    """Return what is wrong with the path of a program.
+
+    :param path: by which this process reaches it.
+    """
+    if os.path.isdir(path):  # noqa: PTH112  # pathlib's raises for a name that is too long
+        return f'"{name}" is a folder; name a program in it'
+    if os.path.isfile(path):  # noqa: PTH113
+        return f'"{name}" is not executable; run: chmod +x {shlex.quote(str(path))}'
+    return f'no executable file "{name}"; install it, or correct the path'
