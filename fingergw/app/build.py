@@ -16,25 +16,28 @@ from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
+from fingergw.app.parts.denied import denied
 from fingergw.app.parts.forwarding import forwarding_of
 from fingergw.app.parts.listeners import check_socket, check_sockets, keywords_of, routes_of, rules_of
 from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, open_backend
 from fingergw.app.parts.parts import Parts
-from fingergw.app.parts.run_as import check_run_as, unreadable
+from fingergw.app.parts.run_as import announce_root, check_process
+from fingergw.app.parts.warnings import warnings_of
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
 from fingergw.config.backend_types import ForeignError
-from fingergw.config.problems import Problem, located, to_error
+from fingergw.config.problems import Problem, to_error
 from fingergw.core.text import escape
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoints import on_loopback
+from fingergw.net import root
 from fingergw.net.site import Site
 from fingergw.telemetry.access_log import AccessLog
-from fingergw.telemetry.log_file import own_descriptor
+from fingergw.telemetry.log_file import may_be_link, own_descriptor
 from fingergw.telemetry.meters import BackendMeter
 
 _log = Logger()
@@ -64,15 +67,24 @@ def make_service(configuration: model.Config, reactor: Any, run_as: tables.Proce
 
 
 def check(
-    configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS
-) -> tuple[list[Problem], list[str]]:
+    configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS, *, is_whole: bool = False
+) -> tuple[list[Problem], list[Problem]]:
     """Check the files, programs and endpoints that a configuration names; nothing is bound or opened.
 
     :param run_as: the user, group and root that the process would change to.
-    :return: what is wrong with them; and warnings, a line each.
+    :param is_whole: whether nothing of its file is left out because of mistakes.
+    :return: what is wrong with them; and warnings, also of what a whole configuration cannot mean.
     """
-    parts, problems = build(configuration, None, Environment(reactor), run_as, opens=False)
+    parts, problems = build(configuration, None, Environment(reactor), run_as, opens=False, is_whole=is_whole)
     return problems, parts.warnings
+
+
+def process_problems(configuration: model.Config) -> list[Problem]:
+    """Return what is wrong with ``[process]``, which a running gateway does not use any more."""
+    machine = Machine(Path.cwd())
+    if not root.has_chroot():  # whose users are others, if it has any
+        check_process(machine, configuration.process)
+    return machine.problems
 
 
 def raise_if_problems(
@@ -109,6 +121,7 @@ def build(
     run_as: tables.Process = _AS_IT_IS,
     *,
     opens: bool = True,
+    is_whole: bool = True,
 ) -> tuple[Parts, list[Problem]]:
     """Build a configuration: check it on this machine, and make or keep each of its parts.
 
@@ -116,14 +129,18 @@ def build(
     :param environment: what outlives the configuration.
     :param run_as: the user, group and root that the process changes to after a start.
     :param opens: whether backends are opened, if nothing is wrong; otherwise they cannot be asked.
+    :param is_whole: whether nothing of its file is left out because of mistakes.
     :return: the parts, and the problems with the files, programs and endpoints that the configuration names. If there
         are any, the parts cannot be used.
     """
     reactor, cache = environment.reactor, configuration.cache
-    source = configuration.source
-    machine = Machine(source.base, source.mistaken) if source else Machine(Path.cwd())
+    source, process = configuration.source, configuration.process
+    machine = Machine(Path.cwd()) if source is None else Machine(source.base, mistaken=source.mistaken)
+    machine.is_start = opens
+    machine.is_for_root = not opens and (process.user, process.group, process.chroot) != (None, None, None)
     if previous is None:
-        check_run_as(machine, configuration.process, run_as)
+        announce_root(machine, run_as)
+        check_process(machine, configuration.process, run_as)
     parts = Parts(
         configuration,
         _access_log(configuration.log, machine, reactor, previous.access_log if previous else None),
@@ -146,16 +163,18 @@ def build(
         rules = rules_of(listener, configuration, routes, forwarding)
         connections = environment.connections_at(socket.place)
         parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
+    parts.warnings += machine.warnings
+    if is_whole:
+        parts.warnings += warnings_of(configuration, sockets, parts.admin and parts.admin[0])
     if previous is None:
-        parts.warnings += located(machine.warnings, source)
-        parts.warnings += located(unreadable(machine.files, source, run_as), source)
+        parts.warnings += denied(machine, source, run_as)
     return parts, [problem for problem in machine.problems if not machine.mistaken.has(*problem.path)]
 
 
 def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:
     path = settings.access
     if path != "off" and own_descriptor(path) is None:
-        found = machine.later(machine.base / path, "log", "access")
+        found = machine.written(machine.base / path, "log", "access", follows_links=may_be_link(path))
         path = "off" if found is None else str(found)
     log = AccessLog(path, settings.format, reactor, time.time, settings.anonymise)
     return previous if previous is not None and previous.fingerprint == log.fingerprint else log

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
-from twisted.python.util import gidFromString, uidFromString
 
 from fingergw.config import tables
 from fingergw.core.errors import PrivilegeError
@@ -19,7 +18,7 @@ from fingergw.core.setting_types import FilePath
 from fingergw.core.settings import changed
 from fingergw.listen.binding import BoundService
 from fingergw.listen.reachability import is_reachable
-from fingergw.net.identity import Identity
+from fingergw.net.identity import Identity, number_of
 
 _log = Logger()
 _OTHER_DESCRIPTORS = 192  # [admin]'s, the event loop's, logs, stores, listening sockets, pipes of programs
@@ -45,10 +44,10 @@ def identity_of(process: tables.Process) -> Identity:
     :raises PrivilegeError: it cannot; the message says why.
     """
     try:
-        uid = None if process.user is None else uidFromString(process.user)
-        gid = None if process.group is None else gidFromString(process.group)
-    except KeyError:
-        raise PrivilegeError("no such user or group on this machine; see user and group in [process]") from None
+        uid = None if process.user is None else number_of("user", process.user)
+        gid = None if process.group is None else number_of("group", process.group)
+    except LookupError as error:
+        raise PrivilegeError(f"[process]: {error}") from None
     if os.geteuid() != 0:
         if uid not in (None, os.getuid()) or gid not in (None, os.getgid()) or process.chroot is not None:
             raise PrivilegeError(

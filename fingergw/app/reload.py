@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -16,10 +16,11 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from fingergw.app.build import build
+from fingergw.app.build import build, process_problems
 from fingergw.app.gateway import Gateway
+from fingergw.app.parts.parts import Parts
 from fingergw.config import model
-from fingergw.config.problems import Problem, to_error
+from fingergw.config.problems import Problem, located, to_error
 from fingergw.core.errors import ConfigError, FingergwError, ListenError
 from fingergw.core.settings import changed
 
@@ -63,7 +64,7 @@ class Operation(MultiService):
         self._has_terminal = _has_terminal()
         for number, act in ((signal.SIGHUP, self._hung_up), (signal.SIGUSR1, self.reopen_access_log)):
             self._earlier_handlers[number] = signal.signal(number, partial(self._on_signal, act))
-        _warn(self._gateway.parts.warnings)
+        _warn(self._gateway.parts)
         # last: a supervisor that learns that it is ready may send a signal at once
         super().startService()  # type: ignore[no-untyped-call]
 
@@ -141,9 +142,10 @@ class Operation(MultiService):
         configuration, problems = self._read()
         process = previous.configuration.process
         if configuration.process != process:
+            problems = [*problems, *process_problems(configuration)]
             _log.warn("[process] has changed, which needs a restart; the rest is reloaded")
             configuration = changed(configuration, process=process)
-        parts, found = build(configuration, previous, gateway.environment, opens=not problems)
+        parts, found = build(configuration, previous, gateway.environment, opens=not problems, is_whole=not problems)
         if problems or found:
             raise to_error([*problems, *found], configuration.source)
         try:
@@ -153,7 +155,7 @@ class Operation(MultiService):
                 close()
             raise
         _log.info("configuration reloaded")
-        _warn(parts.warnings)
+        _warn(parts)
         return configuration
 
 
@@ -167,8 +169,8 @@ def _log_refused(error: FingergwError) -> None:
     _log.error("{why}; the previous configuration stays active{advice}", why=why, advice=advice)
 
 
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
+def _warn(parts: Parts) -> None:
+    for warning in located(parts.warnings, parts.configuration.source):
         _log.warn("{warning}", warning=warning)
 
 

@@ -16,10 +16,12 @@ from attrs import define, field
 from fingergw.cache.shares import Owner, Shares
 from fingergw.cache.store import Claim, Found
 from fingergw.core.addresses import anonymised
-from fingergw.net.file_rights import followed, refuse_exposed, refuse_foreign
+from fingergw.net.file_rights import exposure, followed, refuse_exposed, refuse_foreign
 
 _APPLICATION_ID = 0x46677743
 _SCHEMA_VERSION = 2
+_HEADER_BYTES = 100
+_NO_CACHE = "is not a cache of fingergw; name another file"
 _BUSY_SECONDS = 0.2
 # A row from further in the future is ignored: the clock was wrong, and its age cannot be known.
 _SET_BACK_SECONDS = 60.0
@@ -167,9 +169,9 @@ class SqliteFile:
         """
         fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
         try:
-            header, status = os.read(fd, 100), os.fstat(fd)
-            if header and (header[:16], header[68:72]) != (b"SQLite format 3\0", _APPLICATION_ID.to_bytes(4, "big")):
-                raise FileExistsError(errno.EEXIST, "is not a cache of fingergw; name another file", str(self.path))
+            header, status = os.read(fd, _HEADER_BYTES), os.fstat(fd)
+            if not _may_be_cache(header):
+                raise FileExistsError(errno.EEXIST, _NO_CACHE, str(self.path))
             if not header and status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH:
                 os.fchmod(fd, 0o600)  # there has been nothing to read yet
                 status = os.fstat(fd)
@@ -243,6 +245,29 @@ class SqliteFile:
     def _delete(self, key: bytes) -> None:
         if self._connected().execute("DELETE FROM answers WHERE key = ?", (key,)).rowcount != 1:
             raise self._damaged()  # it would count for ever, and not be there
+
+
+def why_refused(path: Path) -> str:
+    """Return why a file would not be opened as a cache, as far as a look at it tells; empty if it would be.
+
+    It must not be open in this process: closing it here would drop SQLite's locks on it.
+    """
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            header, status = os.read(fd, _HEADER_BYTES), os.fstat(fd)
+        finally:
+            os.close(fd)
+        if not stat.S_ISREG(status.st_mode) or not _may_be_cache(header):
+            return _NO_CACHE
+        if header and (why := exposure(path, status.st_mode)):
+            return f"cannot be trusted: {why}"
+    return ""
+
+
+def _may_be_cache(header: bytes) -> bool:
+    """Tell whether a file that begins so is empty, or a cache of fingergw."""
+    return not header or (header[:16], header[68:72]) == (b"SQLite format 3\0", _APPLICATION_ID.to_bytes(4, "big"))
 
 
 def _text(stored: object) -> str:

@@ -175,3 +175,14 @@ class Networks:
         number = int(address)
         place = bisect_right(self._starts[address.version], number) - 1
         return place >= 0 and number <= self._ends[address.version][place]
+
+    def covers(self, network: Network) -> bool:
+        """Tell whether all addresses of a network are in these networks."""
+        place = bisect_right(self._starts[network.version], int(network.network_address)) - 1
+        # merged as they are, a network that several of them make up is one of them
+        return place >= 0 and int(network.broadcast_address) <= self._ends[network.version][place]
+
+    def overlaps(self, network: Network) -> bool:
+        """Tell whether any address of a network is in these networks."""
+        place = bisect_right(self._starts[network.version], int(network.broadcast_address)) - 1
+        return place >= 0 and int(network.network_address) <= self._ends[network.version][place]

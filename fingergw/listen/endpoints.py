@@ -33,7 +33,7 @@ from fingergw.listen.passed_sockets import take_over
 from fingergw.listen.reachability import can_bind
 from fingergw.listen.socket_files import check_file, check_length
 from fingergw.listen.unix_sockets import UnixEndpoint
-from fingergw.net.files import may_be_made_by_systemd
+from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd
 from fingergw.net.root import outside
 
 # What parsing these raises is about this machine, not the text: sockets that systemd passed, and Tor, which it starts.
@@ -195,11 +195,13 @@ def server(description: str) -> Server:
     return found
 
 
-def _missing(folder: Path) -> str:
-    """Return a warning about a unix socket's folder that is not there, if it may be by then.
+def _missing(folder: Path) -> str | None:
+    """Return a warning about a unix socket's folder that is not there, if it may be by then; None if it will be.
 
     :raises ListenError: it may not.
     """
+    if is_made_by_systemd(folder):
+        return None
     make = f"make it: mkdir -p {shlex.quote(str(folder))}"
     if not may_be_made_by_systemd(folder):
         raise ListenError(f"no folder {folder}; {make}")

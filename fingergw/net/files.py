@@ -15,6 +15,7 @@ from fingergw.net.root import usable_now
 PERMISSION_ADVICE = "see to it that the gateway's group can read it, and enter its folder"
 """What to do about a file that the gateway may not read."""
 _SYSTEMD_FOLDERS = tuple(map(Path, ("/run", "/var/run", "/var/lib", "/var/cache", "/var/log")))
+_SYSTEMD_VARIABLES = ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY")
 
 
 def read_file(path: Path, *, max_bytes: int | None = None, or_pipe: bool = False) -> tuple[bytes, int]:
@@ -96,3 +97,9 @@ def unreadable(path: Path, error: OSError) -> str:
 def may_be_made_by_systemd(folder: Path) -> bool:
     """Tell whether a folder may be one that systemd makes as it starts a unit (systemd.exec(5), RuntimeDirectory=)."""
     return any(folder != base and folder.is_relative_to(base) for base in _SYSTEMD_FOLDERS)
+
+
+def is_made_by_systemd(folder: Path) -> bool:
+    """Tell whether the environment says that systemd makes a folder (systemd.exec(5), RUNTIME_DIRECTORY)."""
+    named = [each for variable in _SYSTEMD_VARIABLES for each in os.environ.get(variable, "").split(":") if each]
+    return str(folder) in named

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Final, Literal
 
 from attrs import frozen
 
 from fingergw.core.errors import PrivilegeError
+
+MAX_ID: Final = 2**32 - 2
+"""The largest number of a user or group; the last one stands for none."""
+
+
+def number_of(kind: Literal["user", "group"], name: str) -> int:
+    """Return the number of a user or group.
+
+    :param name: its name on this machine, or a number, which need not be one that has a name.
+    :raises LookupError: there is none; the message says so.
+    """
+    if re.fullmatch("[-+]?[0-9]+", name):
+        if not re.fullmatch("[0-9]{1,10}", name) or int(name) > MAX_ID:
+            raise LookupError(f'expected the name of a {kind}, or a number from 0 to {MAX_ID}, not "{name}"')
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):  # the latter for what no name can have
+        raise LookupError(f'no {kind} "{name}" on this machine; create it, or name another') from None
 
 
 @frozen

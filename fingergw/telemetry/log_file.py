@@ -37,6 +37,11 @@ def own_descriptor(path: str) -> int | None:
     return int(match[1]) if match else _STREAMS.get(path)
 
 
+def may_be_link(path: str) -> bool:
+    """Tell whether a log's path may be a symbolic link: another process's descriptor is one."""
+    return _OF_ANOTHER.fullmatch(path) is not None
+
+
 def open_log(path: str) -> int:
     """Open a log for appending; create it if need be.
 
@@ -46,7 +51,7 @@ def open_log(path: str) -> int:
     :raises OSError: it cannot be opened; the message says what to do.
     """
     try:
-        fd = os.open(path, _FLAGS | os.O_CREAT | (0 if _OF_ANOTHER.fullmatch(path) else os.O_NOFOLLOW), _MODE)
+        fd = os.open(path, _FLAGS | os.O_CREAT | (0 if may_be_link(path) else os.O_NOFOLLOW), _MODE)
     except OSError as error:
         raise OSError(error.errno, _why(path, error), path) from None
     status = os.fstat(fd)

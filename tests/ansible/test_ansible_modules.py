@@ -57,6 +57,14 @@ class TestCheck:
         assert "/etc/fingergw/secrets/rota.token" in said
         assert str(self.folder) not in said
 
+    def test_warnings_do_not_fail(self) -> None:
+        """Warnings are passed on, with the path that the file will have. Folders that the unit makes may be missing."""
+        text = CONFIGURATION.replace('"*"', '"[a"') + '[log]\naccess = "/var/log/fingergw/access.log"\n'
+        told: list[str] = []
+        assert CHECK.check(FINGERGW, "", text, FILES, SECRETS, told.append) == ""
+        (line,) = told
+        assert line.startswith('fingergw.toml:5: routes[0].pattern: the "[" is taken as it is')
+
     def test_files_while_it_looks(self, tmp_path: Path) -> None:
         """Only the owner enters the folder, and secrets are nobody else's to read at any time."""
         program = tmp_path / "fingergw"

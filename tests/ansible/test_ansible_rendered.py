@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,15 +11,17 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 from ansible.parsing.vault import VaultLib, VaultSecret  # type: ignore[import-untyped]
 
-from tests.support.ansible_role import ROLE, ansible
-from tests.support.processes import run
+from tests.support.ansible_role import ROLE, ansible, load
+from tests.support.processes import COMMAND, run
 from tests.support.waiting import DEADLINE_SECONDS
 
+CHECK: Any = load("library/fingergw_check.py")
 SECRET = "5ecret-rota-t0ken"
 SEALED = {"secret": SECRET, "text": "Not for everyone"}
 VAULT_PASSWORD = "a vault's password"
@@ -192,10 +195,11 @@ def test_all_hosts_come_to_their_end(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("host", EXAMPLES)
 def test_check_finds_nothing(rendered: Rendered, host: str) -> None:
-    """The files of each host of the example are what ``fingergw check`` wants."""
+    """The files of each host of the example are what ``fingergw check`` wants; it does not warn of anything."""
     file = rendered.folder / host / "etc/fingergw/fingergw.toml"
-    checked = run(["check", "--config", str(file)])
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    with mock.patch.dict(os.environ, CHECK.FOLDERS):
+        checked = run(["check", "--strict", "--config", str(file)], command=COMMAND)
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout + checked.stderr
 
 
 def test_groups_and_hosts_have_their_own(rendered: Rendered) -> None:

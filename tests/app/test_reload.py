@@ -429,7 +429,7 @@ class BackendTests(ReloadCase):
         gateway = self.begin(LISTENER + HELLO + '[log]\naccess = "one.log"\n')
         await self.ask(gateway, b"first\r\n")
         logged = await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "none/two.log"\n')
-        assert "No such file or directory" in logged[0]
+        assert "log.access: no folder" in logged[0]
         await self.ask(gateway, b"second\r\n")
         await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "two.log"\nformat = "json"\n')
         await self.ask(gateway, b"third\r\n")

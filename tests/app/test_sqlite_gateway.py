@@ -492,21 +492,11 @@ class FileTests(SqliteCase):
         self.path.unlink()
         await self.back(gateway)
 
-    async def test_a_folder_in_its_place(self) -> None:
-        """So it is for a path that is a folder, and for one in a missing folder."""
-        (self.folder / "folder").mkdir()
-        upstream = self.upstream(echoing())
-        for file in ("folder", "nowhere/cache.db"):
-            gateway = self.start(self.configured(upstream.url + "/{user}", file=file))
-            assert await self.answers(gateway, ["x", "y"]) == [b"/x\r\n", b"/y\r\n"]
-            await self.left_out(gateway)
-            await gateway.stopService()
-        assert len(self.logged("is unavailable")) == 2
-
     async def test_a_folder_that_comes_later(self) -> None:
-        """The folder can be made later, and the store is used from then on."""
+        """The folder that a link leads into can be made later, and the store is used from then on."""
         upstream = self.upstream(echoing())
-        gateway = self.start(self.configured(upstream.url + "/{user}", file="later/cache.db"))
+        self.path.symlink_to(self.folder / "later" / "cache.db")
+        gateway = self.start(self.configured(upstream.url + "/{user}"))
         await self.left_out(gateway)
         (self.folder / "later").mkdir()
         await self.back(gateway)

@@ -136,12 +136,13 @@ class TestRun:
 
     def test_unusable_access_log(self, tmp_path: Path) -> None:
         """An access log that cannot be opened ends it with 1, and the message names the file."""
-        ended = run(["--config", write(tmp_path, free_port(), HELLO, '[log]\naccess = "none/access.log"')])
+        os.mkfifo(tmp_path / "access.log")
+        ended = run(["--config", write(tmp_path, free_port(), HELLO, '[log]\naccess = "access.log"')])
         assert (ended.returncode, ended.stderr) == (
             1,
             (
-                f"fingergw: access log {tmp_path}/none/access.log: No such file or directory; "
-                "create its folder (mkdir -p), or name another\n"
+                f"fingergw: access log {tmp_path}/access.log: No such device or address; "
+                "start the program that reads it first\n"
             ),
         )
 

@@ -225,8 +225,9 @@ def test_effective_hides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_effective_of_what_check_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What is wrong only on this machine, or as names are compared, is reported with 78, as by ``check``."""
+    route = '[[routes]]\nuser = "null"\nbackends = ["b"]\n'
     text = '[backends.b]\ntype = "static"\nentries = { NULL = "x", null = "y" }\n'
-    path = write(tmp_path, LISTENER + text)
+    path = write(tmp_path, LISTENER + text + route)
     for command in (effective(path), ["check", "--config", str(path)]):
         assert main(command) == 78
         out, err = capfd.readouterr()

@@ -158,3 +158,26 @@ def test_hosts_that_are_none(text: str) -> None:
     """Whatever else cannot name a host is refused."""
     with pytest.raises(ValueError, match="cannot be the name of a host"):
         ascii_host(text)
+
+
+NETWORKS_OF_FOUR_BITS = st.builds(
+    lambda number, length: ip_network((number >> (4 - length) << (4 - length) << 28, length)),
+    st.integers(0, 15),
+    st.integers(0, 4),
+)
+
+
+@given(networks=st.lists(NETWORKS_OF_FOUR_BITS, max_size=6), other=NETWORKS_OF_FOUR_BITS)
+def test_networks_within_networks(networks: list[Network], other: Network) -> None:
+    """A network is covered if all of its addresses are in the networks, however these divide it; overlaps if one is."""
+    parts = [part.network_address for part in other.subnets(new_prefix=4)]
+    found = [any(part in network for network in networks) for part in parts]
+    assert Networks(networks).covers(other) == all(found)
+    assert Networks(networks).overlaps(other) == any(found)
+
+
+def test_networks_of_the_other_family() -> None:
+    """No network of IPv6 is in networks of IPv4, nor the other way round."""
+    four, six = Networks([ip_network("0.0.0.0/0")]), Networks([ip_network("::/0")])
+    assert not any((four.covers(ip_network("::/128")), four.overlaps(ip_network("::/0"))))
+    assert not any((six.covers(ip_network("10.0.0.0/8")), six.overlaps(ip_network("0.0.0.0/0"))))

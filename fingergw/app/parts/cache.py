@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fingergw.app.parts.checked_backend import CheckedBackend, digest
@@ -21,6 +22,7 @@ from fingergw.core.setting_types import FILES, SecretFile
 from fingergw.core.settings import is_secrets, keys_of, without_none
 from fingergw.net.files import read_secret
 from fingergw.net.resolving import Resolver
+from fingergw.net.root import usable_now
 from fingergw.net.trust import over_tls, read_authorities, system_trust
 
 # Answers are cut to max_answer_bytes: a value that takes more than this is garbage, or not worth sharing.
@@ -65,10 +67,13 @@ def store_of(
         for key in ("password_file", "ca_file"):
             if getattr(settings, key) is not None:
                 machine.problems.append(Problem(("cache", key), f"only a Redis store has a {key}; remove it"))
-        path = None if address is None else machine.later(machine.base / address, "cache", "store")
+        outside = machine.base / (address or "")
+        path = address and machine.written(outside, "cache", "store", follows_links=True)
         if path is not None:
             from fingergw.cache.sqlite import SqliteStore
 
+            if previous is None:  # else it may be open, and closing it here would drop SQLite's locks
+                _warn_of_file(outside, machine)
             bounds = settings.max_entries, settings.max_bytes
             store = SqliteStore(path, *bounds, time.time, resolver.reactor, anonymises)
     if store is None:
@@ -77,6 +82,15 @@ def store_of(
     if previous is not None and previous.fingerprint == fingerprint:
         return previous
     return GuardedStore(store, settings.store, resolver.reactor, fingerprint)
+
+
+def _warn_of_file(path: Path, machine: Machine) -> None:
+    """Warn of a file that the store will not use; the gateway serves without it."""
+    from fingergw.cache.sqlite_file import why_refused
+
+    if why := why_refused(usable_now(path)):
+        why = f"{path} will not be used, and answers are kept in memory alone: it {why}"
+        machine.warnings.append(Problem(("cache", "store"), why))
 
 
 def _redis(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
@@ -40,12 +41,17 @@ def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *wher
         description = anchor(endpoint, machine.base)
         server = endpoints.server(in_later_root(description))
         warning = server.check(reactor)
-        wrap = server.secured(reactor)
     except ListenError as error:
         machine.problems.append(Problem(where, str(error)))
         return None
     if warning is not None:
         machine.warnings.append(Problem(where, warning))
+    try:
+        wrap = server.secured(reactor)
+    except ListenError as error:
+        if server.tls is None or not machine.hides(server.tls.files(), os.R_OK, *where):
+            machine.problems.append(Problem(where, str(error)))
+        return None
     if server.tls is not None:
         machine.files += [(path, where) for path in server.tls.files()]
     return Socket(name, description, (server.socket, 0), wrap)

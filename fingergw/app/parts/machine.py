@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +20,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
 from fingergw.core.text import escape, printable
+from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd
 from fingergw.net.root import in_chroot, outside, outside_message, usable_now
 from fingergw.net.watched import Watched
 
@@ -31,16 +34,24 @@ class Machine:
 
     :param base: the folder that relative paths are relative to.
     :param mistaken: the keys of the file that have mistakes already.
+    :param is_start: whether the gateway is about to start or reload, so that what is missing now will be missing then.
+    :param is_for_root: whether root will start the gateway, so that what only this user may not do is no problem.
     :param problems: what was found wrong so far.
-    :param warnings: what keeps the gateway from starting now, and may be different then.
+    :param warnings: what will go wrong later, or may be.
     :param files: the files that are read again when they change or at a reload, each with the key that names it.
+    :param programs: the programs that are run, likewise.
+    :param outputs: the files that are written, likewise.
     """
 
     base: Path
     mistaken: MistakenKeys = field(factory=MistakenKeys)
+    is_start: bool = True
+    is_for_root: bool = False
     problems: list[Problem] = field(factory=list)
     warnings: list[Problem] = field(factory=list)
     files: list[tuple[Path, KeyPath]] = field(factory=list)
+    programs: list[tuple[Path, KeyPath]] = field(factory=list)
+    outputs: list[tuple[Path, KeyPath]] = field(factory=list)
 
     def later(self, path: Path, *where: str | int) -> Path | None:
         """Return the name that a file has after the change of root; None, with a problem, if it is out of reach."""
@@ -61,12 +72,65 @@ class Machine:
             if found is None:
                 return None
             if shutil.which(usable_now(path)):
+                self.programs.append((path, where))
+                return found
+            if is_path and self.hides([path], os.X_OK, *where):
                 return found
         why = f'no executable file "{name}" on the PATH; install it, or write its path'
         if is_path:
             why = _why_not_executable(name, usable_now(self.base / name))
         self.problems.append(Problem(where, why))
         return None
+
+    def written(self, path: Path, *where: str | int, follows_links: bool = False) -> Path | None:
+        """Return the name that a file to write has after the change of root; None, with a problem, if it cannot be one.
+
+        What this user may not see is no problem: it may be root who starts the gateway.
+
+        :param follows_links: whether the file may be a symbolic link.
+        """
+        found = self.later(path, *where)
+        if found is None:
+            return None
+        now = usable_now(path)
+        why = self._unfit(now, path, *where, follows_links=follows_links)
+        if why:
+            self.problems.append(Problem(where, why))
+            return None
+        if os.path.isdir(now.parent):  # noqa: PTH112  # pathlib's raises PermissionError
+            self.outputs.append((path, where))
+        return found
+
+    def _unfit(self, now: Path, shown: Path, *where: str | int, follows_links: bool) -> str:
+        """Return why a file cannot be written; empty if it can, or nobody can tell."""
+        try:
+            if not stat.S_ISDIR(now.parent.stat().st_mode):
+                return f"{shown.parent} is a file, not a folder; name a path in a folder"
+        except FileNotFoundError:
+            return self._missing(shown.parent, *where)
+        except PermissionError:
+            return ""
+        except OSError as error:
+            return f"{shown}: {os.strerror(error.errno or 0)}; name another path"
+        try:
+            if stat.S_ISLNK(now.lstat().st_mode) and not follows_links:
+                return f"{shown}: is a symbolic link, which is not followed; name the file itself, or remove the link"
+            return f"{shown} is a folder; name a file" if stat.S_ISDIR(now.stat().st_mode) else ""
+        except (FileNotFoundError, PermissionError):
+            return ""
+        except OSError as error:
+            return f"{shown}: {os.strerror(error.errno or 0)}; name another path"
+
+    def _missing(self, folder: Path, *where: str | int) -> str:
+        """Return what is wrong about a folder that is not there; if it may be there at the start, add a warning."""
+        make = f"make it: mkdir -p {shlex.quote(str(folder))}"
+        if self.is_start or not may_be_made_by_systemd(folder):
+            return f"no folder {folder}; {make}"
+        if not is_made_by_systemd(folder):
+            directory = "a systemd unit makes it if it has a StateDirectory=, LogsDirectory= or the like"
+            why = f"no folder {folder} now, and without it the gateway cannot start; {directory}; or {make}"
+            self.warnings.append(Problem(where, why))
+        return ""
 
     def load(self, path: Path, load: Callable[[Path], T], *where: str | int) -> T | None:
         """Return what a file is loaded as; None, with a problem, if it cannot be loaded.
@@ -77,8 +141,31 @@ class Machine:
         try:
             return load(path)
         except ConfigError as error:
-            self.problems += [Problem(where, problem) for problem in error.problems]
+            if not self.hides([path], os.R_OK, *where):
+                self.problems += [Problem(where, problem) for problem in error.problems]
             return None
+
+    def hides(self, paths: Iterable[Path], mode: int, *where: str | int) -> bool:
+        """Tell whether root alone can tell about a file, and then add a warning.
+
+        :param mode: what is to be done with it: ``os.R_OK`` or ``os.X_OK``.
+        """
+        if not self.is_for_root or os.geteuid() == 0:
+            return False
+        for path in paths:
+            try:
+                os.stat(path)  # noqa: PTH116  # as access, which follows
+            except PermissionError:
+                pass
+            except OSError:
+                continue
+            else:
+                if os.access(path, mode):
+                    continue
+            why = f"{path} could not be checked: {os.strerror(errno.EACCES)}; run this as root, who starts the gateway"
+            self.warnings.append(Problem(where, why))
+            return True
+        return False
 
     def watch(self, path: Path, load: Callable[[Path], T], *where: str | int) -> Watched[T] | None:
         """Load a file now, and again whenever it changes; for the parameters see :meth:`load`."""

@@ -13,6 +13,7 @@ from fingergw.app.parts.open_backend import OpenBackend
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.config import model
+from fingergw.config.problems import Problem
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Socket
 from fingergw.net.watched import Watched
@@ -30,7 +31,7 @@ class Parts:
     :param hosts: the breakers of the hosts that queries are forwarded to.
     :param backends: by name; empty where a configuration is only checked.
     :param newer_files: files that backends watch which are kept, each with what has just been read of it.
-    :param warnings: a line each.
+    :param warnings: what goes wrong later, or cannot be meant.
     """
 
     configuration: model.Config
@@ -42,7 +43,7 @@ class Parts:
     hosts: HostBreakers = Factory(dict)
     backends: dict[str, OpenBackend] = Factory(dict)
     newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
-    warnings: list[str] = Factory(list)
+    warnings: list[Problem] = Factory(list)
 
     @property
     def meters(self) -> dict[str, BackendMeter]:

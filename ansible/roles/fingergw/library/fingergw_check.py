@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -17,6 +17,7 @@ short_description: Check a configuration of fingergw
 description:
   - Lays the configuration and its files out in a temporary folder, and has C(fingergw check) look at them.
   - Leaves nothing behind, in check mode or not.
+  - Passes on its warnings, which do not make it fail.
 options:
   program:
     description: The command that is C(fingergw), and its arguments.
@@ -42,11 +43,26 @@ options:
 """
 
 
+WARNING = "fingergw: warning: "
+# Folders that fingergw.service makes as it starts: systemd.exec(5), RUNTIME_DIRECTORY
+FOLDERS = {
+    "RUNTIME_DIRECTORY": "/run/fingergw",
+    "STATE_DIRECTORY": "/var/lib/fingergw",
+    "LOGS_DIRECTORY": "/var/log/fingergw",
+}
+
+
 def check(
-    program: Sequence[str], wheels: str, configuration: str, files: Mapping[str, str], secrets: Mapping[str, str]
+    program: Sequence[str],
+    wheels: str,
+    configuration: str,
+    files: Mapping[str, str],
+    secrets: Mapping[str, str],
+    warn: Callable[[str], object] = lambda _: None,
 ) -> str:
     """Return the mistakes; empty if there are none.
 
+    :param warn: is called with each warning, if there are no mistakes.
     :raises OSError: the program cannot be run, or there is no room.
     """
     with tempfile.TemporaryDirectory(prefix="fingergw-check-") as folder:
@@ -58,7 +74,7 @@ def check(
             path.chmod(0o600)
             path.write_text(text, "utf-8")
             path.chmod(0o400)
-        environ = dict(os.environ)
+        environ = {**os.environ, **FOLDERS}
         if wheels:
             environ["PYTHONPATH"] = environ["PYTHONDONTWRITEBYTECODE"] = str(Path(folder, "packages"))
             for wheel in Path(wheels).glob("*.whl"):
@@ -77,7 +93,12 @@ def check(
         )
         said = "\n".join(text for text in (run.stdout.strip(), run.stderr.strip()) if text)
         said = said.replace(str(base), "/etc/fingergw")
-        return (said or f"fingergw check exited with {run.returncode}") if run.returncode else ""
+        if run.returncode:
+            return said or f"fingergw check exited with {run.returncode}"
+        for line in said.splitlines():
+            if line.startswith(WARNING):
+                warn(line.removeprefix(WARNING))
+        return ""
 
 
 def main() -> None:
@@ -93,7 +114,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        mistakes = check(**module.params)
+        mistakes = check(**module.params, warn=module.warn)
     except (OSError, zipfile.BadZipFile) as error:
         module.fail_json(f"the configuration could not be checked: {error}")
     if mistakes:
