@@ -11,7 +11,7 @@ from fingergw.config import model, tables
 from fingergw.config.lines import line_numbers
 from fingergw.core.addresses import Network, parse_address
 from fingergw.core.chain import Chain
-from fingergw.core.decide import Asked, Decision
+from fingergw.core.decide import Asked, Decision, read
 from fingergw.core.forwarding import Denied, Forwarding, normal_host
 from fingergw.core.query import Query
 from fingergw.core.routing import Mismatch
@@ -58,8 +58,12 @@ def explain(
     if query is None:
         why = "" if is_decoy or isinstance(decision, Asked) else decision.why
         return evolve(explained, query=evolve(explained.query, invalid=why))
-    asked = evolve(explained.query, user=query.user, hosts=query.hosts, verbose=query.verbose)
+    hosts = read(rules, line, client).hosts
+    asked = evolve(explained.query, user=query.user, hosts=hosts, verbose=query.verbose)
     explained = evolve(explained, query=asked)
+    if local := hosts[len(query.hosts) :]:
+        why = "in [forwarding] local_names: it was decided what to do about the rest of the query"
+        explained = evolve(explained, notes=(f"{_some(local)} {'are' if local[1:] else 'is'} {why}",))
     if query.hosts:
         return _forwarded(explained, configuration, rules, query, lines.get)
     chain = decision.chain if isinstance(decision, Asked) else None
@@ -155,7 +159,7 @@ def _forwarded(
         explained,
         forwarding=Forwarded(host, allowed=True, why="[forwarding] allow has the host", endpoint=endpoint),
         chain=(Link(host, line_of(("forwarding", "allow", key)), "finger", cached=False),),
-        notes=notes,
+        notes=(*explained.notes, *notes),
     )
 
 

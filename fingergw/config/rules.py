@@ -13,6 +13,7 @@ from fingergw.config import model
 from fingergw.config.backend_types import ForeignError, run_foreign
 from fingergw.config.mistaken import MistakenKeys
 from fingergw.config.problems import Problem, nearest, unknown
+from fingergw.core.forwarding import local_form
 from fingergw.core.outcome import BackendCache
 from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
@@ -87,6 +88,7 @@ def broken_rules(config: model.Config, file: File, caches: Mapping[str, BackendC
     yield from _placeholders(config, file)
     yield from _proxies(file)
     yield from _decoys(file)
+    yield from _local_names(file)
     yield from _admin(file)
 
 
@@ -246,6 +248,18 @@ def _decoys(file: File) -> Iterator[Problem]:
             yield Problem((*path, "decoy"), why)
         if delay and decoy is False and not (file.wrong.has(*path, "delay") or file.wrong.has(*path, "decoy")):
             yield Problem((*path, "delay"), "only a decoy has a delay; remove it, or set decoy = true")
+
+
+def _local_names(file: File) -> Iterator[Problem]:
+    """Find hosts whose queries are to be answered here and forwarded as well."""
+    names, hosts = (file.table("forwarding").get(key) for key in ("local_names", "allow"))
+    if not isinstance(names, list) or not isinstance(hosts, dict):
+        return
+    forwarded = {local_form(host) for host in hosts}
+    for place, name in enumerate(names):
+        if isinstance(name, str) and local_form(name) in forwarded:
+            why = "forwarding.allow has this host too; remove one of the two"
+            yield Problem(("forwarding", "local_names", place), why)
 
 
 def _admin(file: File) -> Iterator[Problem]:

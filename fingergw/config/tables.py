@@ -138,6 +138,11 @@ class Forwarding:
         "ever contacted.",
         default={},
     )
+    local_names: tuple[HostName, ...] = setting(
+        "Names and addresses of this gateway. A query for user@one-of-them is a query for user, and @one-of-them the "
+        "empty query.",
+        default=(),
+    )
     listeners: tuple[str, ...] | None = setting(
         "The names of the listeners that forward. Default: all", default=None, nonempty=True
     )

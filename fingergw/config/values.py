@@ -15,7 +15,6 @@ from functools import partial
 from ipaddress import ip_network
 from math import inf
 from typing import Any, Final, TypeVar
-from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -26,7 +25,7 @@ from fingergw.core.addresses import HOST_LABEL, Network, is_host
 from fingergw.core.errors import BadQuery, ExpectedError
 from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
-from fingergw.core.query import Query, parse
+from fingergw.core.query import Query, compose, parse
 from fingergw.core.text import clean
 from fingergw.net.http.charsets import Charset
 
@@ -245,7 +244,7 @@ def _user_names(hint: str) -> Kind:
 
 def _user_name(string: str) -> str:
     with suppress(BadQuery, UnicodeEncodeError):
-        if parse(string.encode(), case_sensitive=True) in (Query(string), Query(normalize("NFC", string))):
+        if parse(string.encode(), case_sensitive=True) == Query(compose(string)):
             return string
     raise ValueError
 

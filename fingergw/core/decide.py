@@ -23,7 +23,7 @@ class Refused(NamedTuple):
     :param refusal: what the client is told.
     :param at: when it is told, on the clock that ``decide`` was given.
     :param why: what is wrong with the line; empty if it is a query.
-    :param query: the query; None if the line was not read, or is none.
+    :param query: the query, without local names; None if the line was not read, or is none.
     """
 
     refusal: Refusal
@@ -35,6 +35,7 @@ class Refused(NamedTuple):
 class Asked(NamedTuple):
     """A chain is asked.
 
+    :param query: the query, without local names.
     :param route: the route's name, or ``"forwarding"``.
     :param missing: what the client is told if no backend knows the name.
     """
@@ -66,9 +67,11 @@ def decide(rules: Rules, line: bytes, client: str, local_address: str, now: floa
     if rules.decoy_delay is not None:
         return Refused("no_such_user", now + rules.decoy_delay)
     try:
-        query = _read(rules, line, client)
+        query = read(rules, line, client)
     except BadQuery as error:
         return Refused("bad_query", now, str(error))
+    if query.hosts and rules.forwarding.local_names:
+        query = rules.forwarding.without_local_names(query)
     if query.hosts:
         chain = rules.forwarding.find(query, local_address)
         if chain is None:
@@ -82,7 +85,11 @@ def decide(rules: Rules, line: bytes, client: str, local_address: str, now: floa
     return Asked(query._replace(groups=groups) if groups else query, route.name, route.target, missing)
 
 
-def _read(rules: Rules, line: bytes, client: str) -> Query:
+def read(rules: Rules, line: bytes, client: str) -> Query:
+    """Return the query in a line, with all its hosts.
+
+    :raises BadQuery: it is none.
+    """
     if len(line) > rules.limits.max_query_bytes:
         raise BadQuery(f"longer than {rules.limits.max_query_bytes} bytes")
     return parse(line, rules.case_sensitive, rules.listener, client)

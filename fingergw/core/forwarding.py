@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from fingergw.core.addresses import Address, Networks, destinations, is_here
+from fingergw.core.addresses import Address, Networks, destinations, is_here, parse_address
 from fingergw.core.query import Query
 
 T = TypeVar("T")
@@ -26,6 +26,13 @@ _LOOPBACK_NAMES = frozenset(
 def normal_host(host: str) -> str:
     """Return a host in the form that is compared: in lower case, without the final dot of an absolute name."""
     return host.lower().removesuffix(".")
+
+
+def local_form(host: str) -> str:
+    """Return a host in the form in which local names are compared: an address has one spelling, without brackets."""
+    name = normal_host(host)
+    address = None if "%" in name else parse_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
+    return name if address is None else str(address)
 
 
 @frozen
@@ -50,12 +57,15 @@ class Forwarding(Generic[T]):
     :param own_names: names and addresses of this gateway. A query with one of them anywhere is not forwarded.
     :param max_hops: the most hosts that a query may have.
     :param clients: the clients whose queries are forwarded; None for all.
+    :param local_names: names and addresses of this gateway whose queries it answers itself, as :func:`local_form`
+        returns them.
     """
 
     targets: Mapping[str, T]
     own_names: frozenset[str]
     max_hops: int
     clients: Networks | None = None
+    local_names: frozenset[str] = frozenset()
     _targets: dict[str, T] = field(init=False, repr=False)
     _own_names: frozenset[str] = field(init=False, repr=False)
     _own_addresses: frozenset[Address] = field(init=False, repr=False)
@@ -71,6 +81,13 @@ class Forwarding(Generic[T]):
     @_own_addresses.default
     def _find_own_addresses(self) -> frozenset[Address]:
         return frozenset[Address]().union(*(destinations(name) for name in self._own_names))
+
+    def without_local_names(self, query: Query) -> Query:
+        """Return a query without its last hosts as far as they are local names."""
+        kept = len(query.hosts)
+        while kept and local_form(query.hosts[kept - 1]) in self.local_names:
+            kept -= 1
+        return query if kept == len(query.hosts) else query._replace(hosts=query.hosts[:kept])
 
     def find(self, query: Query, own_address: str) -> T | None:
         """Return where a query is forwarded to.

@@ -11,10 +11,11 @@ from typing import TypeAlias
 import re2
 
 from fingergw.core.errors import ExpectedError
-from fingergw.core.query import fold_case
+from fingergw.core.query import compose, fold_function
 
 Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
 _MAX_REGEX_BYTES = 2 << 20  # a larger one takes a second to compile
+_ESCAPED_OR_NOT = re.compile(r"\\.?|[^\\]+", re.DOTALL)
 _MAX_PLACE = 60  # shown of the text around a mistake, so that the reason after it is seen
 _REASONS = {
     "no argument for repetition operator": "there is nothing to repeat",
@@ -34,7 +35,7 @@ _REASONS = {
 def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
     """Return a matcher of whole names for a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
     # fnmatch translates to atomic groups, so that matching cannot take exponential time
-    match = re.compile(fnmatch.translate(pattern if case_sensitive else fold_case(pattern))).match
+    match = re.compile(fnmatch.translate(fold_function(case_sensitive=case_sensitive)(pattern))).match
     return lambda name: {} if match(name) else None
 
 
@@ -60,6 +61,11 @@ def group_names(pattern: str) -> frozenset[str]:
     return frozenset(_compile(pattern, False).groupindex)
 
 
+def _composed(pattern: str) -> str:
+    """Return a pattern in NFC, as names are; what a backslash escapes stays by itself."""
+    return "".join(each if each[0] == "\\" else compose(each) for each in _ESCAPED_OR_NOT.findall(pattern))
+
+
 @lru_cache(maxsize=1024)  # each is compiled for the check, for its groups, and for each listener
 def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     options = re2.Options()
@@ -67,7 +73,7 @@ def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     options.case_sensitive = case_sensitive
     options.log_errors = False
     try:
-        return re2.compile(pattern, options)
+        return re2.compile(_composed(pattern), options)
     except re2.error as error:
         told = error.args[0]
         reason, _, place = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).partition(": ")

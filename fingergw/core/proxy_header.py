@@ -16,10 +16,10 @@ _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED_BYTES = 16
 _V2_MAX_BYTES = 4096  # of addresses and TLVs; the specification speaks of several hundred
 _V2_LOCAL, _V2_PROXY = 0x20, 0x21
-_V2_FAMILIES = frozenset(range(4))  # unspecified, IPv4, IPv6, unix
-_V2_ADDRESS: dict[int, tuple[type[IPv4Address | IPv6Address], int, int]] = {
-    0x11: (IPv4Address, 4, 12),  # TCP over IPv4: bytes of an address, of both addresses and ports
-    0x21: (IPv6Address, 16, 36),
+_V2_FAMILIES = {0: 0, 1: 12, 2: 36, 3: 216}  # unspecified, IPv4, IPv6, unix: bytes of both addresses and ports
+_V2_ADDRESS: dict[int, tuple[type[IPv4Address | IPv6Address], int]] = {
+    0x11: (IPv4Address, 4),  # TCP over IPv4: bytes of an address
+    0x21: (IPv6Address, 16),
 }
 
 
@@ -76,14 +76,14 @@ def _take_v2(received: bytes) -> tuple[str | None, bytes] | None:
     rest = received[_V2_FIXED_BYTES + size :]
     if command == _V2_LOCAL:
         return None, rest
-    transport = family & 0x0F
-    if family >> 4 not in _V2_FAMILIES or transport > 1:
+    needed = _V2_FAMILIES.get(family >> 4)
+    if needed is None or family & 0x0F > 1:
         raise BadProxyHeader("version 2: not a stream, or an unknown address family")
-    if family not in _V2_ADDRESS:  # unspecified, or the proxy's unix socket
-        return None, rest
-    address, width, needed = _V2_ADDRESS[family]
     if size < needed:
         raise BadProxyHeader("version 2: too short for its addresses")
+    if family not in _V2_ADDRESS:  # unspecified, or the proxy's unix socket
+        return None, rest
+    address, width = _V2_ADDRESS[family]
     return _text(address(received[16 : 16 + width])), rest
 
 

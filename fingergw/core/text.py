@@ -4,28 +4,92 @@ from __future__ import annotations
 
 import re
 
-_LINE_ENDS = ("\r\n", "\r", "\u2028", "\u2029")
-# C0 but TAB and LF, DEL, C1; the bidirectional marks, embeddings, overrides and isolates
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from fingergw.core.columns import width
+
+_LINE_ENDS = ("\v", "\f", "\u0085", "\u2028", "\u2029")  # besides CR LF, CR and LF
+_BYTE_ORDER_MARK = "\ufeff"
 # anything but spaces, line ends, marks that take no room
 _VISIBLE = re.compile("[^\\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 _GLANCE = 200  # characters of a text that mostly tell, so that the whole is not cleaned for it
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# C0 but TAB, LF and BS; DEL, C1; the bidirectional marks, embeddings, overrides and isolates
+_UNSAFE = r"\x00-\x07\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+# In a sequence a terminal carries out most controls, or ignores them, and goes on. CAN, SUB, ESC and C1 end it. A line
+# end ends it here too, so that nothing beyond its line can be lost.
+_WITHIN = r"\x00-\x09\x0e-\x17\x19\x1c-\x1f\x7f"
+_PARAMETERS = rf"[{_WITHIN}\ -?]*+[@-~]?"
+_STRING = r"[^\n\x18\x1a\x1b\x80-\x9f]*+(?:\x1b\\|\x9c)?"
+_COMMAND = r"[^\n\x07\x18\x1a\x1b\x80-\x9f]*+(?:\x07|\x1b\\|\x9c)?"  # terminals take BEL for the end of an OSC
+# A control sequence of ECMA-48 (§5.3 to §5.6), whole or unfinished, or another unsafe character. It begins with a set
+# of characters, for which re looks fast.
+_DROPPED = re.compile(
+    rf"""
+    [{_UNSAFE}]
+    (?: (?<=\x1b) [{_WITHIN}]*+
+        (?: \[ {_PARAMETERS} | \] {_COMMAND} | [PX^_] {_STRING} | [{_WITHIN}\ -/]*+[0-~] | (?:[!-/][{_WITHIN}\ -/]*+)? )
+      | (?<=\x9b) {_PARAMETERS}
+      | (?<=\x9d) {_COMMAND}
+      | (?<=[\x90\x98\x9e\x9f]) {_STRING}
+    )?
+    """,
+    re.VERBOSE,
+)
+_WRITTEN = re.compile("([^\b]*)(\b*)")
+
 
 def clean(text: str) -> str:
     """Return a text that is safe to print on a terminal (RFC 1288 §3.3), and that can be encoded.
 
-    Every kind of line end becomes LF. Controls other than TAB, and the marks that reorder text, are dropped. A
-    lone surrogate becomes U+FFFD.
+    Every kind of line end becomes LF. Control sequences are dropped as a whole, an unfinished one to the end of its
+    line. Overstrike becomes what it shows. Other controls than TAB, the marks that reorder text, and a byte order mark
+    at the start are dropped. A lone surrogate becomes U+FFFD.
     """
     if text.isprintable():
         return text
-    for end in _LINE_ENDS:
-        text = text.replace(end, "\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text.replace("\n", "").replace("\t", "").isprintable():  # ten times as fast as the patterns
         return text
-    return _SURROGATE.sub("\ufffd", _UNSAFE.sub("", text))
+    for end in _LINE_ENDS:
+        text = text.replace(end, "\n")
+    text = _DROPPED.sub("", text)
+    if "\b" in text:
+        text = "\n".join(_overstruck(line) if "\b" in line else line for line in text.split("\n"))
+    return _SURROGATE.sub("\ufffd", text).lstrip(_BYTE_ORDER_MARK)
+
+
+def _overstruck(line: str) -> str:
+    """Return what a line with backspaces shows: in each column what was written last, an underline only over a blank.
+
+    So bold characters, each written twice, and underlined ones become plain.
+    """
+    shown: list[str] = []
+    column = 0
+    for written, backspaces in _WRITTEN.findall(line):
+        cells = list(written) if written.isascii() else _cells(written)
+        if cells and column and shown[column : column + 1] == [""]:  # the second half of a wide character
+            column -= 1
+        over = min(len(cells), len(shown) - column)
+        for cell in cells[:over]:
+            if cell != "_" or shown[column] == " ":
+                shown[column] = cell
+            column += 1
+        shown += cells[over:]
+        column = max(0, column + len(cells) - over - len(backspaces))
+    return "".join(shown)
+
+
+def _cells(text: str) -> list[str]:
+    """Return what is in each column: a combining character is in that of the one before it, a wide one takes two."""
+    cells: list[str] = []
+    for each in text:
+        columns = width(each)
+        if cells and not columns:
+            cells[-1] += each
+        else:
+            cells += [each, ""] if columns == 2 else [each]
+    return cells
 
 
 def is_blank(text: str) -> bool:

@@ -15,11 +15,11 @@ from fingergw.core.addresses import client_of
 from fingergw.core.chain import Result
 from fingergw.core.decide import Asked, decide
 from fingergw.core.outcome import Answered
-from fingergw.core.query import take_line
+from fingergw.core.query import take_last_line, take_line
 from fingergw.core.rules import Refusal
 from fingergw.core.text import escape
 from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
-from fingergw.net.reasons import tls_reason
+from fingergw.net.reasons import is_reset, tls_reason
 from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import RejectReason
 
@@ -107,15 +107,20 @@ class FingerProtocol(Protocol):
                 self._abort()
             return
         received = self._received + data if self._received else data
-        limits = self.rules.limits
-        self._asked_at = now = self.connections.seconds()
-        line = take_line(received, limits.max_query_bytes)
+        line = take_line(received, self.rules.limits.max_query_bytes)
         if line is None:
             self._received = received
+            self._asked_at = self.connections.seconds()
             return
-        self._line = line[: limits.max_query_bytes]  # for the log
         # A client that sends in pieces, or more than a line, may send yet more.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
+        self._decide(line)
+
+    def _decide(self, line: bytes) -> None:
+        """Do what is decided about a line."""
+        limits = self.rules.limits
+        self._asked_at = now = self.connections.seconds()
+        self._line = line[: limits.max_query_bytes]  # for the log
         self.due = now + limits.answer_timeout
         if self._counted_as is not None and not self.listener.spend_query(self._counted_as, now):
             self._reject("rate")
@@ -226,8 +231,13 @@ class FingerProtocol(Protocol):
         return took
 
     def readConnectionLost(self) -> None:
-        """Note that the client has half-closed. After a query it still waits for the answer; else close."""
+        """Note that the client has half-closed, which ends its line. It waits for the answer; without a line, close."""
         self._has_closed = True
+        if self._state is _RECEIVING and self._received and not is_reset(self.transport):
+            line = take_last_line(self._received, self.rules.limits.max_query_bytes)
+            if line is not None:
+                self._decide(line)
+                return
         if self._state is not _ANSWERING and self.transport is not None:
             self.transport.loseConnection()
 

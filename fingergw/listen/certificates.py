@@ -22,16 +22,17 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters
 from twisted.logger import Logger
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
 from fingergw.listen import pem
+from fingergw.listen.tls_connection import ServerConnection, TlsFactory
 from fingergw.net.files import unreadable
 from fingergw.net.reasons import tls_reason
 from fingergw.net.root import usable_now
-from fingergw.net.trust import TlsConnection, authorities
+from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -148,26 +149,9 @@ class _Renewed:
     context: Watched[SSL.Context]
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = TlsConnection(self.context.current(), None)
+        connection = ServerConnection(self.context.current(), None)
         connection.set_app_data(protocol)  # for _application_protocol
         return connection
-
-
-class _Transport(BufferingTLSTransport):
-    """A connection under TLS.
-
-    :param has_begun: whether the client has sent anything.
-    """
-
-    has_begun = False
-
-    def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  # as Twisted has it
-        self.has_begun = True
-        super().dataReceived(bytes)  # type: ignore[no-untyped-call]
-
-
-class _Factory(TLSMemoryBIOFactory):
-    protocol = _Transport
 
 
 def creator(files: KeyPair | PemFolder) -> IOpenSSLServerConnectionCreator:
@@ -184,7 +168,7 @@ def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
     :raises ListenError: a file cannot be used; the message says which and why.
     """
     made = creator(files)
-    return lambda factory: _Factory(made, False, factory, clock=clock)
+    return lambda factory: TlsFactory(made, False, factory, clock=clock)
 
 
 def authorities_in(folder: Path) -> Any:

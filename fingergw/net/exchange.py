@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ECONNRESET
-from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
 from attrs import define, field
@@ -16,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.outcome import Upstream
-from fingergw.net.reasons import is_local
+from fingergw.net.reasons import is_local, is_reset
 from fingergw.net.reasons import reason as reason_of
 from fingergw.net.reasons import upstream as upstream_of
 
@@ -86,11 +84,9 @@ class Connection(Protocol):
             self.answer.errback(TooMuch(f"more than {self.max_bytes} bytes", self.received[: self.max_bytes]))
 
     def readConnectionLost(self) -> None:
-        """Note the end of file, or a reset that Twisted takes for one, as the kernel may tell of its error first."""
+        """Note the end of file, or a reset that Twisted takes for one."""
         transport: Any = self.transport
-        # A reset after the end of file would be EPIPE.
-        is_reset = transport.getHandle().getsockopt(SOL_SOCKET, SO_ERROR) == ECONNRESET
-        self._ended = Failure(ConnectionLost() if is_reset else ConnectionDone())
+        self._ended = Failure(ConnectionLost() if is_reset(transport) else ConnectionDone())
         transport.loseConnection()
 
     def writeConnectionLost(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from errno import ECONNRESET
+from socket import SO_ERROR, SOL_SOCKET
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet import error as twisted_error
@@ -70,6 +72,16 @@ def connection_reason(error: BaseException | None) -> str | None:
     number = getattr(error, "osError", None)
     words = os.strerror(number) if isinstance(number, int) else None
     return tls_reason(error) or words or next((words for kind, words in _WORDS if isinstance(error, kind)), None)
+
+
+def is_reset(transport: Any) -> bool:
+    """Tell whether an end of file on a socket is a reset: Twisted may take it for one, as the kernel tells of it first.
+
+    A reset after the end of file would be EPIPE.
+    """
+    handle = getattr(transport, "getHandle", lambda: None)()
+    option = getattr(handle, "getsockopt", None)  # not under TLS, where the end of file is a message
+    return option is not None and option(SOL_SOCKET, SO_ERROR) == ECONNRESET
 
 
 def is_local(error: BaseException | None) -> bool:

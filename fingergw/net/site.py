@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from attrs import define, field
 from twisted.internet.interfaces import ITransport
 
-from fingergw.core.query import Query, fold_case
+from fingergw.core.query import Query, fold_function
 from fingergw.net.resolving import Resolver
 from fingergw.net.trust import system_trust
 from fingergw.net.watched import Watched
@@ -82,9 +82,9 @@ class Site:
 
     @property
     def fold(self) -> Callable[[str], str]:
-        """A function that brings a name to the case that names in queries have."""
+        """A function that brings a name to the form that names in queries have."""
         self.used["case_sensitive"] = self._given["case_sensitive"]
-        return str if self._given["case_sensitive"] else fold_case
+        return fold_function(case_sensitive=bool(self._given["case_sensitive"]))
 
     def keywords(self) -> Keywords:
         """Return a function that lists the keywords that a query's client can ask for at its listener."""

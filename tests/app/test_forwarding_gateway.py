@@ -51,9 +51,9 @@ class ForwardedTests(ForwardingCase):
         assert self.server.lines == [b"a\r\n", b"a\r\n", b"/W a@h1\r\n", b"\r\n", b"/W\r\n"]
 
     async def test_output_is_cleaned(self) -> None:
-        """The other server's output is cleaned: no controls, invalid UTF-8 replaced, lines ended by CRLF."""
+        """The other server's output is cleaned: no terminal sequences, invalid UTF-8 replaced, lines ended by CRLF."""
         gateway = self.gateway(says(b"\x1b[2Jhi\x07\n\xff\x9b \xe2\x80\xaehidden\n"))
-        assert await self.ask(gateway, b"a@old.example\r\n") == "[2Jhi\r\n\ufffd\ufffd hidden\r\n".encode()
+        assert await self.ask(gateway, b"a@old.example\r\n") == "hi\r\n\ufffd\ufffd hidden\r\n".encode()
 
     async def test_unix_path_is_relative_to_the_file(self) -> None:
         """The path of a unix: endpoint is relative to the configuration's folder."""
@@ -94,6 +94,40 @@ class ForwardedTests(ForwardingCase):
             ("/W a@old.example", "forwarding", "old.example", "answered"),
             ("a@elsewhere", "", "", "forward_denied"),
         ]
+
+
+class LocalNamesTests(ForwardingCase):
+    """Queries that name the gateway's own host, as some clients send them."""
+
+    async def test_on_the_wire(self) -> None:
+        """user@own-name asks for the user, @own-name for the index; the access log has the line as it came."""
+        log = self.write("access.log", "")
+        gateway = self.gateway(
+            says(b"hi\n"),
+            'local_names = ["own.example", "127.0.0.1"]\nlisteners = ["other"]\n'
+            '[[listeners]]\nname = "other"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+            '[[routes]]\nuser = "ada"\nbackends = ["ada"]\n[[routes]]\nindex = true\nbackends = ["index"]\n'
+            '[backends]\nada = { type = "static", text = "Ada" }\nindex = { type = "static", text = "Index" }\n'
+            f'[log]\naccess = "{log}"\nformat = "json"\n',
+        )
+        asked = [
+            (b"ada@own.example", b"Ada\r\n"),
+            (b"/W Ada@Own.Example.", b"Ada\r\n"),
+            (b"ada@127.0.0.1", b"Ada\r\n"),
+            (b"ada@own.example@own.example", b"Ada\r\n"),
+            (b"@own.example", b"Index\r\n"),
+            (b"bob@own.example", b"No such user\r\n"),
+            (b"ada@old.example@own.example", DENIED),  # as this listener forwards nothing
+        ]
+        for line, answer in asked:
+            assert await self.ask(gateway, line + b"\r\n") == answer
+        assert await self.ask(gateway, b"ada@old.example@own.example\r\n", 1) == b"hi\r\n"
+        assert await self.ask(gateway, b"ada@own.example@old.example\r\n", 1) == DENIED  # it would come back
+        assert self.server.lines == [b"ada\r\n"]
+        await gateway.stopService()
+        logged = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [entry["query"].encode() for entry in logged[: len(asked)]] == [line for line, _ in asked]
+        assert [entry["route"] for entry in logged[:6]] == ["ada"] * 4 + ["index", ""]
 
 
 class RefusedTests(ForwardingCase):

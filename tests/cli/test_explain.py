@@ -92,6 +92,7 @@ type = "command"
 argv = ["touch", "asked"]
 [forwarding]
 allow = { "Old.example.org" = "tcp:old.example.org:79", "192.0.2.7" = "tcp:192.0.2.7:79" }
+local_names = ["finger.example.org", "2001:db8::9"]
 listeners = ["public", "behind"]
 clients = ["127.0.0.0/8"]
 """
@@ -143,6 +144,7 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
             1,
             "it is a decoy: it answers every query with no_such_user\noutcome no_such_user",
         ),
+        (["GET / HTTP/1.1"], 1, "is not a query: a line of another protocol, such as HTTP or SSH\n"),
         (["a@"], 1, 'query "a@" is not a query: an empty host name\n'),
         (["\x1b[2J"], 1, 'query "\\x1b[2J" is not a query: a control or an invisible character\n'),
         (["\udcfe"], 1, "is not a query: not UTF-8\n"),
@@ -152,6 +154,20 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         (["a@old.example.org"], 0, 'chain line 47 "old.example.org" (finger)'),
         (["a@192.0.2.7"], 0, "note it is not forwarded if one of the hosts is the address that the client"),
         (["--listener", "behind", "a@192.0.2.7"], 1, '"192.0.2.7" is this gateway itself\n'),
+        (["status@Finger.Example.org."], 0, 'query for "status" at "finger.example.org."\n'),
+        (
+            ["status@finger.example.org"],
+            0,
+            '"status" matches: user is "status"\nchain line 39 "people" (static, cached)',
+        ),
+        (["status@finger.example.org"], 0, 'note "finger.example.org" is in [forwarding] local_names: it was decided'),
+        (["a@[2001:DB8::9]@finger.example.org"], 1, '"[2001:db8::9]", "finger.example.org" are in [forwarding] local'),
+        (["@finger.example.org"], 1, "outcome list_denied\nanswer Finger online user list denied\nnote"),
+        (["--listener", "local", "@finger.example.org"], 0, '"index" matches: the query is empty\n'),
+        (["a@old.example.org@finger.example.org"], 0, "forwarding goes to tcp:old.example.org:79: "),
+        (["a@192.0.2.7@finger.example.org"], 0, "it is not forwarded if one of the hosts is the address that the"),
+        (["a@192.0.2.7@finger.example.org"], 0, 'note "finger.example.org" is in [forwarding] local_names'),
+        (["a@finger.example.org@old.example.org"], 1, '"finger.example.org" is this gateway itself\n'),
         (["a@other"], 1, 'forwarding is not forwarded: "other" is not in [forwarding] allow\noutcome forward_denied'),
         (["a@b@c@d@old.example.org"], 1, "is not forwarded: 4 hosts are more than max_hops, 3\n"),
         (["a@127.1@old.example.org"], 1, '"127.1" is not a plain host name or address\n'),
@@ -366,6 +382,7 @@ def configurations(draw: st.DrawFn) -> model.Config:
             listeners=draw(LISTENERS),
             clients=networks(draw(NETWORKS)),
             max_hops=Count(draw(st.integers(1, 3))),
+            local_names=draw(st.sampled_from([(), (HostName("own"),)])),
         ),
         answers=Answers(case_sensitive=draw(st.booleans())),
         log=Log(access="off"),
@@ -515,7 +532,7 @@ class AskTests(GatewayCase):
     async def test_the_answer_as_a_client_gets_it(self) -> None:
         """It is clean, and cut to max_answer_bytes; both can be seen."""
         told = await self.asked(a=Answered("\x1b[2Jsome more than a line"))
-        assert told.answer == "[2Jsome mo\n"
+        assert told.answer == "some more \n"
         assert "the answer is cut to max_answer_bytes, 12" in told.notes
 
     async def test_cache(self) -> None:

@@ -87,6 +87,7 @@ def test_the_contract(tmp_path: Path) -> None:
         limits=limits,
         forwarding=tables.Forwarding(
             allow={"old.example.org": "tcp:old.example.org:79"},
+            local_names=("finger.example.org", "192.0.2.1"),
             listeners=("public",),
             clients=(ip_network("10.0.0.0/8"),),
             max_hops=1,
@@ -202,6 +203,7 @@ def test_defaults(tmp_path: Path) -> None:
         "limits": LIMITS,
         "forwarding": {
             "allow": {},
+            "local_names": (),
             "listeners": None,
             "clients": None,
             "max_hops": 3,

@@ -13,7 +13,7 @@ from fingergw.core.chain import Chain
 from fingergw.core.decide import Asked, Refused, decide
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.outcome import Failed, Missing
-from fingergw.core.patterns import regex
+from fingergw.core.patterns import glob, regex
 from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Limits, Rules
@@ -50,6 +50,8 @@ def rules(**changes: Any) -> Rules:
         (b"x@new.example.org", "forward_denied", ""),
         (b"x@old.example.org@old.example.org", "forward_denied", ""),
         (b"x@", "bad_query", "an empty host name"),
+        (b"GET / HTTP/1.1", "bad_query", "a line of another protocol, such as HTTP or SSH"),
+        (b"SSH-2.0-x", "bad_query", "a line of another protocol, such as HTTP or SSH"),
         (b"\xff", "bad_query", "not UTF-8"),
         (b"\x1b", "bad_query", "a control or an invisible character"),
         (b"n" * 513, "bad_query", "longer than 512 bytes"),
@@ -118,3 +120,35 @@ def test_end_of_a_chain() -> None:
     assert isinstance(empty, Asked)
     assert (by_name.refusal(Missing()), empty.refusal(Missing())) == ("no_such_user", "list_denied")
     assert by_name.refusal(Failed("down")) == empty.refusal(Failed("down")) == "internal_error"
+
+
+def test_local_names() -> None:
+    """What is left after the local names is decided as if it had been asked."""
+    local = rules(
+        forwarding=Forwarding({"old": ELSEWHERE}, frozenset({"own"}), 1, local_names=frozenset({"own"})),
+        router=Router([*ROUTES, Route("index", NAMED, index=True)]),
+    )
+
+    def route(line: bytes) -> str:
+        decision = decide(local, line, CLIENT, "", 0.0)
+        return decision.route if isinstance(decision, Asked) else decision.refusal
+
+    assert route(b"status@OWN.") == route(b"/W status@own@own") == "status"
+    assert route(b"@own") == route(b"/W @own") == "index"
+    assert route(b"web-oncall@own") == "team"
+    assert route(b"nobody@own") == "no_such_user"
+    assert route(b"x@old@own") == route(b"x@old") == "forwarding"
+    assert route(b"x@own@old") == route(b"x@new@own") == route(b"x@old@old@own") == "forward_denied"
+    decision = decide(local, b"status@own", CLIENT, "", 0.0)
+    assert isinstance(decision, Asked)
+    assert decision.query == Query("status", listener="l", client=CLIENT)
+
+
+@pytest.mark.parametrize("case_sensitive", [False, True])
+def test_nfc(case_sensitive: bool) -> None:
+    """Names, patterns and regexes match in whichever Unicode form the client and the configuration have them."""
+    for name, asked in (("jos\u00e9", "jose\u0301"), ("jose\u0301", "jos\u00e9"), ("jose\u0301", "jose\u0301")):
+        for matcher in (glob, regex):
+            routes = [Route("r", NAMED, match=matcher(name, case_sensitive=case_sensitive))]
+            made = rules(router=Router(routes), case_sensitive=case_sensitive)
+            assert isinstance(decide(made, asked.encode(), CLIENT, "", 0.0), Asked)

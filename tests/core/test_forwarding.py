@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fingergw.core.errors import BadQuery
-from fingergw.core.forwarding import Forwarding
+from fingergw.core.forwarding import Forwarding, local_form
 from fingergw.core.query import Query, parse
 
 OWN_ADDRESS = "192.0.2.1"
@@ -256,3 +256,38 @@ def test_any_own_address(address: IPv4Address | IPv6Address, brackets: bool) -> 
 def test_any_other_address(address: IPv4Address | IPv6Address, brackets: bool) -> None:
     """Any other may stand in the chain."""
     assert find(f"[{address}]" if brackets else str(address), "a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "kept"),
+    [
+        (("own",), 0),
+        (("OWN",), 0),
+        (("Own.",), 0),
+        (("own.example.org",), 0),
+        (("192.0.2.5",), 0),
+        (("::ffff:192.0.2.5",), 0),
+        (("[192.0.2.5]",), 0),
+        (("2001:db8::5",), 0),
+        (("[2001:DB8:0::5]",), 0),
+        (("own", "OWN.", "192.0.2.5"), 0),
+        (("own",) * 200, 0),
+        (("a", "own"), 1),
+        (("own", "a", "own", "own"), 2),
+        (("own", "a"), 2),
+        (("own..",), 1),
+        (("own.example",), 1),
+        (("xown",), 1),
+        (("192.0.2.50",), 1),
+        (("192.0.2.5%lo",), 1),
+        (("[own]",), 1),
+        (("2001:db8::5%eth0",), 1),
+        ((), 0),
+    ],
+)
+def test_local_names(hosts: tuple[str, ...], kept: int) -> None:
+    """The last hosts are taken off as far as they are local names, however these are written, and no other host."""
+    local_names = ("Own", "own.example.org.", "192.0.2.5", "2001:db8::5")
+    forwarding = Forwarding({"a": "a"}, frozenset(), 3, local_names=frozenset(map(local_form, local_names)))
+    query = Query("x", hosts, verbose=True, listener="l", client="192.0.2.1")
+    assert forwarding.without_local_names(query) == query._replace(hosts=hosts[:kept])

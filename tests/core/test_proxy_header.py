@@ -41,7 +41,11 @@ GOOD = [
     pytest.param(v2(0x20, 0x11, V4), None, id="v2-local-with-addresses"),
     pytest.param(v2(0x20, 0xFF, b"?"), None, id="v2-local-whatever"),
     pytest.param(v2(0x21, 0x00, b""), None, id="v2-unspecified"),
+    pytest.param(v2(0x20, 0x31, b""), None, id="v2-local-unix"),
+    pytest.param(v2(0x21, 0x01, b"?"), None, id="v2-unspecified-stream"),
+    pytest.param(v2(0x21, 0x10, V4), None, id="v2-unspecified-over-ipv4"),
     pytest.param(v2(0x21, 0x31, b"/x".ljust(216, b"\0")), None, id="v2-unix"),
+    pytest.param(v2(0x21, 0x31, b"/x".ljust(216, b"\0") + TLV), None, id="v2-unix-tlv"),
 ]
 
 
@@ -86,6 +90,15 @@ BAD = [
     pytest.param(v2(0x21, 0x13, V4), id="v2-transport"),
     pytest.param(v2(0x21, 0x11, V4[:-1]), id="v2-addresses-cut"),
     pytest.param(v2(0x21, 0x21, V4), id="v2-addresses-of-the-other-family"),
+    pytest.param(v2(0x21, 0x11, b""), id="v2-no-addresses"),
+    pytest.param(v2(0x21, 0x21, V6[:-1]), id="v2-addresses-cut-6"),
+    pytest.param(v2(0x21, 0x31, b""), id="v2-unix-no-addresses"),
+    pytest.param(v2(0x21, 0x31, b"/x".ljust(215, b"\0")), id="v2-unix-addresses-cut"),
+    pytest.param(v2(0x21, 0x30, b"/x"), id="v2-unix-addresses-cut-unspecified"),
+    pytest.param(v2(0x21, 0x10, b""), id="v2-unspecified-over-ipv4-no-addresses"),
+    pytest.param(v2(0x21, 0x20, V4), id="v2-unspecified-over-ipv6-addresses-cut"),
+    pytest.param(v2(0x21, 0x32, b"/x".ljust(216, b"\0")), id="v2-unix-datagram"),
+    pytest.param(v2(0x21, 0xF1, b""), id="v2-unknown-family"),
     pytest.param(v2(0x21, 0x11, b"x" * 4097), id="v2-too-long"),
     pytest.param(SIGNATURE + b"\x21\x11\xff\xff", id="v2-too-long-announced"),
     pytest.param(SIGNATURE[:-1] + b"X", id="v2-signature"),

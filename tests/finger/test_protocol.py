@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from zope.interface.verify import verifyObject
 
 from fingergw.app.gateway import Gateway
 from fingergw.core.chain import Chain, Result
+from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.routing import Route, Router
 from fingergw.finger.factory import FingerFactory
@@ -158,6 +161,52 @@ class TlsTests(GatewayCase):
         await self.connect(gateway)
         answer = await in_thread(lambda: self._ask(gateway, context, b""))
         assert answer == b"Too many queries, try again later\r\n"
+
+
+class UnicodeTests(GatewayCase):
+    """Names in which an accent is a character of its own, as some keyboards and systems send them."""
+
+    async def test_forms(self) -> None:
+        """A name matches in either form, in routes, maps and files, with and without regard to case."""
+        composed, decomposed = "jos\u00e9", "jose\u0301"
+        for form in (composed, decomposed):
+            self.write("people.toml", f'"file-{form}" = "File"')
+            text = (
+                f'[[routes]]\nuser = "{form}"\nbackends = ["map"]\nsummary = "Jos\u00e9"\n'
+                f'[[routes]]\nusers = ["x", "{form}-2"]\nbackends = ["text"]\n'
+                f'[[routes]]\npattern = "{form}-*"\nbackends = ["text"]\n'
+                f"[[routes]]\nregex = '{form}_(?P<more>.+)'\nbackends = [\"echo\"]\n"
+                '[[routes]]\npattern = "file-*"\nbackends = ["file"]\n[[routes]]\nindex = true\nbackends = ["menu"]\n'
+                f'[backends.map]\ntype = "static"\nentries = {{ "{form}" = "Map" }}\n'
+                '[backends.text]\ntype = "static"\ntext = "Text"\n'
+                '[backends.file]\ntype = "static"\nfile = "people.toml"\n[backends.menu]\ntype = "menu"\n'
+                '[backends.echo]\ntype = "command"\nargv = ["printf", "%s", "{more}"]\n[log]\naccess = "off"\n'
+            )
+            for case_sensitive in ("false", "true"):
+                gateway = self.start(f"{LISTENER}{text}[answers]\ncase_sensitive = {case_sensitive}\n")
+                for asked in (composed, decomposed):
+                    for line, answer in (
+                        (asked, "Map"),
+                        (f"/W {asked}", "Map"),
+                        (f"{asked}-2", "Text"),
+                        (f"{asked}-3", "Text"),
+                        (f"{asked}_{asked}", composed),
+                        (f"file-{asked}", "File"),
+                    ):
+                        assert await self.ask(gateway, f"{line}\r\n".encode()) == f"{answer}\r\n".encode(), ascii(line)
+                assert (await self.ask(gateway, b"\r\n")).decode().startswith(form)
+
+    async def test_twice(self) -> None:
+        """Two names in a map that no query could tell from each other are a mistake."""
+        for case_sensitive in ("false", "true"):
+            text = (
+                '[backends.map]\ntype = "static"\n[backends.map.entries]\n"jos\u00e9" = "One"\n"jose\u0301" = "Two"\n'
+                f"[answers]\ncase_sensitive = {case_sensitive}\n"
+            )
+            with pytest.raises(ConfigError) as caught:
+                self.start(LISTENER + text)
+            (problem,) = caught.value.problems
+            assert "this name is defined twice, differing only by how its accents are composed; remove" in problem
 
 
 class DeliveryTests(GatewayCase):
@@ -305,7 +354,7 @@ ANSWERS: list[Any] = [
     pytest.param("Zoë", {}, b"Zo\xc3\xab\r\n", id="utf-8"),
     pytest.param("Zoë", {"charset": "ascii"}, b"Zo?\r\n", id="ascii"),
     pytest.param("a\r\nb\rc\n", {}, b"a\r\nb\r\nc\r\n", id="line ends"),
-    pytest.param("\x1b[31m\x07re\td\x00\x9b", {}, b"[31mre\td\r\n", id="control characters"),
+    pytest.param("\x1b[31m\x07re\td\x00\x9b", {}, b"re\td\r\n", id="control characters"),
     pytest.param("", {}, b"", id="nothing"),
     pytest.param("y" * 100, {"max_answer_bytes": 10}, b"y" * 8 + b"\r\n", id="max_answer_bytes"),
     pytest.param("ë" * 100, {"max_answer_bytes": 9}, "ëëë\r\n".encode(), id="max_answer_bytes between characters"),
@@ -599,18 +648,31 @@ class AccessLogTests(TestCase):
         entry = self._entry(asked, lambda transport, _: transport.protocol.dataReceived(line))
         assert {key: entry[key] for key in expected} == expected
 
-    def test_left_in_the_middle(self) -> None:
-        """A client that closes its side in the middle of its query has a line too."""
+    def test_left_before_the_line(self) -> None:
+        """A client that closes its side after telnet commands alone has a line too."""
 
         def act(transport: FakeTransport, _: Clock) -> None:
-            transport.protocol.dataReceived(b"hal")
+            transport.protocol.dataReceived(b"\xff\xfb\x18\xff")
             transport.protocol.readConnectionLost()
 
         entry = self._entry(None, act)
-        assert (entry["query"], entry["outcome"], entry["bytes"]) == ("hal", "gone", 0)
+        assert (entry["outcome"], entry["bytes"]) == ("gone", 0)
+
+    def test_reset_that_looks_like_an_end(self) -> None:
+        """A reset that Twisted takes for the end of file ends no line."""
+
+        def act(transport: FakeTransport, _: Clock) -> None:
+            socket_with_error = SimpleNamespace(getsockopt=lambda level, option: errno.ECONNRESET)
+            transport.getHandle = lambda: socket_with_error  # type: ignore[attr-defined]
+            transport.protocol.dataReceived(b"x")
+            transport.protocol.readConnectionLost()
+
+        backend = FakeBackend(Answered("hi"))
+        entry = self._entry(backend, act)
+        assert (entry["query"], entry["outcome"], backend.queries) == ("x", "gone", [])
 
     def test_reset_in_the_middle(self) -> None:
-        """So has one whose connection breaks off there; one that came and went without a byte has none."""
+        """So has one whose connection breaks off in its line; one that came and went without a byte has none."""
 
         def act(transport: FakeTransport, _: Clock) -> None:
             transport.protocol.dataReceived(b"hal")

@@ -24,6 +24,7 @@ PROXIES = Networks([ip_network("203.0.113.0/24")])
 PROXY = "203.0.113.1"
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 79\r\n"
 V2_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+V2_SHORT = b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\0"  # a unix socket without its addresses
 
 
 def proxied(**settings: Any) -> tuple[Listener, FakeBackend]:
@@ -162,6 +163,7 @@ class RealTests(GatewayCase):
         assert await self.ask(gateway, V1.replace(b"192.0.2.1 ", b"192.0.2.66 ") + b"x\r\n") == b""
         assert await self.ask(gateway, V2_LOCAL + b"x\r\n") == b"No such user\r\n"
         assert await self.ask(gateway, b"x\r\n") == b""
+        assert await self.ask(gateway, V2_SHORT + b"x\r\n") == b""
         await gateway.stopService()
         entries = [json.loads(line) for line in log.read_text().splitlines()]
         assert [(entry["client"], entry["outcome"]) for entry in entries] == [
@@ -169,6 +171,7 @@ class RealTests(GatewayCase):
             ("10.0.0.1", "no_such_user"),
             ("192.0.2.66", "denied"),
             ("127.0.0.1", "no_such_user"),
+            ("127.0.0.1", "bad_proxy_header"),
             ("127.0.0.1", "bad_proxy_header"),
         ]
 

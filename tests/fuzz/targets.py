@@ -21,7 +21,7 @@ from fingergw.app import build
 from fingergw.config.problems import to_error
 from fingergw.core.errors import BadProxyHeader, BadQuery, ConfigError
 from fingergw.core.proxy_header import take_header
-from fingergw.core.query import Query, parse, take_line
+from fingergw.core.query import Query, compose, fold_case, parse, take_last_line, take_line
 from fingergw.core.text import clean, escape, printable, to_wire, truncate
 from fingergw.telemetry.access_log import Entry, json_line, text_line
 from tests.fuzz.bodies import bodies
@@ -41,11 +41,14 @@ def grammar(data: bytes) -> None:
     whole = _fed(_take_query, [data])
     for pieces in _pieces(data):
         assert _fed(_take_query, pieces) == whole, pieces
+    if whole is None:
+        _check_last(data)
     if not isinstance(whole, Query):
         return
     assert _fed(_take_query, [data + b"more\r\n"]) == whole
     names = (whole.user, *whole.hosts)
     assert all(name.isprintable() and name == name.strip() == name.lower() and "@" not in name for name in names)
+    assert all(name == compose(name) == fold_case(name) for name in names)
     assert all(whole.hosts)
     assert whole == parse((("/W " if whole.verbose else "") + "@".join(names)).encode())
     line = take_line(data, _MAX_QUERY_BYTES)
@@ -54,8 +57,18 @@ def grammar(data: bytes) -> None:
     assert (as_asked.verbose, len(as_asked.hosts)) == (whole.verbose, len(whole.hosts))
 
 
+def _check_last(received: bytes) -> None:
+    """Check that the end of what a client sends ends its line, as a line end does outside of telnet commands."""
+    last = _query(take_last_line(received, _MAX_QUERY_BYTES))
+    if b"\xff" not in received:
+        assert last == (_take_query(received + b"\n") if received else None)
+
+
 def _take_query(received: bytes) -> Query | str | None:
-    line = take_line(received, _MAX_QUERY_BYTES)
+    return _query(take_line(received, _MAX_QUERY_BYTES))
+
+
+def _query(line: bytes | None) -> Query | str | None:
     if line is None:
         return None
     if len(line) > _MAX_QUERY_BYTES:
@@ -73,6 +86,8 @@ def cleaner(data: bytes) -> None:
         assert not FORBIDDEN.search(cleaned)
         assert clean(cleaned) == cleaned
         assert cleaned == text or not text.isprintable()
+        assert not text.isprintable() or clean(f"<\x1b[1m{text}\x1b]0;{text}\x07>") == f"<{text}>"
+        assert clean(f"<{text}>\n<{text}>") == "\n".join([clean(f"<{text}>")] * 2)
         assert to_wire(text).decode() == (f"{cleaned.removesuffix(chr(10))}\n" if cleaned else "").replace("\n", "\r\n")
         for charset in ("utf-8", "ascii"):
             _check_wire(to_wire(text, charset), charset)

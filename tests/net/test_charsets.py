@@ -86,6 +86,10 @@ def test_every_charset_takes_any_bytes(codec: str) -> None:
         ("windows-874", b"\x85", "…"),
         ("x-cp1251", b"\xfe", "ю"),
         ("iso-8859-15", b"\xa4", "€"),
+        # to a terminal these C1 controls would begin a sequence, which would swallow text
+        ("iso-8859-2", b"\x8ba\x9b b\x84c\x9d d", "\x8ba b\x84c d"),
+        ("koi8-u", b"\x9b", "\u2321"),
+        ("utf-8", "\x9b1ma".encode(), "\x9b1ma"),
     ],
 )
 def test_charsets_as_browsers_take_them(charset: str, data: bytes, text: str) -> None:

@@ -152,6 +152,7 @@ rate = { queries = 60, per = 60, burst = 20 }
 [forwarding]
 allow = { "old.example.org" = "tcp:old.example.org:79" }
 listeners = ["public"]
+local_names = ["finger.example.org", "192.0.2.1"]
 clients = ["10.0.0.0/8"]
 max_hops = 1
 timeout = 2

@@ -678,6 +678,20 @@ max_entries = 0  #! cache.max_entries: $AT_LEAST 1
 max_hops = 0  #! forwarding.max_hops: $AT_LEAST 1
 listeners = ["nowhere"]  #! forwarding.listeners[0]: unknown listener "nowhere"; expected one of: tcp:1079
 allow = { "h" = 79 }  #! forwarding.allow.h: $QUOTES
+--- local-names
+[forwarding]
+allow = { "Old.example" = "tcp:h:79", "192.0.2.1" = "tcp:h:79", "2001:DB8::1" = "tcp:h:79" }
+local_names = [
+  "own.example",
+  "old.example.",  #! forwarding.local_names[1]: $LOCAL
+  "a@b",  #! forwarding.local_names[2]: $HOST
+  "::ffff:192.0.2.1",  #! forwarding.local_names[3]: $LOCAL
+  "2001:db8:0::1",  #! forwarding.local_names[4]: $LOCAL
+  1,  #! forwarding.local_names[5]: $QUOTES
+]
+--- local-names-kind
+[forwarding]
+local_names = "own.example"  #! forwarding.local_names: $BRACKETS
 --- forwarding-host
 [forwarding.allow]
 "a@b" = "tcp:h:79"  #! forwarding.allow."a@b": $HOST
@@ -1252,6 +1266,7 @@ MEANINGS = {
     "$TABLES": "admin, answers, backends, cache, forwarding, limits, listeners, log, process, routes",
     "$BREAKER": "expected false, or a table such as { failures = NUMBER, pause = SECONDS }",
     "$DECIMAL": "expected a whole number, not a decimal number",
+    "$LOCAL": "forwarding.allow has this host too; remove one of the two",
     "$EMPTY": "expected a list of at least one item",
     "$GROUP": "the name of a group has letters, digits and _ only",
     "$HEADER": "expected a header value without line ends or control characters",

@@ -15,7 +15,7 @@ from fingergw.cache.keys import Inputs, keys
 from fingergw.config import load_table, model
 from fingergw.config.backend_types import backend_type
 from fingergw.config.problems import Problem
-from fingergw.core.query import Query, fold_case
+from fingergw.core.query import Query, compose, fold_function
 from fingergw.core.setting_types import FILES, Argv, AuthoritiesFile, Jinja, Name, ProgramPath, SecretFile
 from fingergw.core.settings import Key, is_secrets, keys_of, templates_in, without_none
 from fingergw.net.files import read_secret, read_text
@@ -23,7 +23,7 @@ from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
 from fingergw.net.workers.templates import TemplateError, names_within_limits
 
-_TWICE = "this name is defined twice, differing only by case; remove one of the two"
+_TWICE = "this name is defined twice, differing only by {}; remove one of the two"
 _MAX_TEMPLATE_BYTES = 65536  # of a template's output, where the table has no max_bytes
 
 
@@ -76,7 +76,7 @@ def check_backend(name: str, configuration: model.Config, machine: Machine) -> C
     """Check the files, programs and templates that a backend's table names; what is wrong is added to the problems."""
     checked = CheckedBackend(name, configuration.backends[name])
     counts_case = configuration.answers.case_sensitive or machine.mistaken.has("answers", "case_sensitive")
-    fold: Callable[[str], str] = str if counts_case else fold_case
+    fold = fold_function(case_sensitive=counts_case)
     for key in keys_of(backend_type(checked.table.type).settings):
         value = getattr(checked.table.settings, key.name, None)  # it may lack keys that have mistakes
         if value is not None:
@@ -104,7 +104,7 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
         except TemplateError as error:
             machine.problems.append(Problem(where, str(error)))
     elif get_args(kind)[:1] == (Name,):
-        machine.problems += [Problem((*where, name), _TWICE) for name in _repeated(value, fold)]
+        machine.problems += [Problem((*where, name), why) for name, why in _repeated(value, fold)]
 
 
 def _loader(checked: CheckedBackend, key: Key, named: str, fold: Callable[[str], str]) -> Callable[[Path], object]:
@@ -130,15 +130,15 @@ def _loader(checked: CheckedBackend, key: Key, named: str, fold: Callable[[str],
 def _load_table(path: Path, kind: Any, fold: Callable[[str], str]) -> Any:
     def rule(table: Any) -> Iterator[Problem]:
         if get_args(kind)[:1] == (Name,):
-            yield from (Problem((name,), _TWICE) for name in _repeated(table, fold))
+            yield from (Problem((name,), why) for name, why in _repeated(table, fold))
 
     return load_table(path, kind, rule)
 
 
-def _repeated(table: Mapping[str, object], fold: Callable[[str], str]) -> Iterator[str]:
-    """Return the names that are the same as an earlier one, where case does not count."""
-    seen: set[str] = set()
+def _repeated(table: Mapping[str, object], fold: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Return the names that queries cannot tell from an earlier one, and what is wrong with each."""
+    seen: dict[str, str] = {}
     for name in table:
-        if fold(name) in seen:
-            yield name
-        seen.add(fold(name))
+        first = seen.setdefault(fold(name), name)
+        if first is not name:
+            yield name, _TWICE.format("how its accents are composed" if compose(first) == compose(name) else "case")

@@ -20,7 +20,7 @@ from fingergw.core.addresses import Networks
 from fingergw.core.breaker import Breaker, Breaking, unless_opened
 from fingergw.core.chain import Chain
 from fingergw.core.errors import ListenError
-from fingergw.core.forwarding import Forwarding, normal_host
+from fingergw.core.forwarding import Forwarding, local_form, normal_host
 from fingergw.core.outcome import ask_function
 from fingergw.core.query import Query
 from fingergw.listen.client_strings import parse_client
@@ -42,14 +42,16 @@ def forwarding_of(
     :param previous: the breakers under the previous configuration, which are kept if their host and settings are the
         same.
     """
-    own_names = {socket.gethostname(), *(listener.name for listener in configuration.listeners)}
     settings = configuration.forwarding
+    listeners = (listener.name for listener in configuration.listeners)
+    own_names = {socket.gethostname(), *listeners, *settings.local_names}
     targets, breakers = _targets(settings, machine, environment, previous)
     forwarding = Forwarding(
         targets=targets,
         own_names=frozenset(own_names),
         max_hops=settings.max_hops,
         clients=None if settings.clients is None else Networks(settings.clients),
+        local_names=frozenset(map(local_form, settings.local_names)),
     )
     # many machines may share a file, so that a host in it may be this one
     anywhere = attrs.evolve(forwarding, own_names=frozenset(), clients=None)

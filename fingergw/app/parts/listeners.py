@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 
 from fingergw.app.parts.machine import Machine
@@ -18,7 +19,7 @@ from fingergw.core.errors import ListenError
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.outcome import Backend, Failed, Missing
 from fingergw.core.patterns import glob, regex
-from fingergw.core.query import Query, fold_case
+from fingergw.core.query import Query, fold_function
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
@@ -27,7 +28,6 @@ from fingergw.listen.binding import Socket
 from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
 from fingergw.net.site import Keywords
 
-_NO_FORWARDING = Forwarding[Chain]({}, frozenset(), 1)
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
 
 
@@ -113,7 +113,7 @@ def rules_of(
         case_sensitive=answers.case_sensitive,
         allow=None if listener.allow is None else Networks(listener.allow),
         deny=Networks(listener.deny) if listener.deny else None,
-        forwarding=forwarding if forwards is None or listener.name in forwards else _NO_FORWARDING,
+        forwarding=forwarding if forwards is None or listener.name in forwards else evolve(forwarding, targets={}),
         decoy_delay=listener.delay if listener.decoy else None,
         trusted_proxies=Networks(listener.trusted_proxies) if is_proxied(listener.endpoint) else None,
     )
@@ -129,7 +129,7 @@ def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Cha
     return Route(
         name=route.name,
         target=chain,
-        users=users if case_sensitive else tuple(map(fold_case, users)),
+        users=tuple(map(fold_function(case_sensitive=case_sensitive), users)),
         match=match,
         index=route.index,
         clients=None if route.clients is None else Networks(route.clients),

@@ -15,7 +15,7 @@ from fingergw.config.problems import Problem
 from fingergw.config.warnings.globs import Glob
 from fingergw.config.warnings.scope import Scope
 from fingergw.core.patterns import Matcher, glob, regex
-from fingergw.core.query import fold_case
+from fingergw.core.query import fold_function
 from fingergw.core.settings import KeyPath
 
 # What a file of any size may cost: a comparison takes up to a microsecond, a match of RE2 ten. What is not attempted is
@@ -161,9 +161,7 @@ def shadowed(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[P
 
 
 def _items(place: int, route: tables.Route, *, case_sensitive: bool) -> Iterator[_Item]:
-    def folded(text: str) -> str:
-        return text if case_sensitive else fold_case(text)
-
+    folded = fold_function(case_sensitive=case_sensitive)
     where: KeyPath = ("routes", place)
     if route.index:
         yield _Item((*where, "index"), "")

@@ -50,6 +50,8 @@ _MORE_NAMES: Final = {
     "x_sjis": "cp932",
     "x_x_big5": "big5hkscs",
 }
+# C1 controls that begin a terminal's sequence. In a legacy charset they are punctuation of another one.
+_SEQUENCE: Final = re.compile("[\x90\x98\x9b\x9d-\x9f]")
 _MARKS: Final = ((b"\xef\xbb\xbf", "utf_8"), (b"\xfe\xff", "utf_16_be"), (b"\xff\xfe", "utf_16_le"))
 
 
@@ -141,7 +143,8 @@ def decode(data: bytes | bytearray, codec: str | None) -> str:
     for mark, marked in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(marked, "replace")
-    return data.decode(codec or "utf-8", "replace")
+    text = data.decode(codec or "utf-8", "replace")
+    return text if codec is None or codec.startswith("utf_") else _SEQUENCE.sub("", text)
 
 
 UTF_8: Final = Charset("utf-8")

@@ -101,7 +101,7 @@ KINDS = {
     "command-hang": _failing(0.1, "command_hang", slow=True),
     "program-ok": Kind(2, ("program",), "command {name}", names=5, slow=True),
     "peer-ok": Kind(1.5, ("peer",), "finger {name}"),
-    "peer-control": Kind(0.3, ("peer",), "be[2Jll \ufffd {name}"),
+    "peer-control": Kind(0.3, ("peer",), "bell \ufffd {name}"),
     "peer-empty": _failing(0.2, "peer"),
     "peer-reset": _failing(0.3, "peer"),
     "peer-huge": _failing(0.2, "peer"),
