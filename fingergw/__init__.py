@@ -1,16 +1,17 @@
 """A finger (RFC 1288) gateway, configured by one TOML file with listeners, routes and backends."""
 
-from importlib import import_module
-from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-__version__ = _version("fingergw")
-
+TYPE_CHECKING = False  # typing's own would have to be imported, and nothing is before the command can handle signals
 if TYPE_CHECKING:
-    from fingergw.app.build import make_service
+    from typing import Any
+
+    from fingergw.app.reload import make_service
     from fingergw.config import dumps, load
     from fingergw.config.model import Config
     from fingergw.core.errors import ConfigError
+
+    __version__: str
 
 __all__ = ["Config", "ConfigError", "__version__", "dumps", "load", "make_service"]
 
@@ -19,12 +20,19 @@ _MODULES = {
     "ConfigError": "fingergw.core.errors",
     "dumps": "fingergw.config",
     "load": "fingergw.config",
-    "make_service": "fingergw.app.build",
+    "make_service": "fingergw.app.reload",
 }
 
 
 def __getattr__(name: str) -> Any:
     # imported on first use (PEP 562), as commands such as query need few of these modules
+    if name == "__version__":
+        from importlib.metadata import version
+
+        globals()[name] = version("fingergw")
+        return globals()[name]
     if name in _MODULES:
+        from importlib import import_module
+
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'fingergw' has no attribute '{name}'")

@@ -13,8 +13,9 @@ import pytest
 hypothesis.settings.register_profile("fingergw", deadline=None)
 hypothesis.settings.load_profile("fingergw")
 
-# Where the suite is started with "&", the shell has SIGINT ignored, and so would all programs that tests start.
+# Where the suite is started with "&" or nohup, these are ignored, and so they would be in all programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # What is made once for many tests: one worker has all of these tests.
@@ -26,12 +27,6 @@ _TOGETHER = (
 )
 # It starts with what another worker makes first for the rest of the fleet's.
 _LATER = "tests/fleet/test_front.py"
-
-
-def pytest_configure() -> None:
-    """Let SIGINT end what the tests start: shells have it ignored for what they run in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

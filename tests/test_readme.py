@@ -11,7 +11,7 @@ import pytest
 
 import fingergw
 from fingergw.app.build import check
-from fingergw.cli.main import COMMANDS
+from fingergw.cli.command import COMMANDS
 from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
 from fingergw.core.outcome import VaryingCache

@@ -44,10 +44,8 @@ _log = Logger()
 _AS_IT_IS = tables.Process()
 
 
-def make_service(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> Gateway:
-    """Make a configuration into a service, for ``twistd`` or any other Twisted application.
-
-    Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on.
+def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> Gateway:
+    """Make a configuration into a gateway, which signals do nothing to.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.

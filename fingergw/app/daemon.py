@@ -1,37 +1,59 @@
-"""Run a service as twistd does: in the foreground or as a daemon, with pid file, log, chroot and another user."""
+"""Run a gateway in a process of its own: its log, pid file, root and user, in the foreground or as a daemon."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application import app
-from twisted.application.service import Application, IService
+from attrs import frozen
+from twisted.application.app import AppLogger
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
-from twisted.scripts import _twistd_unix as unix  # where Twisted defines what twistd re-exports
 
+from fingergw.app import background, signals
+from fingergw.app.gateway import Gateway
 from fingergw.app.pid_file import PidFile
 from fingergw.app.privileges import identity_of
 from fingergw.config import tables
-from fingergw.core.errors import FingergwError
+from fingergw.core.errors import FingergwError, ListenError, PrivilegeError
+from fingergw.net.identity import Identity
 from fingergw.net.root import inside
 from fingergw.telemetry.event_log import EventLog
 from fingergw.telemetry.log_file import open_log_as, own_descriptor
 
 _log = Logger()
-_MAX_MESSAGE_BYTES = 4096  # a pipe takes as much at once
+_DAEMON_UMASK = 0o077
 
 
-def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Log) -> unix.ServerOptions:
-    """Return twistd's own options, and ours: ``event_log``, ``identity``, and ``pid_file``, which is None without one.
+@frozen
+class Settings:
+    """What the process is to be.
+
+    :param log: what the event log is written to, for messages; None for standard output.
+    :param pid_file: None without one.
+    :param chroot: None to keep the root.
+    :param umask: None to keep it; a daemon's becomes 077.
+    """
+
+    daemonize: bool
+    event_log: EventLog
+    log: str | None
+    pid_file: PidFile | None
+    rundir: str
+    chroot: str | None
+    umask: int | None
+    identity: Identity
+
+
+def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Log) -> Settings:
+    """Return what the process is to be.
 
     :param options: those of the command line.
     :param process: ``[process]``, with what the command line says of it.
@@ -46,22 +68,16 @@ def settings(options: Mapping[str, Any], process: tables.Process, log: tables.Lo
     chroot = None if process.chroot is None else str(process.chroot)
     event_log = _event_log(logfile, chroot, options["prefix"] if options["syslog"] else None)
     event_log.follow(log)
-    own = unix.ServerOptions()
-    own.update(
-        nodaemon=not daemonize,
-        pidfile="",  # twistd's own would follow a link, and be left behind
-        logfile=logfile,
-        syslog=options["syslog"],
-        prefix=options["prefix"],
+    return Settings(
+        daemonize=daemonize,
+        event_log=event_log,
+        log="syslog" if options["syslog"] else None if logfile == "-" else logfile,
+        pid_file=PidFile(Path(pidfile).absolute()) if pidfile else None,
         rundir=options["rundir"],
         chroot=chroot,
         umask=process.umask if options["umask"] is None else options["umask"],
-        no_save=True,
-        event_log=event_log,
         identity=identity_of(process),
-        pid_file=PidFile(Path(pidfile).absolute()) if pidfile else None,
     )
-    return own
 
 
 def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog:
@@ -73,95 +89,130 @@ def _event_log(logfile: str, chroot: str | None, prefix: str | None) -> EventLog
     return EventLog(path, later_path, prefix)
 
 
-def run(service: IService, own: unix.ServerOptions, reactor: Any) -> None:
-    """Run a service as twistd would, until it is told to stop.
+def run(gateway: Gateway, own: Settings, reactor: Any) -> None:
+    """Run a gateway until SIGTERM or SIGINT tells it to stop.
 
-    :param own: from :func:`settings`.
     :raises FingergwError: it could not be started, or stopped because of a failure.
+    :raises SystemExit: in the process that has become a daemon's launcher: the daemon runs.
     """
-    event_log: EventLog = own["event_log"]
+    _Run(gateway, own, reactor).run()
+    if gateway.failure is not None:
+        raise gateway.failure
 
-    def logger() -> EventLog:
-        event_log.open(reactor, partial(open_log_as, identity=own["identity"]))
-        return event_log
 
-    if own["umask"] is not None:
-        os.umask(own["umask"])  # before the log and the pid file are created
-    own["logger"] = logger
-    runner = _Runner(own, service)
-    # twistd would end by the same signal again; a stop on request is no failure
-    reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
-    # from the start, as logrotate may not wait until all logs are open
-    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(event_log.reopen))
-    try:
-        runner.run()
-    except (OSError, FingergwError) as error:
-        if own["logfile"] != "-" or own["syslog"]:  # otherwise it is printed there
+class _Run:
+    """One life of the process, from the first file that it creates to the last that it removes."""
+
+    def __init__(self, gateway: Gateway, own: Settings, reactor: Any) -> None:
+        self._gateway, self._own, self._reactor = gateway, own, reactor
+        self._launcher: background.Launcher | None = None
+        self._logger = AppLogger({"logger": lambda: own.event_log})
+        self._is_logging = False
+        self._stopped_by: signal.Signals | None = None
+
+    def run(self) -> None:
+        signals.hold()  # from here on there is something that a stop must remove
+        if self._own.daemonize:
+            self._launcher = background.go(self._reactor, str(self._own.log))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signals.add(partial(self._stop, number), number)
+        signals.add(partial(self._reactor.callFromThread, self._own.event_log.reopen), signal.SIGUSR1)
+        try:
+            self._open_log()
+            self._start()
+            self._reactor.callWhenRunning(self._running)
+            # until ours is back in its place, the reactor's own handler would end the process by that signal
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            self._reactor.run()
+            self._logger.stop()
+        except Exception as error:
+            self._failed(error)
+            if isinstance(error, OSError):
+                raise FingergwError(_explained(error)) from None
+            raise
+        finally:
+            self._end()
+
+    def _open_log(self) -> None:
+        own = self._own
+        if own.umask is not None:
+            os.umask(own.umask)  # before the log and the pid file are created
+        own.event_log.open(self._reactor, partial(open_log_as, identity=own.identity))
+        self._logger.start(None)
+        self._is_logging = True
+
+    def _start(self) -> None:
+        own = self._own
+        if own.pid_file is not None:
+            own.pid_file.create(keeps_folder=own.chroot is None)
+        if own.chroot is not None:
+            os.chroot(own.chroot)
+        os.chdir("/" if own.chroot is not None and own.rundir == "." else own.rundir)
+        if own.umask is None and own.daemonize:
+            os.umask(_DAEMON_UMASK)
+        if own.pid_file is not None:
+            own.pid_file.write()
+        self._gateway.privilegedStartService()
+        own.identity.assume()
+        self._gateway.startService()
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._gateway.stopService)
+
+    def _running(self) -> None:
+        signals.release()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            Deferred.fromCoroutine(self._tell(launcher))
+
+    async def _tell(self, launcher: background.Launcher) -> None:
+        """Tell a daemon's launcher how the start has gone, once that is known."""
+        try:
+            await self._gateway.bound()
+        except ListenError as error:  # which ends the gateway, too
+            launcher.failed(f"{error}; {background.see(str(self._own.log))}")
+            return
+        if self._stopped_by is None:
+            launcher.started()
+        else:
+            launcher.failed(f"{self._stopped_by.name} told it to stop while it started")
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._stopped_by = number
+        self._reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        with suppress(ReactorNotRunning):  # it is stopping already
+            self._reactor.stop()
+
+    def _failed(self, error: Exception) -> None:
+        """Tell why it cannot start where the caller of :func:`run` cannot: in the log, and to a daemon's launcher."""
+        is_foreseen = isinstance(error, (OSError, FingergwError))
+        if self._is_logging and not is_foreseen:
+            _log.failure("fingergw cannot go on")
+        elif self._is_logging and self._own.log is not None:  # otherwise it is printed there
             _log.critical("{error}", error=_explained(error))
-        reactor.iterate()  # sockets that were bound are closed in a turn of the reactor
-        raise FingergwError(_explained(error)) if isinstance(error, OSError) else error from None
-    finally:
-        event_log.close()
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # one that comes late must not change the exit code
-    if runner._exitSignal is not None:  # noqa: SLF001  # as twistd does
-        app._exitWithSignal(runner._exitSignal)  # noqa: SLF001
-    failure = getattr(service, "failure", None)
-    if failure is not None:
-        raise failure
+        self._reactor.iterate()  # sockets that were bound are closed in a turn of the reactor
+        self._remove_pid_file()  # before the launcher ends, as it may be started again at once
+        if self._launcher is not None:
+            advice = f"; {background.see(str(self._own.log))}" if self._is_logging else ""
+            self._launcher.failed(_explained(error) + advice, is_refused=isinstance(error, PrivilegeError))
+
+    def _end(self) -> None:
+        self._remove_pid_file()
+        self._own.event_log.close()
+        signals.ignore()  # one that comes late must not change the exit code
+
+    def _remove_pid_file(self) -> None:
+        if self._own.pid_file is not None:
+            self._own.pid_file.remove()
 
 
 def _explained(error: Exception) -> str:
     """Return an error's message; that of an OSError names the file."""
-    if not isinstance(error, OSError):
+    if isinstance(error, FingergwError):
         return str(error)
+    if not isinstance(error, OSError):
+        return f"unforeseen {type(error).__name__}: {error}"
     is_plain = error.strerror == os.strerror(errno.ENOENT)  # a log's own error has advice already
     advice = "; create it (mkdir -p), or name another" if is_plain else ""
     return f"{error.filename or 'cannot start'}: {error.strerror}{advice}"
-
-
-def _stop(reactor: Any) -> None:
-    with suppress(ReactorNotRunning):  # it is stopping already
-        reactor.stop()
-
-
-class _Runner(unix.UnixApplicationRunner):
-    """twistd, with our pid file, a user that need not be in passwd, and our words for a daemon that does not start."""
-
-    def __init__(self, config: unix.ServerOptions, service: IService) -> None:
-        super().__init__(config)  # type: ignore[no-untyped-call]
-        self._service = service
-
-    def createOrGetApplication(self) -> Any:
-        """Return an application of the service alone; twistd's own would load it as a plug-in."""
-        application = Application("fingergw")
-        self._service.setServiceParent(application)
-        return application
-
-    def setupEnvironment(
-        self, chroot: str | None, rundir: str, nodaemon: bool, umask: int | None, pidfile: object
-    ) -> None:
-        file: PidFile | None = self.config["pid_file"]
-        if file is not None:
-            file.create(keeps_folder=chroot is None)
-        super().setupEnvironment(chroot, rundir, nodaemon, umask, None)  # type: ignore[no-untyped-call]
-        if file is not None:
-            file.write()
-
-    def removePID(self, pidfile: object) -> None:
-        if self.config["pid_file"] is not None:
-            self.config["pid_file"].remove()
-
-    def shedPrivileges(self, euid: bool, uid: int | None, gid: int | None) -> None:
-        self.config["identity"].assume()
-
-    def _formatChildException(self, exception: Exception) -> bytes:  # the daemon's message to the process that waits
-        return f"1 {_explained(exception)}".encode()[:_MAX_MESSAGE_BYTES]
-
-    def _waitForStart(self, readPipe: int) -> int:
-        message = os.read(readPipe, _MAX_MESSAGE_BYTES)
-        if message == b"0":
-            return 0
-        why = message[2:].decode(errors="replace") or "it ended while it started"
-        log = "syslog" if self.config["syslog"] else self.config["logfile"]
-        print(f"fingergw: the daemon did not start: {why}; for more see its log: {log}", file=sys.__stderr__)
-        return 1

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
@@ -26,10 +26,23 @@ from fingergw.listen.passed_sockets import refuse_untaken
 from fingergw.telemetry.access_log import AccessLog
 
 _log = Logger()
+_ADMIN = "admin"  # the name of its service, unless a listener has it
+
+
+class Operation(Protocol):
+    """What signals do to a gateway."""
+
+    def begin(self) -> None:
+        """Have signals do it, as clients are about to be served."""
+
+    def end(self) -> None:
+        """Have signals do what they did before, as all is closed."""
 
 
 class Gateway(MultiService):
     """All listeners, and the parts that they share.
+
+    Each listener's service is a child, by the listener's name; that of the admin pages is found as ``admin``.
 
     :param environment: what the parts were built for.
     :param parts: what is active.
@@ -40,6 +53,8 @@ class Gateway(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         self.environment, self.parts, self.manager = environment, parts, manager
         self.reactor, self.workers = environment.reactor, environment.workers
+        self.operation: Operation | None = None
+        """What signals do; None for nothing."""
         self.failure: FingergwError | None = None
         """Why it has stopped by itself; None if it has not."""
         self.reloads: Counter[str] = Counter()
@@ -54,6 +69,7 @@ class Gateway(MultiService):
         }
         for listener in self.listeners:
             listener.setServiceParent(self)
+        self._name_services()
         self._stopping: set[Deferred[Any]] = set()  # services and stores that are no longer active
         self._retiring: set[Deferred[None]] = set()  # parts that are to be closed
         self._needed_until = 0.0  # by connections that came before the last reload
@@ -67,6 +83,15 @@ class Gateway(MultiService):
     @property
     def _services(self) -> list[BoundService]:
         return [*self.listeners, *([] if self.admin is None else [self.admin])]
+
+    def _name_services(self) -> None:
+        """Name each service as its listener is named at present; a reload may have given one's name to another."""
+        services = {} if self.admin is None else {_ADMIN: self.admin}
+        for listener in self.listeners:
+            listener.name = listener.rules.listener
+            services[listener.name] = listener
+        others = {name: each for name, each in self.namedServices.items() if not isinstance(each, BoundService)}
+        self.namedServices = {**others, **services}
 
     def _admin_of(self, parts: Parts, previous: BoundService | None) -> BoundService | None:
         """Return the service of a configuration's admin pages: the previous one, if its place is the same."""
@@ -116,6 +141,8 @@ class Gateway(MultiService):
             self._start_workers()  # now, as there are no rights to give up any more, and no threads yet
         if self.parts.store is not None:
             self.parts.store.start()
+        if self.operation is not None:  # before a supervisor learns that it is ready, and may send a signal at once
+            self.operation.begin()
         super().startService()  # type: ignore[no-untyped-call]
         self.configured_at = time.time()
         self.manager.watch(self.reactor)
@@ -128,11 +155,18 @@ class Gateway(MultiService):
             why = "HTML pages and templates fail until a worker process can be started: {why}"
             _log.error(why, why=error.strerror)
 
+    async def bound(self) -> None:
+        """Wait until everything is bound, which takes longer than the start with some types of endpoint.
+
+        :raises ListenError: something cannot be bound.
+        """
+        for service in self._services:
+            await service.bound()
+
     async def tell_ready(self) -> None:
         """Wait until everything is bound, and tell the service manager; stop if that fails."""
         try:
-            for service in self._services:
-                await service.bound()
+            await self.bound()
         except ListenError as error:
             self._fail(error)
             return
@@ -202,6 +236,7 @@ class Gateway(MultiService):
             else:
                 services[socket.place].setServiceParent(self)
         self.environment.listeners = services
+        self._name_services()
         provide_descriptors(listener.rules.limits for listener in self.listeners)
         self.configured_at = time.time()
         self._retire(previous)
@@ -244,7 +279,12 @@ class Gateway(MultiService):
         closers.append(partial(self._store_changes.run, _change_store, self.parts.store, None))
         closers.append(self.workers.stop)
         self.manager.stop()
-        return DeferredList([_all(closers), *self._stopping]).addCallback(lambda _: result)
+        return DeferredList([_all(closers), *self._stopping]).addCallback(lambda _: self._ended(result))
+
+    def _ended(self, result: object) -> object:
+        if self.operation is not None:
+            self.operation.end()
+        return result
 
 
 def _all(closers: Iterable[Callable[[], object]]) -> Deferred[Any]:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from fingergw.core.errors import FingergwError
 
 _log = Logger()
-_NUMBER = re.compile(rb"\s*([1-9]\d{0,8})\s*")
+_NUMBER = re.compile(rb"\s*0*([1-9]\d*)\s*")
 _MAX_BYTES = 32
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -27,7 +27,8 @@ _MODE = 0o644
 class PidFile:
     """A pid file that is created anew at each start; a file that somebody else has put in its place is left alone.
 
-    It is locked as long as this process, or the daemon that it becomes, has it open.
+    Who holds it is told by the kernel's lock, which ends with the process, however that ends; not by the number in it,
+    which may be another process's by now.
 
     :param path: its absolute path.
     """
@@ -37,11 +38,11 @@ class PidFile:
     _folder: int = field(init=False, default=-1)
 
     def create(self, *, keeps_folder: bool) -> None:
-        """Create it, empty, in place of one whose process is gone.
+        """Create it, empty, in place of one that no gateway holds.
 
         :param keeps_folder: whether its folder stays open, so that the file can be removed. In a chroot that would be
             a way out.
-        :raises FingergwError: there is a file whose process is running, or something else; the message says what to do.
+        :raises FingergwError: another gateway holds it, or it is something else; the message says what to do.
         :raises OSError: it cannot be created.
         """
         with ExitStack() as opened:
@@ -86,49 +87,35 @@ class PidFile:
                 raise FingergwError(f"{self.path}: {why}") from None
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
-    def _lock(self, fd: int) -> None:
+    def _lock(self, fd: int, number: str = "") -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise self._taken() from None
+            raise self._taken(number) from None
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(self.path)) from None
 
-    def _taken(self) -> FingergwError:
+    def _taken(self, number: str = "") -> FingergwError:
+        who = f"process {number}, another gateway," if number else "another gateway"
         return FingergwError(
-            f"{self.path}: another gateway has it, or is starting; stop that gateway, or name another file in --pidfile"
+            f"{self.path}: {who} has it, or is starting; stop that gateway, or name another file in --pidfile"
         )
 
     def _is_in_place(self, folder: int, status: os.stat_result) -> bool:
         return os.path.samestat(status, os.stat(self.path.name, dir_fd=folder, follow_symlinks=False))
 
     def _remove_stale(self, folder: int, fd: int) -> None:
-        """Lock and remove a pid file that is empty, or whose process is gone; refuse any other file."""
+        """Lock and remove a pid file that no gateway holds; refuse any other file."""
         status = os.fstat(fd)
         may_be_one = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
         text = os.read(fd, _MAX_BYTES) if may_be_one else b""
         match = _NUMBER.fullmatch(text)
         if not may_be_one or (text.strip() and match is None):
             raise FingergwError(f"{self.path}: is not a pid file; remove it, or name another file in --pidfile")
-        if match is not None and _is_running(number := int(match[1])):
-            raise FingergwError(
-                f"{self.path}: process {number} is running; if it is fingergw, stop it, else remove the file; "
-                "or name another file in --pidfile"
-            )
-        self._lock(fd)
+        number = match[1].decode() if match else ""
+        self._lock(fd, number)
         if not self._is_in_place(folder, status):
             raise self._taken()
         os.unlink(self.path.name, dir_fd=folder)
-        if match is not None:
-            _log.warn("{path}: process {number} is gone; the file is replaced", path=self.path, number=number)
-
-
-def _is_running(number: int) -> bool:
-    """Tell whether another process has a number; in a container the previous one often had this process's own."""
-    if number == os.getpid():
-        return False
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        if number:
+            _log.warn("{path}: was left behind by process {number}; it is replaced", path=self.path, number=number)

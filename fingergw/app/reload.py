@@ -7,16 +7,16 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import FrameType
 from typing import Any, TypeAlias
 
-from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from fingergw.app.build import build, process_problems
+from fingergw import config
+from fingergw.app import signals
+from fingergw.app.build import build, make_gateway, process_problems
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.parts import Parts
 from fingergw.config import model
@@ -30,63 +30,72 @@ _NOT_BOUND = "; a restart can bind what needs root, or what another listener sti
 Read: TypeAlias = Callable[[], tuple[model.Config, list[Problem]]]
 
 
-class Operation(MultiService):
-    """A gateway that reloads its configuration on SIGHUP, and reopens its access log on SIGUSR1.
+def make_service(configuration: model.Config, reactor: Any) -> Gateway:
+    """Make a configuration into a service, for ``twistd`` or any other Twisted application.
 
-    :param read: reads the configuration, as :func:`fingergw.config.read` does.
+    Listeners are bound by ``privilegedStartService``, and clients are served from ``startService`` on. Until
+    ``stopService`` is done, SIGHUP makes it read its file again, and SIGUSR1 reopen its access log; if it is started in
+    the main thread, as Python handles signals in no other. Its children are named as their listeners.
+
+    :param configuration: as :func:`fingergw.load` returns it.
+    :param reactor: the reactor that the application runs.
+    :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
+    """
+    gateway = make_gateway(configuration, reactor)
+    source = configuration.source
+    read = None if source is None else partial(config.read, source.path.absolute(), base=source.base)
+    gateway.operation = Operation(gateway, read)
+    return gateway
+
+
+class Operation:
+    """What signals do to a gateway: SIGHUP reloads its configuration, and SIGUSR1 reopens its access log.
+
+    :param read: reads the configuration, as :func:`fingergw.config.read` does; None if there is no file to read.
     :param on_applied: called with each configuration that a reload has activated.
     """
 
     def __init__(
         self,
         gateway: Gateway,
-        read: Read,
+        read: Read | None,
         on_applied: Callable[[model.Config], object] = lambda _: None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        gateway.setServiceParent(self)
         self._gateway = gateway
         self._read = read
         self._on_applied = on_applied
         self._reactor = gateway.reactor
-        self._earlier_handlers: dict[int, Any] = {}
+        self._trigger: object = None
+        self._process_ends = False
         self._has_terminal = False
         self._is_reloading = False
         self._is_asked_again = False
 
-    @property
-    def failure(self) -> FingergwError | None:
-        """Why the gateway has stopped by itself; None if it has not."""
-        return self._gateway.failure
-
-    def startService(self) -> None:
-        """Begin to serve, and to handle signals."""
-        self._has_terminal = _has_terminal()
-        for number, act in ((signal.SIGHUP, self._hung_up), (signal.SIGUSR1, self.reopen_access_log)):
-            self._earlier_handlers[number] = signal.signal(number, partial(self._on_signal, act))
+    def begin(self) -> None:
+        """Begin to act on signals."""
+        # who closes a terminal that nohup has kept its signal from does not mean to stop it
+        self._has_terminal = not signals.was_ignored(signal.SIGHUP) and _has_terminal()
+        signals.add(self._on_hangup, signal.SIGHUP)
+        signals.add(self._on_reopen, signal.SIGUSR1)
+        self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._process_is_ending)
         _warn(self._gateway.parts)
-        # last: a supervisor that learns that it is ready may send a signal at once
-        super().startService()  # type: ignore[no-untyped-call]
 
-    def _on_signal(self, act: Callable[[], object], number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(act)
-        if callable(earlier := self._earlier_handlers.get(number)):  # it has another log to reopen
-            earlier(number, frame)
+    def end(self) -> None:
+        """Act on signals no more: their earlier handlers are restored."""
+        for act, number in ((self._on_hangup, signal.SIGHUP), (self._on_reopen, signal.SIGUSR1)):
+            signals.remove(act, number, at_end=self._process_ends)
+        if self._trigger is not None and not self._process_ends:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+        self._trigger = None
 
-    def stopService(self) -> Deferred[Any]:
-        """Stop serving, and restore the earlier signal handlers.
+    def _process_is_ending(self) -> None:
+        self._process_ends = True
 
-        :return: fires when that is done.
-        """
-        stopping: Deferred[Any] = super().stopService()  # type: ignore[no-untyped-call]
-        return stopping.addBoth(self._stopped)
+    def _on_hangup(self) -> None:
+        self._reactor.callFromThread(self._hung_up)
 
-    def _stopped(self, result: object) -> object:
-        for number, earlier in self._earlier_handlers.items():
-            # the default would kill the process, which is about to end by itself
-            signal.signal(number, signal.SIG_IGN if earlier == signal.SIG_DFL else earlier)
-        self._earlier_handlers.clear()
-        return result
+    def _on_reopen(self) -> None:
+        self._reactor.callFromThread(self.reopen_access_log)
 
     def reopen_access_log(self) -> None:
         """Go on in a new access log, as the old one has been moved away."""
@@ -96,6 +105,8 @@ class Operation(MultiService):
         if self._has_terminal and not _has_terminal():  # its window was closed
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
+        elif self._read is None:
+            _log.warn("SIGHUP: nothing to reload, as the configuration was made by a program, not read from a file")
         else:
             self.reload()
 
@@ -103,7 +114,7 @@ class Operation(MultiService):
         """Begin to read the configuration and activate it; if a reload is under way, do so once more after it."""
         if self._is_reloading:
             self._is_asked_again = True
-        elif self.running:
+        elif self._gateway.running:
             self._is_reloading = True
             reloading = Deferred.fromCoroutine(self._reload())
             reloading.addErrback(lambda failure: _log.failure("the reload failed", failure)).addCallback(self._reloaded)
@@ -119,7 +130,7 @@ class Operation(MultiService):
         gateway.manager.reloading()
         # a socket that the last reload has stopped is closed by then, and can be bound again
         await deferLater(self._reactor, 0)
-        if not self.running:
+        if not self._gateway.running:
             return
         result = "refused"
         try:
@@ -139,6 +150,7 @@ class Operation(MultiService):
         :raises FingergwError: it cannot be activated, and nothing has changed.
         """
         gateway, previous = self._gateway, self._gateway.parts
+        assert self._read is not None
         configuration, problems = self._read()
         process = previous.configuration.process
         if configuration.process != process:

@@ -229,8 +229,8 @@ class CommandBackend:
         try:
             return await run.status
         finally:  # also when it is killed at the deadline
-            if run.errors:
-                text = escape(run.errors.decode(errors="replace"))
+            text = escape(run.errors.decode(errors="replace").strip("\r\n"))
+            if text:
                 _log.info("{program} wrote to standard error: {text}", program=program, text=text, client=client)
 
     def _outcome(self, run: _Run, status: ProcessDone | ProcessTerminated) -> Outcome:

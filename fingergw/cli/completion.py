@@ -6,8 +6,8 @@ from argparse import Action, Namespace
 from importlib import import_module
 from typing import Any
 
-from fingergw.cli.main import COMMANDS
-from fingergw.cli.main import add_arguments as add_gateway_arguments
+from fingergw.cli.command import COMMANDS
+from fingergw.cli.command import add_arguments as add_gateway_arguments
 from fingergw.cli.options import Parser
 from fingergw.cli.output import show
 from fingergw.core.errors import FingergwError

@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import evolve, frozen
@@ -16,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
-from fingergw.app import build
+from fingergw.app import build, signals
 from fingergw.app.clock import use_monotonic_clock
 from fingergw.app.environment import Environment
 from fingergw.app.parts.parts import Parts
@@ -106,12 +107,15 @@ def run(arguments: Namespace) -> int:
     codes: list[int] = []
 
     async def asked(reactor: Any) -> None:
-        await deferLater(reactor, 0)  # before that, SIGINT would raise KeyboardInterrupt wherever it arrives
+        await deferLater(reactor, 0)  # until it runs it cannot be stopped
+        signals.add(partial(reactor.callFromThread, reactor.stop), signal.SIGINT)
+        signals.release(signal.SIGINT)
         asking = Deferred.fromCoroutine(with_answers(explained, decision, rules, parts, environment))
         reactor.addSystemEventTrigger("before", "shutdown", asking.cancel)  # which ends programs, too
         with suppress(CancelledError):
             codes.append(_print(await asking, as_json=arguments.json))
 
+    signals.hold(signal.SIGINT)  # it must end what is started from here on
     try:
         react(asked)
     except SystemExit as ended:

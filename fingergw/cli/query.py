@@ -76,8 +76,6 @@ def run(arguments: Namespace) -> int:
     if sys.stdout is None:
         complain("standard output is closed, so answers cannot be printed: open it")
         return 1
-    # at once, whatever it waits for: a lookup, a server, or a reader of what it prints
-    signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
     react(partial(_query, arguments, targets, parsed, trust))
     return 0
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -14,6 +17,11 @@ from twisted.logger import capturedLogs, formatEvent
 
 from fingergw.app.pid_file import PidFile
 from fingergw.core.errors import FingergwError
+from tests.support.commands import is_running
+from tests.support.configuration import HELLO, listener
+from tests.support.processes import COMMAND, forked, process
+from tests.support.sockets import free_port, listens
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -60,11 +68,11 @@ def test_its_life(path: Path) -> None:
 
 
 def test_a_process_that_is_gone(path: Path, gone: int) -> None:
-    """The file of a process that is gone is replaced, and that is said."""
+    """A file that nobody holds is replaced, and that is said."""
     path.write_text(f"{gone}\n")
     with capturedLogs() as events:
         made(path).remove()
-    assert [formatEvent(event) for event in events] == [f"{path}: process {gone} is gone; the file is replaced"]
+    assert [formatEvent(event) for event in events] == [f"{path}: was left behind by process {gone}; it is replaced"]
 
 
 @pytest.mark.parametrize("text", ["", "\n"])
@@ -76,21 +84,25 @@ def test_a_file_that_was_emptied(path: Path, text: str) -> None:
     assert not events
 
 
-def test_its_own_number(path: Path) -> None:
-    """So is one with this process's own number: in a container the one before often had the same."""
-    path.write_text(str(os.getpid()))
-    made(path).remove()
-    assert not path.exists()
+def test_a_number_says_nothing(path: Path) -> None:
+    """So is one with the number of a process that runs: in a container its own, elsewhere any that has it by now."""
+    for text in (str(os.getpid()), f"{os.getppid()}\n", "1", "9" * 20, f"{os.getppid():020}"):
+        path.write_text(text)
+        file = made(path)
+        assert path.read_text() == str(os.getpid())
+        file.remove()
 
 
-def test_a_process_that_is_running(path: Path) -> None:
-    """The file of another process that is running stays, and the message says what to do."""
-    path.write_text(str(os.getppid()))
-    assert refused(path) == (
-        f"{path}: process {os.getppid()} is running; if it is fingergw, stop it, else remove the file; "
-        "or name another file in --pidfile"
-    )
-    assert path.read_text() == str(os.getppid())
+def test_a_gateway_that_is_running(path: Path) -> None:
+    """The file that another holds stays, whatever is in it, and the message says what to do."""
+    file = made(path)
+    for text, who in ((str(os.getpid()), f"process {os.getpid()}, another gateway,"), ("", "another gateway")):
+        path.write_text(text)
+        assert refused(path) == (
+            f"{path}: {who} has it, or is starting; stop that gateway, or name another file in --pidfile"
+        )
+        assert path.read_text() == text
+    file.remove()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "root:x:0:0", "9" * 40, "1 2", "\0", "12" + "\n" * 31 + "3", "\u0661"])
@@ -166,6 +178,18 @@ def test_no_folder(tmp_path: Path) -> None:
     assert str(caught.value.filename) == str(tmp_path / "none")
 
 
+def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be locked, that is said, with the file."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="cannot be locked: No locks available") as caught:
+        PidFile(path).create(keeps_folder=True)
+    assert caught.value.filename == str(path)
+
+
 def test_another_start(path: Path, gone: int) -> None:
     """Of two starts at the same moment one has the file, though it is not written to yet, and the other is refused."""
     for text in (None, "", str(gone)):
@@ -193,3 +217,48 @@ def test_another_start_replaces_the_stale_file(path: Path, gone: int, monkeypatc
     assert "another gateway has it" in refused(path)
     assert path.read_text() == str(os.getpid())
     first[0].remove()
+
+
+def gateway(folder: Path, port: int, more: str = HELLO) -> list[str]:
+    """Write a configuration, and return the arguments of a gateway with a pid file."""
+    config = folder / "fingergw.toml"
+    config.write_text(listener(port) + more)
+    return ["--config", str(config), "--pidfile", str(folder / "fingergw.pid")]
+
+
+def test_a_start_after_a_kill(path: Path) -> None:
+    """A gateway that was killed stops no other, though a program of its own still runs, and has its number not free."""
+    program = f"""
+[[routes]]
+user = "slow"
+backends = ["slow"]
+[backends.slow]
+type = "command"
+argv = ["sh", "-c", "echo $$ > {path}.program; exec sleep 60"]
+"""
+    port, written = free_port(), Path(f"{path}.program")
+    arguments = gateway(path.parent, port, program)
+    with forked(arguments, port=port) as first, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"slow\r\n")
+        wait_until(lambda: written.exists() and written.read_text(), "the program")
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(lambda: first.poll() is not None, "the gateway's end")
+    try:
+        assert is_running(int(written.read_text()))
+        path.write_text(written.read_text())  # as if it had the gateway's number by now
+        with forked(arguments, port=port) as second:
+            assert path.read_text() == str(second.pid)
+    finally:
+        os.kill(int(written.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a namespace")
+def test_a_restart_in_a_container(path: Path) -> None:
+    """In a container, where each start has the number 1, a gateway starts again after it was killed."""
+    command = ["unshare", "-pf", "--kill-child", "--mount-proc", *COMMAND]
+    for _ in range(2):
+        port = free_port()
+        with process(gateway(path.parent, port), port=port, command=command) as running:
+            assert path.read_text() == "1"
+            running.kill()
+            wait_until(lambda port=port: not listens(port), "the gateway's end")  # type: ignore[misc]

@@ -134,7 +134,7 @@ AS_NOBODY = [
     "-c",
     f"""
 import os, sys, twisted.internet.reactor
-import fingergw.app.build, fingergw.cli.configuration, fingergw.app.daemon, fingergw.app.reload
+import fingergw.app.build, fingergw.cli.command, fingergw.cli.configuration, fingergw.app.daemon, fingergw.app.reload
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 sys.exit(fingergw.cli.main(["--config", "fingergw.toml"]))
 """,

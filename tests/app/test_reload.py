@@ -217,7 +217,7 @@ class ListenerTests(ReloadCase):
         with socket.create_connection(("127.0.0.1", port)) as queued:
             queued.sendall(b"nobody\r\n")
             await self.reload(gateway, listener(free_port(), "b") + route)
-            stopping = self.operation.stopService()
+            stopping = gateway.stopService()
             queued.settimeout(0)
             received: list[bytes] = []
 
@@ -379,7 +379,7 @@ class BackendTests(ReloadCase):
         assert two is not None
         assert two is not one
         await until(lambda: two.is_open, "the second store")
-        await self.operation.stopService()
+        await gateway.stopService()
         assert (one.is_open, two.is_open) == (False, False)
 
     async def test_what_is_not_needed_is_closed(self) -> None:
@@ -411,7 +411,7 @@ class BackendTests(ReloadCase):
                 await (await self.connect(gateway)).closed
         upstream.connections[0].send(response(b"late"))
         assert await client.closed == b"late\r\n"
-        await self.operation.stopService()
+        await gateway.stopService()
         assert '"x"' in self.path.with_name("one.log").read_text()
 
     async def test_store_of_another_size(self) -> None:
@@ -433,7 +433,7 @@ class BackendTests(ReloadCase):
         await self.ask(gateway, b"second\r\n")
         await self.reload(gateway, LISTENER + HELLO + '[log]\naccess = "two.log"\nformat = "json"\n')
         await self.ask(gateway, b"third\r\n")
-        await self.operation.stopService()
+        await gateway.stopService()
         one, two = (self.path.with_name(name).read_text() for name in ("one.log", "two.log"))
         assert ['"first"' in one, '"second"' in one, '"third"' in one] == [True, True, False]
         assert two.count("\n") == 1
@@ -629,14 +629,16 @@ def test_without_the_rights(stack: contextlib.ExitStack) -> None:
         assert finger(port, b"hello\r\n") == b"Hello\r\n"
 
 
-def test_closed_window(tmp_path: Path) -> None:
-    """Closing its terminal ends a gateway, although the same signal, sent with kill, reloads it."""
-    port = free_port()
-    path = tmp_path / "fingergw.toml"
-    path.write_text(listener(port) + HELLO)
+@contextlib.contextmanager
+def in_a_window(folder: Path, port: int, *before: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a gateway in a terminal of its own, and give the descriptor that is the terminal's window.
+
+    :param before: a command that runs it.
+    """
     window, terminal = pty.openpty()
     running = subprocess.Popen(
-        [*COMMAND, "--config", str(path)],
+        [*before, *COMMAND, "--config", "fingergw.toml"],
+        cwd=folder,
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -647,11 +649,31 @@ def test_closed_window(tmp_path: Path) -> None:
     os.close(terminal)
     try:
         wait_until(lambda: serves(port), "a listener")
+        yield running, window
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_closed_window(tmp_path: Path) -> None:
+    """Closing its terminal ends a gateway, although the same signal, sent with kill, reloads it."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    with in_a_window(tmp_path, port) as (running, window):
         path.write_text(listener(port) + HELLO.replace('"Hello"', '"Changed"'))
         running.send_signal(signal.SIGHUP)
         wait_until(lambda: finger(port, b"hello\r\n") == b"Changed\r\n", "the new configuration")
         os.close(window)
         assert running.wait(20) == 0
-    finally:
-        running.kill()
-        running.wait()
+
+
+def test_closed_window_of_nohup(tmp_path: Path) -> None:
+    """A gateway that nohup keeps from that goes on, and is reloaded as by any SIGHUP."""
+    port = free_port()
+    path = tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + HELLO)
+    with in_a_window(tmp_path, port, "nohup") as (_, window):
+        path.write_text(listener(port) + HELLO.replace('"Hello"', '"Changed"'))
+        os.close(window)
+        wait_until(lambda: finger(port, b"hello\r\n") == b"Changed\r\n", "the new configuration")

@@ -273,10 +273,15 @@ class EndTests(CommandCase):
         assert await asked == Answered("y" * 60000)
 
     async def test_errors_are_logged(self) -> None:
-        """What the program says on stderr goes to the log, escaped, and not to the client."""
-        backend = self.backend(r"echo fine; printf 'a\033[31m\nb' >&2")
+        """What the program says on stderr goes to the log, escaped, without its last line ends; not to the client."""
+        backend = self.backend(r"echo fine; printf 'a\033[31m\nb\r\n\n' >&2")
         assert await self.asked(backend) == Answered("fine\n")
         assert f"{backend.backend.executable} wrote to standard error: a\\x1b[31m\\nb" in self.logged()
+
+    async def test_blank_errors(self) -> None:
+        """Line ends alone say nothing."""
+        await self.asked(self.backend("echo >&2"))
+        assert self.logged() == []
 
     async def test_errors_are_bounded(self) -> None:
         """Only the first 4096 bytes of stderr are kept."""

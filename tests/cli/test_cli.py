@@ -68,10 +68,10 @@ class TestRun:
         assert '"local" 127.0.0.1 "hello" "hello" "map" answered 7' in out
 
     def test_interrupt(self, tmp_path: Path) -> None:
-        """SIGINT ends it too, and the shell sees that signal."""
+        """SIGINT ends it likewise."""
         port = free_port()
         with forked(["--config", write(tmp_path, port)], port=port) as running:
-            assert stop(running, signal.SIGINT)[0] == -signal.SIGINT
+            assert stop(running, signal.SIGINT)[0] == 0
 
     def test_paths_are_relative_to_the_file(self, tmp_path: Path) -> None:
         """The access log is beside the configuration, wherever the process was started."""
@@ -258,6 +258,18 @@ class TestDaemon:
         wait_until(lambda: not pidfile.exists(), "the removal of the pidfile")
         assert (tmp_path / "fingergw.log").exists()
 
+    def test_closed_streams(self, tmp_path: Path) -> None:
+        """It starts where it was given no standard streams: nothing that it needs gets their numbers."""
+        port, pidfile = free_port(), tmp_path / "pid"
+        command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
+        arguments = ["--config", write(tmp_path, port), "--daemonize", "--pidfile", str(pidfile)]
+        assert run(arguments, cwd=tmp_path, command=command).returncode == 0
+        pid = int(pidfile.read_text())
+        assert finger(port, b"hello\r\n") == b"Hello\r\n"
+        assert {Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)} == {Path("/dev/null")}
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not pidfile.exists(), "the end of the daemon")
+
     def test_stop_with_an_answer_in_flight(self, tmp_path: Path) -> None:
         """A daemon, too, finishes the answers under way."""
         port = free_port()
@@ -285,6 +297,37 @@ class TestDaemon:
         wait_until(lambda: 'listener "local"' in log.read_text(), "the message")
         assert "cannot be bound: Address already in use" in log.read_text()
         assert not pidfile.exists()
+
+    @pytest.mark.parametrize(
+        ("endpoint", "more", "options", "code"),
+        [
+            ("tcp:{taken}:interface=127.0.0.1", "name = '" + "\u00e9" * 5000 + "'", [], 1),
+            ("tcp:{taken}:interface=127.0.0.1", "", ["--logfile", "none/log"], 1),
+            ("tcp:{taken}:interface=127.0.0.1", "", ["--pidfile", "none/pid"], 1),
+            ("tcp:{taken}:interface=127.0.0.1", "", ["--rundir", "none"], 1),
+            ("tcp:0:interface=127.0.0.1", '[log]\naccess = "fifo"', [], 1),
+            pytest.param(
+                *("tcp:0", "", [], 78), marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
+            ),
+        ],
+        ids=["long", "log", "pid file", "folder", "access log", "root"],
+    )
+    def test_what_stops_a_start(self, tmp_path: Path, endpoint: str, more: str, options: list[str], code: int) -> None:
+        """The command prints why a daemon does not start, whole and once, as in the foreground, with the same code."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            text = f'[[listeners]]\nendpoint = "{endpoint.format(taken=taken.getsockname()[1])}"\n{more}\n'
+            (tmp_path / "fingergw.toml").write_text(text)
+            os.mkfifo(tmp_path / "fifo")  # nobody reads it, so it cannot be opened
+            arguments = ["--config", "fingergw.toml", "--logfile", "log", "--pidfile", "pid", *options]
+            foreground = run(arguments, cwd=tmp_path)
+            daemon = run([*arguments, "--daemonize"], cwd=tmp_path)
+        assert foreground.returncode == daemon.returncode == code
+        assert foreground.stderr.startswith("fingergw: ")
+        assert foreground.stderr.count("\n") == 1
+        why = foreground.stderr.removeprefix("fingergw: ").strip()
+        advice = "; for more see its log: log" if (tmp_path / "log").exists() else ""
+        assert daemon.stderr == f"fingergw: the daemon did not start: {why}{advice}\n"
+        assert not (tmp_path / "pid").exists()
 
     def test_mistakes(self, tmp_path: Path) -> None:
         """Mistakes in the file are shown where the command was given, before anything forks."""
@@ -565,7 +608,7 @@ class TestUsage:
 @pytest.mark.parametrize(
     ("arguments", "module", "others"),
     [
-        (["--help"], "main", {"twisted.internet", "fingergw.config"}),
+        (["--help"], "command", {"twisted.internet", "fingergw.config"}),
         (["init"], "init", {"twisted.internet.reactor", "fingergw.app.build"}),
         (["query", "@127.0.0.1:9"], "finger_client", {"fingergw.app.build", "fingergw.config", "jinja2", "treq"}),
     ],
@@ -648,6 +691,60 @@ def test_tac(tmp_path: Path) -> None:
     loading, first, *_ = out.splitlines()
     assert loading.endswith("Loading x.tac...")  # by twistd
     assert first.endswith(f"] fingergw {fingergw.__version__} with {tmp_path}/fingergw.toml")
+
+
+BROKEN = """
+import sys
+
+from fingergw.app.gateway import Gateway
+from fingergw.cli import main
+
+def fail(self):
+    raise RuntimeError("boom")
+
+Gateway.startService = fail
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--daemonize"]], ids=["foreground", "daemon"])
+def test_unforeseen_failure(tmp_path: Path, options: list[str]) -> None:
+    """A start that fails for a reason that nobody has foreseen ends too, with a traceback in the log."""
+    arguments = ["--config", write(tmp_path, free_port()), "--logfile", "log", "--pidfile", "pid", *options]
+    ended = run(arguments, cwd=tmp_path, command=[sys.executable, "-c", BROKEN])
+    assert ended.returncode == 1
+    assert ("the daemon did not start: unforeseen RuntimeError: boom" in ended.stderr) == bool(options)
+    assert "Traceback" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "pid").exists()
+
+
+LATE = """
+import errno, sys
+
+from fingergw.cli import main
+from fingergw.listen import binding
+
+class Late:  # an endpoint that takes its time, as that of a plug-in may
+    def listen(self, factory):
+        from twisted.internet import reactor, task
+        return task.deferLater(reactor, 0.05, self.fail)
+
+    def fail(self):
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+binding.parse = lambda *_: Late()
+sys.exit(main())
+"""
+
+
+def test_a_daemon_that_cannot_bind_later(tmp_path: Path) -> None:
+    """A daemon has started when all is bound, also with an endpoint that is not bound at once."""
+    arguments = ["--config", write(tmp_path, free_port()), "--logfile", "log", "--pidfile", "pid", "--daemonize"]
+    ended = run(arguments, cwd=tmp_path, command=[sys.executable, "-c", LATE])
+    assert ended.returncode == 1
+    assert ended.stderr.startswith('fingergw: the daemon did not start: listener "local" (tcp:')
+    assert f"cannot be bound: {IN_USE}; for more see its log: log\n" in ended.stderr
+    wait_until(lambda: not (tmp_path / "pid").exists(), "the end of the daemon")
 
 
 SET_BACK = """

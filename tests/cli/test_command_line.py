@@ -13,7 +13,7 @@ import pytest
 
 import fingergw
 from fingergw.cli import main
-from fingergw.cli.main import COMMANDS
+from fingergw.cli.command import COMMANDS
 from fingergw.config.finding import PACKAGED
 from tests.support.configuration import HELLO
 from tests.support.processes import ROOT, forked
@@ -70,6 +70,7 @@ class TestOptionsBeforeACommand:
         self, words: list[str], printed: str, in_folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """An option of the command's own counts before it, too; its value may be the name of a command."""
+        (in_folder / "check").mkdir()
         with suppress(SystemExit):  # by --help and --version
             main(words)
         out, err = capfd.readouterr()

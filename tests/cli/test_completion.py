@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fingergw.cli import main
-from fingergw.cli.main import COMMANDS
+from fingergw.cli.command import COMMANDS
 
 # fingergw, completed at the end of the words that follow
 COMPLETE = """

@@ -324,7 +324,7 @@ class ReloadTests(ReloadCase):
             assert stat.S_IMODE(self.at().stat().st_mode) == 0o640
             if "s" in gone:
                 assert self.at("s.lock").exists()
-        await self.operation.stopService()
+        await gateway.stopService()
         assert not self.at().exists()
 
     async def test_replaced(self) -> None:
@@ -336,7 +336,7 @@ class ReloadTests(ReloadCase):
         assert await self.finger() == b"Hello\r\n"
         self.at().unlink()
         stale(self.at())
-        await self.operation.stopService()
+        await gateway.stopService()
         assert self.at().is_socket()
 
     async def test_taken(self) -> None:

@@ -84,6 +84,7 @@ def trusted() -> Any:
 class TrustCase(GatewayCase):
     """One way to ask a server, whose certificate is each of those that there are."""
 
+    timeout = 120  # a gateway is started for each of them
     script: Script
 
     def serve(self, host: str, issued: Issued, **options: Any) -> FingerServer:

@@ -94,7 +94,8 @@ def test_each_type(tmp_path: Path) -> None:
     config = tmp_path / "fingergw.toml"
 
     def done(action: str, tables: dict[str, Any]) -> tuple[int, str, str]:
-        config.write_text(tomli_w.dumps({"listeners": [LISTENER], "backends": tables}))
+        route = {"pattern": "*", "backends": list(tables)}
+        config.write_text(tomli_w.dumps({"listeners": [LISTENER], "routes": [route], "backends": tables}))
         ran = run([action, "--config", "fingergw.toml"], cwd=tmp_path, packages=tmp_path)
         return ran.returncode, ran.stdout, ran.stderr
 

@@ -25,10 +25,10 @@ class ReloadCase(GatewayCase):
         gateway = fingergw.make_service(fingergw.load(self.path), reactor)
         assert isinstance(gateway, Gateway)
         self.applied: list[Any] = []
-        self.operation = Operation(gateway, partial(config.read, self.path), self.applied.append)
-        self.operation.privilegedStartService()
-        self.operation.startService()
-        self.addCleanup(self.operation.stopService)
+        gateway.operation = self.operation = Operation(gateway, partial(config.read, self.path), self.applied.append)
+        gateway.privilegedStartService()
+        gateway.startService()
+        self.addCleanup(gateway.stopService)
         return gateway
 
     async def reload(self, gateway: Gateway, text: str) -> list[str]:

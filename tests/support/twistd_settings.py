@@ -1,8 +1,6 @@
-"""What twistd is told by a command line, with the event log in it."""
+"""What a command line makes of the process, with its event log."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fingergw.app import daemon
 from fingergw.app.privileges import becoming
@@ -11,8 +9,8 @@ from fingergw.config.tables import Log, Process
 _OPTIONS = ("uid", "gid", "chroot", "umask", "pidfile", "logfile", "rundir", "syslog", "daemonize")
 
 
-def twistd_settings(**options: object) -> Any:
-    """Return twistd's options for a command line, with the defaults of ``[process]`` and ``[log]``.
+def twistd_settings(**options: object) -> daemon.Settings:
+    """Return the settings for a command line, with the defaults of ``[process]`` and ``[log]``.
 
     :param options: of the command line, by name.
     """

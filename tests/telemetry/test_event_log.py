@@ -385,10 +385,10 @@ def test_reopen(tmp_path: Path) -> None:
 def test_file_in_a_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file inside the chroot is reopened by its path there; one outside cannot be, which is logged."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    found = twistd_settings(chroot=str(tmp_path), logfile=str(tmp_path / "logs" / "log"))["event_log"]
+    found = twistd_settings(chroot=str(tmp_path), logfile=str(tmp_path / "logs" / "log")).event_log
     assert (found.path, found.later_path) == (str(tmp_path / "logs" / "log"), "/logs/log")
     (tmp_path / "root").mkdir()
-    found = twistd_settings(chroot=str(tmp_path / "root"), logfile=str(tmp_path / "log"))["event_log"]
+    found = twistd_settings(chroot=str(tmp_path / "root"), logfile=str(tmp_path / "log")).event_log
     assert found.later_path is None
     found.open(Clock())
     with capturedLogs() as events:
@@ -466,7 +466,7 @@ from twisted.logger import Logger, LogLevel
 from tests.support.twistd_settings import twistd_settings
 server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 server.bind("/dev/log")
-events = twistd_settings(syslog=True)["event_log"]
+events = twistd_settings(syslog=True).event_log
 events.set_level("debug")
 events.open(Clock())
 log = Logger("fingergw.test", observer=events)

@@ -37,7 +37,7 @@ SELECTOR = re.compile(r"\b((?:fingergw|process|python)_\w+){([^}]*)}")
 MATCHER = re.compile(r'(\w+)(?:=|=~|!=|!~)"')
 BY = re.compile(r"by \(([\w, ]+)\)\s*\(\s*(?:(?:rate|increase)\()?((?:fingergw|process|python)_\w+)")
 ADDED_LABELS = ("job", "instance")  # by Prometheus
-HOSTILE_NAME = 'a "quoted\\" {name="x"}\n# TYPE evil counter\n\u00e9'
+HOSTILE_NAME = 'a "quoted\\" {name="x"} # TYPE evil counter\u00e9'
 HERE = '[[listeners]]\nname = "here"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
 

@@ -116,7 +116,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> tuple[Logger, list[str]]:
     lines: list[str] = []
     monkeypatch.setattr(syslog.SyslogObserver, "openlog", lambda *_: None)
     monkeypatch.setattr(syslog.SyslogObserver, "syslog", lambda _self, _priority, line: lines.append(line))
-    observer = twistd_settings(daemonize=True, syslog=True)["event_log"]
+    observer = twistd_settings(daemonize=True, syslog=True).event_log
     observer.open(Clock())
     return Logger("fingergw.test", observer=LogPublisher(observer)), lines
 

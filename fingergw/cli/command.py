@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import signal
 import sys
 from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -14,12 +16,14 @@ from typing import Any, Final
 
 from twisted.python.util import gidFromString, uidFromString
 
+from fingergw.app import signals
 from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config
 from fingergw.cli.output import complain
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 
 _EX_USAGE = 2
 _EX_CONFIG = 78  # sysexits.h
+_INTERRUPTED = 128 + signal.SIGINT
 _MAX_ID = 2**32 - 2  # of a user or group; the last number stands for none
 
 COMMANDS: Final = {
@@ -54,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return run(parsed)
             place = len(words) - len(left)
         name = words[place]
+        signals.add(partial(os._exit, _INTERRUPTED), signal.SIGINT)  # at once, whatever it waits for
+        signals.release()
         module = _module(name)
         command = f"fingergw {name}"
         before = _before(words, place)
@@ -177,6 +183,13 @@ def _install_reactor(name: str) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run the gateway until it is told to stop."""
+    stops = (signal.SIGTERM, signal.SIGINT)
+    signals.add(partial(os._exit, 0), *stops)  # at once, as long as there is nothing to remove
+    signals.release(*stops)
+    if arguments.daemonize:
+        from fingergw.app import background
+
+        background.occupy_standard_streams()
     if arguments.help_reactors:
         from twisted.application.app import ReactorSelectionMixin
 
@@ -195,10 +208,10 @@ def run(arguments: Namespace) -> int:
     place, options = find(arguments.config), vars(arguments)
     configuration, problems = read_to_run(options, place, hint=True)
     build.raise_if_problems(configuration, problems, reactor, configuration.process)
-    gateway = build.make_service(configuration, reactor, configuration.process)
+    gateway = build.make_gateway(configuration, reactor, configuration.process)
     # a reload must find the same file, also from another working folder
     again = partial(read_to_run, options, place.absolute())
     own = daemon.settings(options, configuration.process, configuration.log)
-    service = Operation(gateway, again, lambda applied: own["event_log"].follow(applied.log))
-    daemon.run(service, own, reactor)
+    gateway.operation = Operation(gateway, again, lambda applied: own.event_log.follow(applied.log))
+    daemon.run(gateway, own, reactor)
     return 0
