@@ -7,24 +7,22 @@ import os
 import signal
 import sys
 from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
-
-from twisted.python.util import gidFromString, uidFromString
+from typing import Any, Final, Literal
 
 from fingergw.app import signals
 from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config
 from fingergw.cli.output import complain
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
+from fingergw.net.identity import number_of
 
 _EX_USAGE = 2
 _EX_CONFIG = 78  # sysexits.h
 _INTERRUPTED = 128 + signal.SIGINT
-_MAX_ID = 2**32 - 2  # of a user or group; the last number stands for none
 
 COMMANDS: Final = {
     "check": ("check", "report every mistake in a configuration"),
@@ -133,10 +131,8 @@ def add_arguments(parser: Parser) -> None:
     add("--syslog", action="store_true", help="log to syslog instead of a file")
     add("--prefix", default="fingergw", help="the prefix of messages in syslog [default: fingergw]")
     add("--chroot", metavar="DIR", type=_absolute, help="change the root to this folder before running")
-    user = partial(_number, uidFromString, "user")
-    add("-u", "--uid", metavar="USER", type=user, help="the user to become after binding")
-    group = partial(_number, gidFromString, "group")
-    add("-g", "--gid", metavar="GROUP", type=group, help="the group to become after binding")
+    add("-u", "--uid", metavar="USER", type=partial(_number, "user"), help="the user to become after binding")
+    add("-g", "--gid", metavar="GROUP", type=partial(_number, "group"), help="the group to become after binding")
     add("--umask", type=_octal, help="the file creation mask in octal digits, such as 027")
     add("-r", "--reactor", metavar="NAME", help="the Twisted reactor to use")
     add("--help-reactors", action="store_true", help="print the names of the reactors and exit")
@@ -147,14 +143,11 @@ def _absolute(text: str) -> str:
     return str(Path(text).absolute())
 
 
-def _number(look_up: Callable[[str], int], what: str, text: str) -> int:
+def _number(kind: Literal["user", "group"], text: str) -> int:
     try:
-        number = look_up(text)
-    except KeyError:
-        raise ArgumentTypeError(f'no {what} "{text}" on this machine') from None
-    if not 0 <= number <= _MAX_ID:
-        raise ArgumentTypeError(f"expected the name of a {what}, or a number from 0 to {_MAX_ID}, not {number}")
-    return number
+        return number_of(kind, text)
+    except LookupError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _octal(text: str) -> int:

@@ -28,13 +28,13 @@ from fingergw.core.placeholders import Template
 from fingergw.core.query import Query, compose, parse
 from fingergw.core.text import clean
 from fingergw.net.http.charsets import Charset
+from fingergw.net.identity import MAX_ID
 
 T = TypeVar("T")
 
 PATHS: Final = (types.FilePath, *types.FILES)
 """The types of paths, which are made absolute when they are read."""
 _LARGE = 10**9
-_MAX_ID = 2**32 - 2  # of a user or group; the last number stands for none
 END_SECONDS: Final = 10**9
 """All durations are below this."""
 _TOML: dict[type, tuple[str, str]] = {  # as it is expected, and as it is found
@@ -257,7 +257,7 @@ def _umask(value: object) -> int:
 
 def _account(value: object) -> str:
     if type(value) is int:
-        refuse_outside(value, 0, _MAX_ID)
+        refuse_outside(value, 0, MAX_ID)
         return str(value)
     return text(value)
 
@@ -294,7 +294,7 @@ KINDS: Final[dict[Any, Kind]] = {
     types.Seconds: _seconds("exclusiveMinimum", "above 0"),
     types.Period: _seconds("minimum", "0 or more"),
     types.Umask: Kind(_umask, {"type": "string", "pattern": "^[0-7]{1,4}$"}, lambda umask: f"{umask:03o}"),
-    types.Account: Kind(_account, {"type": ["string", "integer"], "minimum": 0, "maximum": _MAX_ID}),
+    types.Account: Kind(_account, {"type": ["string", "integer"], "minimum": 0, "maximum": MAX_ID}),
     types.Glob: _pattern(1000, _line),
     types.Regex: _pattern(3000, _regex),
     types.UserName: _user_names("write index = true"),

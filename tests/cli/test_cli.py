@@ -581,7 +581,7 @@ class TestUsage:
             (["--", "schema", "--", "-x"], 'unexpected argument "-x"'),
             (["check", "--config"], "--config: expected a value"),
             (["--daemonize=yes"], "--daemonize: takes no value, but was given 'yes'"),
-            (["--uid", "-1"], "--uid: expected the name of a user, or a number from 0 to 4294967294, not -1"),
+            (["--uid", "-1"], '--uid: expected the name of a user, or a number from 0 to 4294967294, not "-1"'),
             (["--gid", "99999999999"], "--gid: expected the name of a group, or a number from 0 to 4294967294"),
             (["--umask", "10000"], '--umask: expected octal digits such as 027, not "10000"'),
             (["--umask", "9"], '--umask: expected octal digits such as 027, not "9"'),
