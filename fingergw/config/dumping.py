@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 from urllib.parse import quote
 
 import tomli_w
-from cattrs import Converter
+from attrs import Factory
 
 from fingergw.config import model
 from fingergw.config.backend_types import WAITING, backend_type
@@ -18,7 +17,7 @@ from fingergw.config.values import KINDS
 from fingergw.core.placeholders import Template
 from fingergw.core.rules import Limits
 from fingergw.core.setting_types import HeaderName, Url, Variable
-from fingergw.core.settings import changed, is_table, keys_of, without_none
+from fingergw.core.settings import Key, is_table, keys_of, supertype, without_none
 
 _HIDDEN: Final = re.compile("[^\\n -~\ud800-\udfff]")  # a surrogate is a byte of a path, and has no escape
 LEFT_OUT: Final = "(left out)"
@@ -41,7 +40,7 @@ def dumps(config: model.Config) -> str:
     for listener, settings in zip(config.listeners, raw["listeners"], strict=True):
         own = {key.name: getattr(listener.limits, key.name) for key in keys_of(Limits)}
         own = {key: value for key, value in own.items() if value != getattr(config.limits, key)}
-        settings["limits"] = _converter(omits_defaults=True).unstructure(own)
+        settings["limits"] = {key: _raw(value, type(value), omits_defaults=True) for key, value in own.items()}
     for route, settings in zip(config.routes, raw.get("routes", ()), strict=True):
         if route.name == route.default_name:  # several may have the same by default
             del settings["name"]
@@ -82,7 +81,7 @@ def dump_value(value: object, kind: Any) -> Any:
 
     :param kind: the type of its key.
     """
-    return _tidy(_converter(omits_defaults=False).unstructure(value, kind))
+    return _tidy(_raw(value, kind, omits_defaults=False))
 
 
 def dump_backend(backend: model.Backend, *, omits_defaults: bool = False) -> dict[str, Any]:
@@ -91,26 +90,51 @@ def dump_backend(backend: model.Backend, *, omits_defaults: bool = False) -> dic
     own = {key.name: getattr(backend.settings, key.name) for key in keys_of(known.settings)}
     waiting = {key: getattr(backend, key) for key in WAITING if known.waits is not None}
     table = known.table(**own, **waiting, cache=backend.cache)
-    return {"type": backend.type, **_converter(omits_defaults=omits_defaults).unstructure(table)}
+    return {"type": backend.type, **_raw_table(table, omits_defaults=omits_defaults)}
 
 
 def _tables(config: model.Config, *, omits_defaults: bool) -> dict[str, Any]:
-    converter = _converter(omits_defaults=omits_defaults)
-    raw: dict[str, Any] = converter.unstructure(changed(config, source=None, backends={}))
-    if config.backends or not omits_defaults:
+    raw = _raw_table(config, omits_defaults=omits_defaults)
+    if "backends" in raw:
         backends = config.backends.items()
         raw["backends"] = {name: dump_backend(each, omits_defaults=omits_defaults) for name, each in backends}
-    return {key.name: raw[key.name] for key in keys_of(model.Config) if key.name in raw}
+    return raw
 
 
-@cache  # it takes a moment to make, and there can be many backends
-def _converter(*, omits_defaults: bool) -> Converter:
-    converter = Converter(omit_if_default=omits_defaults)
-    converter.register_unstructure_hook(Path, str)
-    for kind, form in KINDS.items():
-        if form.write is not None:
-            converter.register_unstructure_hook(kind, form.write)
-    return converter
+def _raw_table(table: Any, *, omits_defaults: bool) -> dict[str, Any]:
+    raw = {}
+    for key in keys_of(type(table)):  # type: ignore[arg-type]  # a class has a hash
+        value = getattr(table, key.name)
+        if not (omits_defaults and value == _default(key, table)):
+            raw[key.name] = _raw(value, key.type, omits_defaults=omits_defaults)
+    return raw
+
+
+def _default(key: Key, table: Any) -> Any:
+    """Return the default that a key of a table has, be it that of other keys."""
+    if isinstance(key.default, Factory):  # type: ignore[arg-type]  # it is a class
+        return key.default.factory(table) if key.default.takes_self else key.default.factory()
+    return key.default
+
+
+def _raw(value: Any, kind: Any, *, omits_defaults: bool) -> Any:
+    """Return what TOML has for a value, None left in, as the inverse of reading it.
+
+    :param kind: the type of its key.
+    """
+    if is_table(type(value)):
+        return _raw_table(value, omits_defaults=omits_defaults)
+    kind = without_none(kind)
+    if value is not None and kind in KINDS and (write := KINDS[kind].write) is not None:
+        return write(value)
+    if isinstance(value, Path):
+        return str(value)
+    arguments = get_args(supertype(kind))
+    if isinstance(value, tuple):
+        return [_raw(each, arguments[0], omits_defaults=omits_defaults) for each in value]
+    if isinstance(value, dict):
+        return {name: _raw(each, arguments[1], omits_defaults=omits_defaults) for name, each in value.items()}
+    return value
 
 
 def _without_secrets(value: Any, kind: Any, *, secret: bool) -> Any:
