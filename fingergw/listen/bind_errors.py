@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import shlex
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 from pathlib import Path
 from socket import gaierror
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from fingergw.core.addresses import Address, parse_address
+from fingergw.core.addresses import parse_address
 from fingergw.core.errors import ListenError
 from fingergw.listen.endpoint_strings import split, unquote
+from fingergw.listen.taken import bound_to, overlap
 from fingergw.net.root import outside
-
-_ANY = IPv4Address(0)
 
 
 def reason(error: BaseException | None, socket_string: str, others: Iterable[tuple[str, IAddress]]) -> str:
@@ -69,12 +67,10 @@ def _of_a_path(
 
 def _conflict(socket_string: str, others: Iterable[tuple[str, IAddress]]) -> str | None:
     """Return which of the process's own sockets has a port already, and what to write; None if none has."""
-    _, port, *arguments = split(socket_string)
-    named = {key: unquote(value) for key, _, value in (each.partition("=") for each in arguments)}
-    interface = parse_address(named.get("interface", "")) or _ANY
+    port, interface = bound_to(socket_string)
     for name, address in others:
         theirs = parse_address(getattr(address, "host", ""))
-        if theirs is None or str(getattr(address, "port", "")) != port or not _overlap(interface, theirs):
+        if theirs is None or str(getattr(address, "port", "")) != port or not overlap(interface, theirs):
             continue
         if interface.version == theirs.version:
             return f"{name} has this port; choose another for one of the two"
@@ -82,10 +78,3 @@ def _conflict(socket_string: str, others: Iterable[tuple[str, IAddress]]) -> str
         advice = f"remove {ours}, or have tcp6: name an IPv6 address in interface="
         return f"{name} has this port, and tcp6: includes IPv4; {advice}"
     return None
-
-
-def _overlap(one: Address, other: Address) -> bool:
-    """Tell whether two sockets with these addresses cannot have the same port."""
-    if one.version != other.version:
-        return (one if one.version == 6 else other).is_unspecified
-    return one == other or one.is_unspecified or other.is_unspecified

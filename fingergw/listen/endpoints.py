@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -33,7 +32,7 @@ from fingergw.listen.passed_sockets import take_over
 from fingergw.listen.reachability import can_bind
 from fingergw.listen.socket_files import check_file, check_length
 from fingergw.listen.unix_sockets import UnixEndpoint
-from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd
+from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd, no_folder, no_folder_yet
 from fingergw.net.root import outside
 
 # What parsing these raises is about this machine, not the text: sockets that systemd passed, and Tor, which it starts.
@@ -202,11 +201,9 @@ def _missing(folder: Path) -> str | None:
     """
     if is_made_by_systemd(folder):
         return None
-    make = f"make it: mkdir -p {shlex.quote(str(folder))}"
     if not may_be_made_by_systemd(folder):
-        raise ListenError(f"no folder {folder}; {make}")
-    directory = "a systemd unit makes it if it has a RuntimeDirectory=, StateDirectory= or the like"
-    return f"no folder {folder} now, and without it the gateway cannot start; {directory}; or {make}"
+        raise ListenError(no_folder(folder))
+    return no_folder_yet(folder)
 
 
 def on_loopback(description: str) -> str:

@@ -6,9 +6,12 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 
-from fingergw.core.addresses import parse_address
+from fingergw.core.addresses import Address, parse_address
 from fingergw.listen.endpoint_strings import split, unquote
+
+_ANY = IPv4Address(0)
 
 
 def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -17,38 +20,38 @@ def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     :param sockets: the ``socket`` of each :class:`fingergw.listen.endpoints.Server`.
     :return: the position of each, that of the earlier one, and what both need.
     """
-    found: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[int, Address]]] = defaultdict(list)
     for place, description in enumerate(sockets):
         kind, *arguments = split(description)
         if kind == "tcp":
-            named = [each.removeprefix("interface=") for each in arguments if each.startswith("interface=")]
-            need, interface = ("port", arguments[0]), unquote(named[0]) if named else "0.0.0.0"  # noqa: S104
+            port, address = bound_to(description)
+            need = f"port {port}"
+            if port == "0":  # any that is free
+                continue
         elif kind == "unix":
-            need, interface = ("path", os.path.normpath(unquote(arguments[0]))), ""
+            need, address = f"path {os.path.normpath(unquote(arguments[0]))}", _ANY
         else:
             continue
-        if need == ("port", "0"):  # any that is free
-            continue
         for earlier, other in found[need]:
-            if kind == "unix" or _overlap(other, interface):
-                yield place, earlier, " ".join(need)
+            if overlap(other, address):
+                yield place, earlier, need
                 break
-        found[need].append((place, interface))
+        found[need].append((place, address))
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Tell whether two sockets with the same port, each at an interface, take it from each other."""
-    addresses = [parse_address(each) for each in (one, other)]
-    if one == other or (addresses[0] is not None and addresses[0] == addresses[1]):
-        return True
-    for wide, narrow in (addresses, addresses[::-1]):
-        if wide is None or not wide.is_unspecified:
-            continue
-        if narrow is None:
+def bound_to(socket_string: str) -> tuple[str, Address]:
+    """Return the port and the address that a ``tcp:`` socket is bound to."""
+    _, port, *arguments = split(socket_string)
+    named = dict(each.split("=", 1) for each in arguments)
+    return port, parse_address(unquote(named.get("interface", ""))) or _ANY
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Tell whether two sockets with the same port, each bound to an address, take it from each other."""
+    for wide, narrow in ((one, other), (other, one)):
+        if wide.is_unspecified and (wide.version == narrow.version or (wide.version == 6 and _takes_both_families())):
             return True
-        if wide.version == narrow.version or (wide.version == 6 and _takes_both_families()):
-            return True
-    return False
+    return one == other
 
 
 def _takes_both_families() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def unreadable(path: Path, error: OSError) -> str:
     """Return why a file cannot be read, and what to do where the system's words do not say it."""
     advice = f"; {PERMISSION_ADVICE}" if error.strerror == os.strerror(errno.EACCES) else ""
     return f"{path}: {error.strerror}{advice}"
+
+
+def no_folder(folder: Path) -> str:
+    """Return the message about a folder that is not there."""
+    return f"no folder {folder}; {_make(folder)}"
+
+
+def no_folder_yet(folder: Path) -> str:
+    """Return the warning about a folder that is not there, and that systemd may make as it starts the gateway."""
+    directory = "a systemd unit makes it if it has a RuntimeDirectory=, StateDirectory= or the like"
+    return f"no folder {folder} now, and without it the gateway cannot start; {directory}; or {_make(folder)}"
+
+
+def _make(folder: Path) -> str:
+    return f"make it: mkdir -p {shlex.quote(str(folder))}"
 
 
 def may_be_made_by_systemd(folder: Path) -> bool:

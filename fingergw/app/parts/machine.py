@@ -20,7 +20,7 @@ from fingergw.config.problems import Problem
 from fingergw.core.errors import ConfigError
 from fingergw.core.settings import KeyPath
 from fingergw.core.text import escape, printable
-from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd
+from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd, no_folder, no_folder_yet
 from fingergw.net.root import in_chroot, outside, outside_message, usable_now
 from fingergw.net.watched import Watched
 
@@ -123,13 +123,10 @@ class Machine:
 
     def _missing(self, folder: Path, *where: str | int) -> str:
         """Return what is wrong about a folder that is not there; if it may be there at the start, add a warning."""
-        make = f"make it: mkdir -p {shlex.quote(str(folder))}"
         if self.is_start or not may_be_made_by_systemd(folder):
-            return f"no folder {folder}; {make}"
+            return no_folder(folder)
         if not is_made_by_systemd(folder):
-            directory = "a systemd unit makes it if it has a StateDirectory=, LogsDirectory= or the like"
-            why = f"no folder {folder} now, and without it the gateway cannot start; {directory}; or {make}"
-            self.warnings.append(Problem(where, why))
+            self.warnings.append(Problem(where, no_folder_yet(folder)))
         return ""
 
     def load(self, path: Path, load: Callable[[Path], T], *where: str | int) -> T | None:

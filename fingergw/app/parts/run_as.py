@@ -13,6 +13,7 @@ from fingergw.app.parts.machine import Machine
 from fingergw.config import tables
 from fingergw.config.problems import Problem
 from fingergw.net import root
+from fingergw.net.files import no_folder
 from fingergw.net.identity import number_of
 
 
@@ -67,6 +68,6 @@ def _unfit(chroot: Path) -> str | None:
         return None
     except OSError:
         if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises for a name that is too long
-            return f"no folder {chroot}; make it: mkdir -p {shlex.quote(str(chroot))}"
+            return no_folder(chroot)
     make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
     return f"the folder has no /dev/null, which listeners and programs need; run: {make}"
