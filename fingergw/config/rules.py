@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -17,7 +17,7 @@ from fingergw.core.forwarding import local_form
 from fingergw.core.outcome import BackendCache
 from fingergw.core.patterns import group_names
 from fingergw.core.setting_types import Argv
-from fingergw.core.settings import KeyPath, is_table, keys_of, templates_in, without_none
+from fingergw.core.settings import KeyPath, incomplete, is_table, keys_of, templates_in, without_none
 
 _MAX_MISTAKES: Final = 1000  # that a type's own check may report for a table
 
@@ -139,8 +139,8 @@ def _own_check(table: Any, path: KeyPath, wrong: MistakenKeys) -> list[Problem]:
     """
     if wrong.touch(*path):
         cls: Any = type(table)
-        keys = [key.name for key in keys_of(cls)]
-        table = _without(table, [key for key in keys if wrong.touch(*path, key)])
+        right = [key.name for key in keys_of(cls) if hasattr(table, key.name) and not wrong.touch(*path, key.name)]
+        table = incomplete(cls, {key: getattr(table, key) for key in right})
     found: list[Problem] = []
     try:
         for each in islice(getattr(table, "check", tuple)(), _MAX_MISTAKES + 1):
@@ -158,16 +158,6 @@ def _own_check(table: Any, path: KeyPath, wrong: MistakenKeys) -> list[Problem]:
         if not (wrong.touch(*path) and lacks_key):
             raise
     return found
-
-
-def _without(table: Any, wrong: Iterable[str]) -> Any:
-    """Return a copy of a table that lacks the keys with mistakes: reading one of them raises AttributeError."""
-    left_out = frozenset(wrong)
-    made = object.__new__(type(table))
-    for key in keys_of(type(table)):  # type: ignore[arg-type]  # a class has a hash
-        if key.name not in left_out and hasattr(table, key.name):
-            object.__setattr__(made, key.name, getattr(table, key.name))
-    return made
 
 
 def _placeholders(config: model.Config, file: File) -> Iterator[Problem]:

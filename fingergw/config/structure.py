@@ -28,7 +28,7 @@ from fingergw.config.model import Backend
 from fingergw.config.problems import Problem, nearest, unknown
 from fingergw.config.values import KINDS, PATHS, plain, refuse_outside, text
 from fingergw.core.errors import ExpectedError, FingergwError
-from fingergw.core.settings import Key, KeyPath, is_table, keys_of, supertype, takes_placeholders
+from fingergw.core.settings import Key, KeyPath, incomplete, is_table, keys_of, supertype, takes_placeholders
 
 _WRONG: Final = object()  # in the place of a value with a mistake
 
@@ -278,10 +278,7 @@ def _made(cls: Any, values: dict[str, Any], path: KeyPath, reading: _Reading, *,
         if is_whole:
             place = error.path if isinstance(error, ExpectedError) else ()
             reading.problems.append(Problem((*path, *place), _told(error), () if place else ((*path, ""),)))
-    made = object.__new__(cls)
-    for name, value in {**_defaults(cls), **values}.items():
-        object.__setattr__(made, name, value)
-    return made
+    return incomplete(cls, {**_defaults(cls), **values})
 
 
 def _told(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import cleandoc
 from types import MappingProxyType, NoneType, UnionType
@@ -134,6 +134,14 @@ def sentence_of(cls: Any) -> str:
 def changed(table: T, **values: Any) -> T:
     """Return a copy of a table with other values for some keys."""
     return attrs.evolve(table, **values)  # type: ignore[misc]  # T is an attrs class
+
+
+def incomplete(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Return a table with values for some of its keys; to read another key raises AttributeError."""
+    made = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.config.warnings.scope import Scope, Scopes
+from fingergw.core.settings import KeyPath
 
 
 def never_asked(configuration: model.Config) -> Iterator[Problem]:
@@ -74,7 +75,7 @@ def too_slow(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[P
             yield from _slow(("forwarding", "timeout"), forwarding.timeout, most, "the client is answered before")
 
 
-def _slow(where: tuple[str | int, ...], seconds: float, most: float, effect: str) -> Iterator[Problem]:
+def _slow(where: KeyPath, seconds: float, most: float, effect: str) -> Iterator[Problem]:
     if seconds > most:
         why = f"{seconds:.15g} is above answer_timeout, which is {most:.15g}: {effect}; lower it, or raise that"
         yield Problem(where, why)

@@ -9,7 +9,7 @@ from attrs import frozen
 from fingergw.config import model, tables
 from fingergw.core.addresses import Network, Networks
 
-_EVERYONE = Networks(())
+_NOT_USED = Networks(())
 
 
 @frozen(eq=False)
@@ -18,11 +18,12 @@ class Scope:
 
     :param listeners: the positions of the listeners whose queries it gets; a decoy asks no route.
     :param clients: the networks of its clients; None for all.
+    :param networks: the same, to look others up in; for all it is not used.
     """
 
     listeners: frozenset[int]
     clients: frozenset[Network] | None
-    networks: Networks = _EVERYONE
+    networks: Networks = _NOT_USED
 
     def includes(self, other: Scope) -> bool:
         """Tell whether whoever another route is for is among those that this one is for; in doubt they are not."""
