@@ -25,14 +25,14 @@ from fingergw.cli.configuration import read
 from fingergw.cli.explanation import Explanation, Said, Step, text_of
 from fingergw.cli.options import Parser, add_base_dir, add_config
 from fingergw.cli.output import complain, show
-from fingergw.cli.reasons import explain, local_address
+from fingergw.cli.reasons import explain, first_line, local_address
 from fingergw.config import model, tables
 from fingergw.config.problems import to_error, unknown
 from fingergw.config.store_address import RedisAddress, parse_store
 from fingergw.core.addresses import parse_address
 from fingergw.core.decide import Asked, Decision, decide
 from fingergw.core.outcome import Answered, Backend, Cached, Failed, Outcome, outcome_of
-from fingergw.core.query import Query, take_line
+from fingergw.core.query import Query
 from fingergw.core.rules import Rules
 from fingergw.core.settings import changed
 from fingergw.core.text import to_wire, truncate
@@ -128,8 +128,7 @@ def usual_client(endpoint: str) -> str:
     described = server(endpoint)
     if described.socket.startswith(("unix:", "systemd:domain=UNIX")):
         return "unix"
-    bound = None if described.interface is None else parse_address(str(described.interface))
-    is_ipv6 = bound is not None and bound.version == 6
+    is_ipv6 = described.interface is not None and described.interface.version == 6
     return "::1" if is_ipv6 or described.socket.startswith("systemd:domain=INET6") else "127.0.0.1"
 
 
@@ -147,8 +146,7 @@ def decided(rules: Rules, sent: bytes, client: str, endpoint: str) -> Decision |
     :param endpoint: the listener's endpoint string.
     """
     may_connect = rules.lets_in(client) or (client == "unix" and rules.trusted_proxies is None)
-    line = take_line(sent + b"\r\n", rules.limits.max_query_bytes) or b""
-    return decide(rules, line, client, local_address(endpoint), time.time()) if may_connect else None
+    return decide(rules, first_line(rules, sent), client, local_address(endpoint), time.time()) if may_connect else None
 
 
 def _without_files(configuration: model.Config) -> model.Config:

@@ -13,7 +13,7 @@ from fingergw.core.addresses import Network, parse_address
 from fingergw.core.chain import Chain
 from fingergw.core.decide import Asked, Decision, read
 from fingergw.core.forwarding import Denied, Forwarding, normal_host
-from fingergw.core.query import Query
+from fingergw.core.query import Query, take_line
 from fingergw.core.routing import Mismatch
 from fingergw.core.rules import Rules
 from fingergw.core.text import printable
@@ -23,13 +23,13 @@ _MAX_SHOWN = 5  # items of a list
 
 
 def explain(
-    configuration: model.Config, rules: Rules, line: bytes, client: str, decision: Decision | None
+    configuration: model.Config, rules: Rules, sent: bytes, client: str, decision: Decision | None
 ) -> Explanation:
     """Explain a decision about a query.
 
     :param configuration: what the rules were made from.
     :param rules: the listener's.
-    :param line: what the client sends, without its end.
+    :param sent: what the client sends, without the line's end.
     :param client: its address as text, ``"unix"`` on a unix socket.
     :param decision: None if the client may not connect.
     """
@@ -37,7 +37,7 @@ def explain(
     place, listener = next(each for each in enumerate(configuration.listeners) if each[1].name == rules.listener)
     is_decoy = rules.decoy_delay is not None
     explained = Explanation(
-        query=QueryAsked(line.decode(errors="backslashreplace")),
+        query=QueryAsked(sent.decode(errors="backslashreplace")),
         listener=ListenerAsked(
             name=listener.name,
             line=lines.get(("listeners", place)),
@@ -58,7 +58,7 @@ def explain(
     if query is None:
         why = "" if is_decoy or isinstance(decision, Asked) else decision.why
         return evolve(explained, query=evolve(explained.query, invalid=why))
-    hosts = read(rules, line, client).hosts
+    hosts = read(rules, first_line(rules, sent), client).hosts
     asked = evolve(explained.query, user=query.user, hosts=hosts, verbose=query.verbose)
     explained = evolve(explained, query=asked)
     if local := hosts[len(query.hosts) :]:
@@ -70,10 +70,14 @@ def explain(
     return _routed(explained, configuration, rules, query, chain, lines.get)
 
 
+def first_line(rules: Rules, sent: bytes) -> bytes:
+    """Return the line that a listener takes of what a client sends before it ends the line."""
+    return take_line(sent + b"\r\n", rules.limits.max_query_bytes) or b""
+
+
 def local_address(endpoint: str) -> str:
     """Return the address that an endpoint is bound to; empty for any that the machine has, and for none."""
-    interface = server(endpoint).interface
-    address = None if interface is None else parse_address(str(interface))
+    address = server(endpoint).interface
     return "" if address is None or address.is_unspecified else str(address)
 
 

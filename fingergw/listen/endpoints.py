@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from fingergw.core.addresses import Address
+from fingergw.core.addresses import Address, parse_address
 from fingergw.core.errors import ListenError
 from fingergw.listen import certificates
 from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
@@ -48,7 +48,7 @@ class Server:
 
     :param socket: the endpoint string of the socket alone, the same however it was spelled.
     :param tls: the files that TLS needs; None without TLS.
-    :param interface: the address that it binds, if it names one.
+    :param interface: the address that it binds, if it names one; IPv4 if it is that within IPv6.
     """
 
     socket: str
@@ -98,7 +98,7 @@ def _on_port(port: str, interface: str, backlog: str, localhost: str) -> Server:
     bound = address("interface", interface, localhost) if interface else None
     is_default = bound is None or str(bound) == "0.0.0.0"  # noqa: S104
     socket = _join("tcp", str(own_port), interface="" if is_default else str(bound), backlog=own_backlog)
-    return Server(socket, interface=bound)
+    return Server(socket, interface=None if bound is None else parse_address(str(bound)))
 
 
 def _unix(address: str, mode: str = "666", backlog: str = _BACKLOG, lockfile: str = "1") -> Server:

@@ -118,6 +118,8 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
     [
         (["status"], 0, 'line 18 "status" matches: user is "status"\nchain line 39 "people" (static, cached)'),
         (["/W  Status"], 0, 'query for "status", verbose (/W)\n'),
+        (["status\nx"], 0, 'query for "status"\n'),
+        (["status\r"], 0, '"status" matches: user is "status"\n'),
         (["x"], 1, 'listener line 1 "public": tcp:1079\nclient 127.0.0.1 is allowed: in 127.0.0.0/8 of allow\n'),
         (["x"], 1, 'routes line 18 "status" no: user is not "status"\nline 21'),
         (["x"], 1, '"moshez, nail" no: user is none of "moshez", "nail"\n'),
