@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
 _log = Logger()
-_EX_CONFIG = 78  # sysexits.h
 
 
 class Options(usage.Options):
@@ -50,7 +50,7 @@ def makeService(options: Options) -> IService:
         gateway = _made(options["config"], theirs, reactor)
     except ConfigError as error:
         print(f"fingergw: {error.report}", file=sys.stderr)
-        raise SystemExit(_EX_CONFIG) from None
+        raise SystemExit(os.EX_CONFIG) from None
     sys.excepthook = partial(_refused, sys.excepthook, is_daemon=not theirs.get("nodaemon"))
     signals.drop(signal.SIGUSR1)  # no log is open that could be reopened
     signals.release(signal.SIGUSR1)  # for twistd, which acts on it if nobody does
@@ -90,4 +90,4 @@ def _refused(
         _log.critical("{error}", error=str(error))
     else:
         print(f"fingergw: {error}", file=sys.__stderr__)  # sys.stderr is twistd's log
-    raise SystemExit(_EX_CONFIG if isinstance(error, PrivilegeError) else 1)
+    raise SystemExit(os.EX_CONFIG if isinstance(error, PrivilegeError) else 1)

@@ -21,7 +21,6 @@ from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 from fingergw.net.identity import number_of
 
 _EX_USAGE = 2
-_EX_CONFIG = 78  # sysexits.h
 _INTERRUPTED = 128 + signal.SIGINT
 
 COMMANDS: Final = {
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _EX_USAGE
     except FingergwError as error:
         complain(error.report if isinstance(error, ConfigError) else str(error))
-        return _EX_CONFIG if isinstance(error, (ConfigError, PrivilegeError)) else 1
+        return os.EX_CONFIG if isinstance(error, (ConfigError, PrivilegeError)) else 1
 
 
 def _place_of_command(words: Sequence[str]) -> int | None:

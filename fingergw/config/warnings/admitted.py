@@ -106,12 +106,15 @@ def _why_nobody(admissions: Sequence[Admission], clients: tuple[Network, ...]) -
     return "none of its listeners lets these clients in; see their allow and deny"
 
 
+def _names(where: KeyPath, route: tables.Route) -> Iterator[tuple[KeyPath, str]]:
+    if route.user is not None:
+        yield (*where, "user"), route.user
+    yield from (((*where, "users", number), name) for number, name in enumerate(route.users or ()))
+
+
 def _too_long(where: KeyPath, route: tables.Route, most: int) -> Iterator[Problem]:
     """Find names that are longer than a query can be."""
-    names = [((*where, "users", number), name) for number, name in enumerate(route.users or ())]
-    if route.user is not None:
-        names.append(((*where, "user"), route.user))
-    sizes = [(path, len(name.encode())) for path, name in names if len(name) * 4 > most]
+    sizes = [(path, len(name.encode())) for path, name in _names(where, route) if len(name) * 4 > most]
     if route.pattern is not None and len(route.pattern) * 4 > most:
         sizes.append(((*where, "pattern"), Glob(route.pattern).least_bytes))
     for path, size in sizes:
@@ -122,10 +125,7 @@ def _too_long(where: KeyPath, route: tables.Route, most: int) -> Iterator[Proble
 
 def _misread(where: KeyPath, route: tables.Route) -> Iterator[Problem]:
     """Find names and patterns that mean something else than they seem to."""
-    names = [((*where, "users", number), name) for number, name in enumerate(route.users or ())]
-    if route.user is not None:
-        names.append(((*where, "user"), route.user))
-    for path, name in names:
+    for path, name in _names(where, route):
         if "*" in name:
             yield Problem(path, f'the * is part of the name here; to match many names, write pattern = "{name}"')
     if route.pattern is None:
