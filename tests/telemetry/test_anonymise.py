@@ -188,11 +188,11 @@ def test_nowhere(tmp_path: Path) -> None:
         f"backend gossip failed, asked by route gossip: nobody for {NETWORK}",
         f"backend gossip failed, asked by route gossip: not now, {NETWORK}",
         f"backend fragile is not asked for 1000 s, after 1 failures in a row; the last: nobody for {NETWORK}",
-        f"sh wrote to standard error: {NETWORK} asks, host {NETWORK}.\\n",
+        f"sh wrote to standard error: {NETWORK} asks, host {NETWORK}.",
         f"{NETWORK}: invalid query: a control or an invisible character",
         f"{NETWORK}: connection closed: no PROXY header",
         *(f"{network}: invalid query: " for network in PROXIED.values()),
-        *(f"sh wrote to standard error: {network} asks, host {network}.\\n" for network in PROXIED.values()),
+        *(f"sh wrote to standard error: {network} asks, host {network}." for network in PROXIED.values()),
     ):
         assert line in log, line
     assert f"1 more in the last minute: sh wrote to standard error: {NETWORK} asks" in log
