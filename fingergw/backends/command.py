@@ -65,7 +65,7 @@ class Command:
     )
     max_file_bytes: Bytes = setting("The largest file that it may write.", default=16 << 20)
     max_processes: Count = setting("The limit on its user's processes and threads (RLIMIT_NPROC).", default=1024)
-    charset: Charset = setting("What its output is in.", default=UTF_8)
+    charset: Charset = setting("The charset of its output.", default=UTF_8)
     missing_exit_codes: tuple[ExitCode, ...] = setting(
         "Exit codes that mean that it does not know the name. 0 is an answer, any other code a failure.", default=()
     )

@@ -42,7 +42,7 @@ class Finger:
     host: HostName = setting("The server's name or address.")
     port: Port = setting("Its port.", default=79)
     max_bytes: Bytes = setting("The largest answer; a larger one is a failure.", default=65536)
-    charset: Charset = setting("What the server's answers are in, and names that it is asked for.", default=UTF_8)
+    charset: Charset = setting("The charset of the server's answers, and of names that it is asked for.", default=UTF_8)
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""

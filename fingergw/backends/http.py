@@ -87,7 +87,7 @@ class Http:
         "The largest decoded body, and text of the template; a larger one is a failure.", default=65536
     )
     charset: Charset = setting(
-        "What a body is in where neither its Content-Type, nor a byte order mark, nor the page itself says.",
+        "The charset of a body where neither its Content-Type, nor a byte order mark, nor the page itself says.",
         default=UTF_8,
     )
     missing_statuses: tuple[Status, ...] = setting(
