@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from fingergw.core.text import clean
+from fingergw.core.text import clean, is_blank
 from fingergw.net.exchange import Connection, NoAnswer, connect
 from fingergw.net.reasons import reason
 from fingergw.net.resolving import Resolver
@@ -110,7 +110,7 @@ async def fetch(target: Target, resolver: Resolver, *, timeout: float, trust: An
         answer = Answer(await Deferred.fromCoroutine(talk()).addTimeout(timeout, resolver.reactor))
         if not answer.received:
             return Answer(b"", "the server closed the connection without an answer")
-        return answer if answer.text.strip() else Answer(answer.received, "the answer has no text")
+        return Answer(answer.received, "the answer has no text") if is_blank(answer.text) else answer
     except DeferredTimeout:
         missing = "the answer is incomplete: its end did not arrive" if connection.received else "no answer"
         return Answer(connection.received, f"{missing} within {timeout:g} s")

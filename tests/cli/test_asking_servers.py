@@ -60,7 +60,7 @@ class FetchTests(GatewayCase):
         assert await self.fetched(breaks_off()) == Answer(b"", "the connection was lost")
         for script in (says(b""), half_closes(b"")):
             assert await self.fetched(script) == Answer(b"", "the server closed the connection without an answer")
-        for blank in (b"\r\n", b" \t\r\n\n", b"\0\x07", b"\xe2\x80\x8f\xc2\xa0"):
+        for blank in (b"\r\n", b" \t\r\n\n", b"\0\x07", b"\xe2\x80\x8f\xc2\xa0", "\ufeff\u200b".encode()):
             assert await self.fetched(says(blank)) == Answer(blank, "the answer has no text")
 
     async def test_no_connection(self) -> None:
