@@ -53,7 +53,7 @@ def occupy_standard_streams() -> None:
     os.close(opened)
 
 
-def go(reactor: Any, log: str) -> Launcher:
+def daemonize(reactor: Any, log: str) -> Launcher:
     """Go on in the background, as a daemon; the process that was started waits here, and passes on signals.
 
     :param log: what the daemon logs to, for the message if it is killed.
@@ -116,11 +116,11 @@ def _wait(reading: int, mask: Iterable[int], log: str) -> NoReturn:
     if result == _STARTED:
         raise SystemExit(0)
     kind = PrivilegeError if result == _REFUSED else FingergwError
-    text = why.decode(errors="replace") or f"it ended while it started, perhaps as it was killed; {see(log)}"
+    text = why.decode(errors="replace") or f"it ended while it started, perhaps as it was killed; {log_advice(log)}"
     raise kind(f"the daemon did not start: {text}")
 
 
-def see(log: str) -> str:
+def log_advice(log: str) -> str:
     """Return the advice to look into a daemon's log."""
     return f"for more see its log: {log}"
 

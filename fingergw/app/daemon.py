@@ -113,7 +113,7 @@ class _Run:
     def run(self) -> None:
         signals.hold()  # from here on there is something that a stop must remove
         if self._own.daemonize:
-            self._launcher = background.go(self._reactor, str(self._own.log))
+            self._launcher = background.daemonize(self._reactor, str(self._own.log))
         for number in (signal.SIGTERM, signal.SIGINT):
             signals.add(partial(self._stop, number), number)
         signals.add(partial(self._reactor.callFromThread, self._own.event_log.reopen), signal.SIGUSR1)
@@ -169,7 +169,7 @@ class _Run:
         try:
             await self._gateway.bound()
         except ListenError as error:  # which ends the gateway, too
-            launcher.failed(f"{error}; {background.see(str(self._own.log))}")
+            launcher.failed(f"{error}; {background.log_advice(str(self._own.log))}")
             return
         if self._stopped_by is None:
             launcher.started()
@@ -194,7 +194,7 @@ class _Run:
         self._reactor.iterate()  # sockets that were bound are closed in a turn of the reactor
         self._remove_pid_file()  # before the launcher ends, as it may be started again at once
         if self._launcher is not None:
-            advice = f"; {background.see(str(self._own.log))}" if self._is_logging else ""
+            advice = f"; {background.log_advice(str(self._own.log))}" if self._is_logging else ""
             self._launcher.failed(_explained(error) + advice, is_refused=isinstance(error, PrivilegeError))
 
     def _end(self) -> None:

@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Final
 
-from fingergw.cli.options import Parser, a_path
+from fingergw.cli.options import Parser, nonempty_path
 from fingergw.cli.output import show
 from fingergw.config.finding import PACKAGED
 from fingergw.config.schema import TITLE, schema_text
@@ -27,7 +27,7 @@ def add_arguments(parser: Parser) -> None:
         "complete and check it. Never overwrites a configuration."
     )
     what = "the file to write [default: fingergw.toml]"
-    parser.add_argument("file", metavar="FILE", nargs="?", default="fingergw.toml", type=a_path, help=what)
+    parser.add_argument("file", metavar="FILE", nargs="?", default="fingergw.toml", type=nonempty_path, help=what)
 
 
 def run(arguments: Namespace) -> int:

@@ -81,7 +81,7 @@ class OptionsOnly(Parser):
         return self.parse_known_args(words)[1]
 
 
-def a_path(text: str) -> str:
+def nonempty_path(text: str) -> str:
     """Refuse what an unset variable of a shell leaves: Python would take it for the working folder."""
     if not text:
         raise ArgumentTypeError('expected a path, not ""')
@@ -92,10 +92,10 @@ def add_config(parser: Parser) -> None:
     """Add ``--config``."""
     parser.hint = "; to name the configuration, write --config FILE"
     what = "the configuration [default: fingergw.toml in the current folder; if there is none, the packaged one]"
-    parser.add_argument("-c", "--config", metavar="FILE", type=a_path, help=what)
+    parser.add_argument("-c", "--config", metavar="FILE", type=nonempty_path, help=what)
 
 
 def add_base_dir(parser: Parser) -> None:
     """Add ``--base-dir``."""
     what = "the folder that relative paths in it start from [default: the file's own]"
-    parser.add_argument("--base-dir", metavar="DIR", type=a_path, help=what)
+    parser.add_argument("--base-dir", metavar="DIR", type=nonempty_path, help=what)

@@ -13,7 +13,7 @@ from typing import Final
 
 from fingergw.core.errors import ConfigError
 from fingergw.core.text import printable
-from fingergw.net.files import another_file, line_of, read_file
+from fingergw.net.files import line_of, path_advice, read_file
 
 _MAX_BYTES: Final = 64 << 20
 _MAX_REPORTED: Final = 20
@@ -78,7 +78,7 @@ def read_text(path: Path, *, is_whole: bool = False, hint: bool = False) -> str:
     try:
         data, _ = read_file(path, max_bytes=_MAX_BYTES, or_pipe=is_whole)
     except OSError as error:
-        advice = another_file(error)
+        advice = path_advice(error)
         if hint and isinstance(error, FileNotFoundError):
             advice = f"; to create one to start from, run: fingergw init {shlex.quote(str(path))}"
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{advice}") from None

@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
     try:
         data, _ = read_file(path)
     except OSError as error:
-        raise ConfigError(f"{unreadable(path, error)}{another_file(error)}") from None
+        raise ConfigError(f"{unreadable(path, error)}{path_advice(error)}") from None
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -69,7 +69,7 @@ def read_secret(path: Path, what: str) -> str:
     try:
         data, mode = read_file(path)
     except OSError as error:
-        raise ConfigError(f"{unreadable(path, error)}{another_file(error)}") from None
+        raise ConfigError(f"{unreadable(path, error)}{path_advice(error)}") from None
     exposed = exposure(path, mode)
     problems = [exposed] if exposed else []
     secret = data.strip().decode("ascii", "replace")
@@ -82,7 +82,7 @@ def read_secret(path: Path, what: str) -> str:
     return secret
 
 
-def another_file(error: OSError) -> str:
+def path_advice(error: OSError) -> str:
     """Return what to do about a path that leads to no file."""
     if error.errno == errno.EISDIR:
         return "; name a file in it"
