@@ -13,7 +13,7 @@ import pytest
 hypothesis.settings.register_profile("fingergw", deadline=None)
 hypothesis.settings.load_profile("fingergw")
 
-# Where the suite is started with "&" or nohup, these are ignored, and so they would be in all programs that tests start.
+# Where the suite is started with "&" or nohup, these are ignored, and would be in all programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

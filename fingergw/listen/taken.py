@@ -40,7 +40,7 @@ def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def bound_to(socket_string: str) -> tuple[str, Address]:
-    """Return the port and the address that a ``tcp:`` socket is bound to."""
+    """Return the port and the address that a ``tcp:`` socket is bound to; a unix socket has no port, but a path."""
     _, port, *arguments = split(socket_string)
     named = dict(each.split("=", 1) for each in arguments)
     return port, parse_address(unquote(named.get("interface", ""))) or _ANY

@@ -111,6 +111,10 @@ class TlsConnection(SSL.Connection):
     """A TLS connection whose handshake fails if the other side ends it properly, for which Twisted is not prepared."""
 
     def do_handshake(self) -> None:
+        """Go on with the handshake.
+
+        :raises SSL.Error: it fails, or has not ended yet.
+        """
         try:
             super().do_handshake()
         except SSL.ZeroReturnError:

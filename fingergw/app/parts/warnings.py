@@ -9,7 +9,7 @@ from fingergw.config.problems import Problem
 from fingergw.config.warnings.configuration import find_warnings
 from fingergw.core.settings import KeyPath
 from fingergw.listen.binding import Socket
-from fingergw.listen.taken import taken_twice
+from fingergw.listen.taken import bound_to, taken_twice
 
 _TWO_FAMILIES = "; a tcp6: endpoint takes IPv4 too, unless its interface is an address"
 
@@ -30,9 +30,10 @@ def warnings_of(
     if admin is not None:
         bound.append(admin)
         paths.append(("admin", "endpoint"))
-    for place, earlier, need in taken_twice([socket.place[0] for socket in bound]):
-        kinds = {bound[each].description.lower().removeprefix("haproxy:")[:5] for each in (place, earlier)}
-        families = _TWO_FAMILIES if len(kinds) == 2 and "tcp6:" in kinds else ""
+    strings = [socket.place[0] for socket in bound]
+    for place, earlier, need in taken_twice(strings):
+        versions = {bound_to(strings[each])[1].version for each in (place, earlier)}
+        families = _TWO_FAMILIES if len(versions) == 2 else ""
         why = f"listeners[{paths[earlier][1]}] takes {need} already, so the gateway cannot start{families}"
         found.append(Problem(paths[place], f"{why}; choose another, or remove one of the two"))
     return found
