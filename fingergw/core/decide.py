@@ -68,10 +68,10 @@ def decide(rules: Rules, line: bytes, client: str, local_address: str, now: floa
         return Refused("no_such_user", now + rules.decoy_delay)
     try:
         query = read(rules, line, client)
+        if query.hosts and rules.forwarding.local_names:
+            query = _without_local_names(rules, query)
     except BadQuery as error:
         return Refused("bad_query", now, str(error))
-    if query.hosts and rules.forwarding.local_names:
-        query = rules.forwarding.without_local_names(query)
     if query.hosts:
         chain = rules.forwarding.find(query, local_address)
         if chain is None:
@@ -93,3 +93,17 @@ def read(rules: Rules, line: bytes, client: str) -> Query:
     if len(line) > rules.limits.max_query_bytes:
         raise BadQuery(f"longer than {rules.limits.max_query_bytes} bytes")
     return parse(line, rules.case_sensitive, rules.listener, client)
+
+
+def _without_local_names(rules: Rules, query: Query) -> Query:
+    """Return a query as if it had been sent without its last hosts, as far as they are local names.
+
+    :raises BadQuery: what is left is none.
+    """
+    shorter = rules.forwarding.without_local_names(query)
+    if shorter is query or "/" not in query.user:
+        return shorter
+    # The host hid what a word of its own means: of ``/W@host`` only ``/W`` is left.
+    left = "@".join((shorter.user, *shorter.hosts)).encode()
+    again = parse(left, rules.case_sensitive, query.listener, query.client)
+    return again._replace(verbose=query.verbose or again.verbose)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from attrs import field, frozen
 
 from fingergw.core.errors import ExpectedError
+from fingergw.core.query import compose
 
 _HOW = "write a placeholder as {user}, and a literal brace as {{ or }}"
 _UPPER = "upper"
@@ -78,5 +79,5 @@ class Template:
         for literal, name, upper in self.parts:
             filled += literal
             if name is not None:
-                filled += encode(values[name].upper() if upper else values[name])
+                filled += encode(compose(values[name].upper()) if upper else values[name])
         return filled

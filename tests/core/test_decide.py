@@ -134,7 +134,8 @@ def test_local_names() -> None:
         return decision.route if isinstance(decision, Asked) else decision.refusal
 
     assert route(b"status@OWN.") == route(b"/W status@own@own") == "status"
-    assert route(b"@own") == route(b"/W @own") == "index"
+    assert route(b"@own") == route(b"/W @own") == route(b"/W@own") == "index"
+    assert route(b"OPTIONS * HTTP/1.1@own") == "bad_query"
     assert route(b"web-oncall@own") == "team"
     assert route(b"nobody@own") == "no_such_user"
     assert route(b"x@old@own") == route(b"x@old") == "forwarding"
@@ -142,6 +143,10 @@ def test_local_names() -> None:
     decision = decide(local, b"status@own", CLIENT, "", 0.0)
     assert isinstance(decision, Asked)
     assert decision.query == Query("status", listener="l", client=CLIENT)
+    for line in (b"status /W@own", b"/W status@own"):
+        decision = decide(local, line, CLIENT, "", 0.0)
+        assert isinstance(decision, Asked)
+        assert decision.query == Query("status", verbose=True, listener="l", client=CLIENT)
 
 
 @pytest.mark.parametrize("case_sensitive", [False, True])

@@ -51,6 +51,11 @@ def test_unknown_filter(text: str) -> None:
         Template(text)
 
 
+def test_upper_case_is_composed() -> None:
+    """What is in upper case is in NFC too, as names are: there is an I with a dot, though no such small letter."""
+    assert Template("{user:upper}").fill({"user": "i\u0307 \u01f0"}) == "\u0130 J\u030c"
+
+
 def test_encoding_comes_last() -> None:
     """A value is put in upper case before it is encoded, with letters of any script."""
     assert Template("/{user:upper}/{user}").fill({"user": "é ß"}, quote) == "/%C3%89%20SS/%C3%A9%20%C3%9F"
