@@ -151,6 +151,8 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
         (["\x1b[2J"], 1, 'query "\\x1b[2J" is not a query: a control or an invisible character\n'),
         (["\udcfe"], 1, "is not a query: not UTF-8\n"),
         (["x" * 513], 1, "is not a query: longer than 512 bytes\n"),
+        (["\udcff\udcfd\x01status"], 0, 'query for "status"\n'),  # a telnet command is no part of it
+        (["/W@finger.example.org"], 1, 'query for no user at "finger.example.org", verbose (/W)\n'),
         (["@old.example.org."], 0, 'query for no user at "old.example.org."\n'),
         (["a@x@old.example.ORG"], 0, "forwarding goes to tcp:old.example.org:79: [forwarding] allow has the host\n"),
         (["a@old.example.org"], 0, 'chain line 47 "old.example.org" (finger)'),
