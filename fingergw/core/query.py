@@ -107,6 +107,7 @@ def _unescape_iac(command: re.Match[bytes]) -> bytes:
 _VERSION = re.compile(r"(?i:http)/[0-9]+(?:\.[0-9]+)?|[A-Z]+/[0-9]+\.[0-9]+")
 # Before HTTP had versions, a request was a method and a path.
 _METHODS = frozenset({"connect", "delete", "get", "head", "options", "patch", "post", "put", "trace"})
+_PROXIED = frozenset({"TCP4", "TCP6", "UNKNOWN"})
 _OTHER_PROTOCOL = "a line of another protocol, such as HTTP or SSH"
 
 
@@ -136,7 +137,7 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
         words = text.split(" ")
         kept = [word for word in words if word and word not in ("/W", "/w")]
         verbose = "/W" in words or "/w" in words
-        if len(kept) > 1 and "/" in text and _is_of_another_protocol(kept):
+        if kept and ("/" in text or kept[0] == "PROXY") and _is_of_another_protocol(kept):
             raise BadQuery(_OTHER_PROTOCOL)
         text = " ".join(kept)
     if text[:4] == "SSH-":  # RFC 4253 §4.2
@@ -151,8 +152,14 @@ def parse(line: bytes, case_sensitive: bool = False, listener: str = "", client:
 
 
 def _is_of_another_protocol(words: list[str]) -> bool:
-    """Tell whether two or more words are the first line of another protocol. A name may be that of a method."""
+    """Tell whether words are the first line of another protocol. A name may be that of a method."""
+    if "://" in words[0]:  # a URL, as in Gemini
+        return True
+    if len(words) == 1:
+        return False
     first, second, last = words[0], words[1], words[-1]
+    if first == "PROXY":  # a proxy's header where none is expected
+        return second in _PROXIED
     if first.lower() in _METHODS and (second[0] == "/" or "://" in second):
         return True
     return bool(_VERSION.fullmatch(last) or _VERSION.fullmatch(first))

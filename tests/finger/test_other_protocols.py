@@ -56,6 +56,10 @@ LINES = [
     b"GET /x\r\n",
     b"OPTIONS / RTSP/1.0\r\n\r\n",
     b"OPTIONS sip:nm SIP/2.0\r\nVia: SIP/2.0/TCP nm\r\n\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 79\r\nada\r\n",
+    b"PROXY UNKNOWN\r\nada\r\n",
+    b"gemini://example.org/\r\n",
+    b"titan://example.org/x;size=1\r\n",
     b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
 ]
 # none of them has a line feed
@@ -105,7 +109,18 @@ class OtherProtocolTests(GatewayCase):
     async def test_names(self) -> None:
         """Users whose names are those of methods and protocols can be asked for."""
         gateway = self.start(LISTENER + EVERYBODY)
-        for line in (b"get", b"HEAD", b"/W options", b"GET /W", b"connect", b"http", b"ssh", b"get well"):
+        for line in (
+            b"get",
+            b"HEAD",
+            b"/W options",
+            b"GET /W",
+            b"connect",
+            b"http",
+            b"ssh",
+            b"get well",
+            b"PROXY",
+            b"proxy team",
+        ):
             assert await self.ask_and_wait(gateway, line + b"\r\n") == b"Hello\r\n"
 
 
