@@ -156,6 +156,7 @@ def test_what_cannot_work_outside(folder: Path, command: list[str]) -> None:
     arguments = [*command, *write(folder, text)]
     no_root = run(arguments)
     assert f"process.chroot: no folder {folder}/root; make it: mkdir -p {folder}/root\n" in no_root.stderr
+    assert "outside of the chroot" not in no_root.stderr  # which may be misspelt
     make_jail(folder / "root")
     refused = run(arguments)
     assert (no_root.returncode, refused.returncode) == (78, 78)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import shlex
 import stat
@@ -22,8 +21,10 @@ def announce_root(machine: Machine, run_as: tables.Process) -> None:
 
     :param run_as: what the process changes to.
     """
-    root.announce_chroot(run_as.chroot)
-    _check_chroot(machine, run_as.chroot)
+    chroot = run_as.chroot
+    is_missing = chroot is not None and _is_missing(chroot)
+    root.announce_chroot(None if is_missing else chroot)  # of one that is misspelt, each path would seem to be outside
+    _check_chroot(machine, chroot)
 
 
 def check_process(machine: Machine, process: tables.Process, run_as: tables.Process | None = None) -> None:
@@ -58,6 +59,16 @@ def _check_chroot(machine: Machine, chroot: Path | None) -> None:
         machine.problems.append(Problem(("process", "chroot"), why_not))
 
 
+def _is_missing(chroot: Path) -> bool:
+    """Tell whether there is no such folder, as far as this user can see."""
+    try:
+        return not stat.S_ISDIR(chroot.stat().st_mode)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+
+
 def _unfit(chroot: Path) -> str | None:
     """Return why a folder cannot be the root; None if it can, or this user cannot see."""
     null = chroot / "dev/null"
@@ -67,7 +78,7 @@ def _unfit(chroot: Path) -> str | None:
     except PermissionError:
         return None
     except OSError:
-        if not os.path.isdir(chroot):  # noqa: PTH112  # pathlib's raises for a name that is too long
+        if _is_missing(chroot):
             return no_folder(chroot)
     make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
     return f"the folder has no /dev/null, which listeners and programs need; run: {make}"
