@@ -515,6 +515,8 @@ Authorization = "Bearer abc"  #! backends.web.headers.Authorization: $SECRET; $H
 X-Api-Key = "abc"  #! backends.web.headers.X-Api-Key: $SECRET; $HEADER_FILES
 cookie = "session=abc"  #! backends.web.headers.cookie: $SECRET; $HEADER_FILES
 Proxy-Authorization = ""
+X-Auth-Key = "abc"  #! backends.web.headers.X-Auth-Key: $SECRET; $HEADER_FILES
+X-Token-Type = "jwt"
 [backends.run]
 type = "command"
 argv = [
@@ -525,10 +527,26 @@ argv = [
     "-H",
     "Authorization: Bearer abc",  #! backends.run.argv[5]: $ARGUMENT
     "Token: none",
+    "--password",
+    "abc",  #! backends.run.argv[8]: $ARGUMENT
+    "--password",
+    "/etc/token",
+    "--token",
+    "{user}",
+    "--no-password",
+    "abc",
+    "--secret",
+    "--verbose",
+    "--password-stdin",
+    "abc",
+    "--header=Api-Key: abc",  #! backends.run.argv[19]: $ARGUMENT
 ]
 [backends.run.env]
 LANG = "C.UTF-8"
 DB_PASSWORD = "abc"  #! backends.run.env.DB_PASSWORD: $SECRET; put it into a file that the program reads
+SECRET_KEY = "abc"  #! backends.run.env.SECRET_KEY: $SECRET; put it into a file that the program reads
+MYSQL_PWD = "abc"  #! backends.run.env.MYSQL_PWD: $SECRET; put it into a file that the program reads
+BYPASS = "1"
 API_TOKEN = "/etc/token"
 API_TOKEN_FILE = "token"
 --- no-secrets

@@ -14,11 +14,11 @@ from fingergw.core.placeholders import Template
 from fingergw.core.setting_types import Argv, HeaderName, HeaderValue, Status, Url, Variable
 from fingergw.core.settings import KeyPath, keys_of, without_none
 
-_CONFIDENTIAL: Final = r"password|passwd|secret|token|api[-_]?key|access[-_]?key"
-_HEADER: Final = re.compile(rf"authorization|cookie|{_CONFIDENTIAL}", re.IGNORECASE)
+_CONFIDENTIAL: Final = r"password|passwd|passphrase|secret|token|(?:api|access|auth|private|secret)[-_]?key"
+_HEADER: Final = re.compile(rf".*(authorization|cookie|{_CONFIDENTIAL})", re.IGNORECASE)
 _PARAMETER: Final = re.compile(rf".*({_CONFIDENTIAL})|pass|pwd|sig|signature", re.IGNORECASE)
-_VARIABLE: Final = re.compile(rf".*({_CONFIDENTIAL})", re.IGNORECASE)
-_OPTION: Final = re.compile(rf"--?[\w-]*(?:{_CONFIDENTIAL})=(.+)", re.IGNORECASE)
+_VARIABLE: Final = re.compile(rf".*({_CONFIDENTIAL})|(.*_)?(pass|pwd)", re.IGNORECASE)
+_OPTION: Final = re.compile(rf"(?!--?no-)--?[\w-]*(?:{_CONFIDENTIAL})", re.IGNORECASE)
 _FIELD: Final = re.compile(rf"(?:[\w-]*(?:authorization|{_CONFIDENTIAL})|cookie): *(.+)", re.IGNORECASE)
 _PATH: Final = re.compile(r"[/@~]|\./")  # of a file that holds the secret
 _PLACEHOLDER: Final = re.compile(r"\{\s*([^\W\d]\w*)(?::\w+)?\s*\}")
@@ -55,7 +55,7 @@ def doubtful_values(configuration: model.Config) -> Iterator[Problem]:
 
 def _headers(where: KeyPath, headers: dict[str, str]) -> Iterator[Problem]:
     for name, value in headers.items():
-        if value.strip() and _HEADER.search(name):
+        if value.strip() and _HEADER.fullmatch(name):
             bearer = ", or a Bearer token's in bearer_token_file" if name.lower() == "authorization" else ""
             yield Problem((*where, name), f"{_READABLE}; put it into a file, and name that in header_files{bearer}")
 
@@ -76,12 +76,18 @@ def _url(where: KeyPath, url: Template) -> Iterator[Problem]:
 
 
 def _arguments(where: KeyPath, argv: tuple[Template, ...]) -> Iterator[Problem]:
+    option = ""
     for number, argument in enumerate(argv):
-        is_header = number > 0 and argv[number - 1].text in ("-H", "--header")  # as curl has them
-        found = (_FIELD if is_header else _OPTION).fullmatch(argument.text)
-        if found and not _PATH.match(found[1]) and not _has_placeholder(found[1]):
+        text, name, value = argument.text, *argument.text.partition("=")[::2]
+        if text.startswith("-") and value:
+            option, text = name, value
+        is_header = option in ("-H", "--header")  # as curl has them
+        field = _FIELD.fullmatch(text) if is_header else None
+        secret = field[1] if field else text if _OPTION.fullmatch(option) and not text.startswith("-") else ""
+        if secret and not _PATH.match(secret) and not _has_placeholder(secret):
             why = "a secret here can be read in this file, and by all users of this machine while the program runs"
             yield Problem((*where, number), f"{why}; put it into a file that the program reads")
+        option = argument.text
 
 
 def _has_placeholder(text: str) -> bool:
