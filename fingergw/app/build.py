@@ -18,7 +18,7 @@ from fingergw.app.parts.cache import store_of
 from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
 from fingergw.app.parts.denied import denied
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import check_socket, check_sockets, keywords_of, routes_of, rules_of
+from fingergw.app.parts.listeners import check_socket, check_sockets, keywords_of, passed_as, routes_of, rules_of
 from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, open_backend
 from fingergw.app.parts.parts import Parts
@@ -150,6 +150,9 @@ def build(
     forwarding, parts.hosts = forwarding_of(configuration, machine, environment, previous_hosts)
     sockets = check_sockets(configuration, machine, reactor)
     parts.admin = _admin(configuration.admin, machine, reactor)
+    if parts.admin and passed_as(parts.admin[0]) in {passed_as(socket) for _, socket in sockets} - {""}:
+        why = "a listener uses this socket already; choose another"
+        machine.problems.append(Problem(("admin", "endpoint"), why))
     if opens and not machine.problems:
         _open_backends(parts, checked, environment, machine, {} if previous is None else previous.backends)
         if machine.problems:

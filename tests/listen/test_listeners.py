@@ -496,16 +496,35 @@ def _not_permitted(*_: object) -> None:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def test_one_passed_socket_for_two(tmp_path: Path) -> None:
-    """A socket that systemd passes can be for one listener alone."""
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("systemd:domain=INET:name=x", "systemd:domain=INET:name=x"),
+        ("systemd:domain=INET:name=x", "systemd:name=x:domain=INET6"),
+        ("systemd:domain=UNIX:index=1", "SYSTEMD:domain=INET:index=01"),
+    ],
+)
+def test_one_passed_socket_for_two(tmp_path: Path, one: str, other: str) -> None:
+    """A socket that systemd passes can be for one listener alone, whatever domain each says that it is of."""
     path = tmp_path / "fingergw.toml"
-    again = "".join(listener("systemd:domain=INET:name=x", f'name = "{name}"') for name in "ab")
-    path.write_text(again + HELLO)
+    path.write_text(listener(one, 'name = "a"') + listener(other, 'name = "b"') + HELLO)
     config = fingergw.load(path)
     (problem,), _ = build.check(config, reactor)
     assert (problem.path, problem.message) == (
         ("listeners", 1, "endpoint"),
         "another listener uses this socket already; remove one of the two",
+    )
+
+
+def test_one_passed_socket_for_a_listener_and_the_admin_pages(tmp_path: Path) -> None:
+    """A socket that a listener uses cannot have the admin pages, too."""
+    path = tmp_path / "fingergw.toml"
+    admin = '[admin]\nendpoint = "systemd:domain=INET6:name=x"\n'
+    path.write_text(listener("systemd:domain=INET:name=x") + HELLO + admin)
+    (problem,), _ = build.check(fingergw.load(path), reactor)
+    assert (problem.path, problem.message) == (
+        ("admin", "endpoint"),
+        "a listener uses this socket already; choose another",
     )
 
 

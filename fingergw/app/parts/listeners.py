@@ -25,7 +25,7 @@ from fingergw.core.rules import Refusal, Rules
 from fingergw.core.text import to_wire
 from fingergw.listen import endpoints
 from fingergw.listen.binding import Socket
-from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied
+from fingergw.listen.endpoint_strings import anchor, in_later_root, is_proxied, split
 from fingergw.net.site import Keywords
 
 _FALLTHROUGH: dict[str, type[Missing | Failed]] = {"missing": Missing, "failed": Failed}
@@ -59,19 +59,27 @@ def check_socket(name: str, endpoint: str, machine: Machine, reactor: Any, *wher
 
 def check_sockets(configuration: model.Config, machine: Machine, reactor: Any) -> list[tuple[tables.Listener, Socket]]:
     """Return each listener with its socket; what is wrong is added to the problems."""
-    sockets, places = list[tuple[tables.Listener, Socket]](), Counter[str]()
+    sockets, places, passed = list[tuple[tables.Listener, Socket]](), Counter[str](), set[str]()
     for number, listener in configuration.numbered_listeners():
         where, name = ("listeners", number, "endpoint"), f'listener "{listener.name}"'
         socket = check_socket(name, listener.endpoint, machine, reactor, *where)
         if socket is None:
             continue
         bound, _ = socket.place
-        if places[bound] and bound.startswith("systemd:"):  # any other would find its address in use
+        if (which := passed_as(socket)) in passed:  # any other would find its address in use
             why = "another listener uses this socket already; remove one of the two"
             machine.problems.append(Problem(where, why))
+        elif which:
+            passed.add(which)
         sockets.append((listener, socket._replace(place=(bound, places[bound]))))
         places[bound] += 1
     return sockets
+
+
+def passed_as(socket: Socket) -> str:
+    """Return the name or index by which systemd passes a socket, whatever its domain; empty for any other socket."""
+    kind, *arguments = split(socket.place[0])
+    return next((each for each in arguments if kind == "systemd" and not each.startswith("domain=")), "")
 
 
 def routes_of(configuration: model.Config, backends: Mapping[str, Backend]) -> list[tuple[tables.Route, Route[Chain]]]:
