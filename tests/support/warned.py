@@ -282,6 +282,42 @@ allow = ["10.0.0.0/8"]  #! listeners[0].allow: $UNIX_ALLOW
 user = "a"
 clients = ["10.0.0.0/8"]  #! routes[0].clients: $UNIX_CLIENTS
 backends = ["b"]
+--- clients-of-a-passed-unix-socket
+[[listeners]]
+endpoint = "systemd:index=0:domain=UNIX"
+[[routes]]
+user = "a"
+clients = ["10.0.0.0/8"]  #! routes[0].clients: $UNIX_CLIENTS
+backends = ["b"]
+--- clients-with-ipv6-where-all-is-ipv4
+[[listeners]]
+endpoint = "tcp:1"
+[[listeners]]
+endpoint = "tcp:2:interface=127.0.0.1"
+allow = ["2001:db8::/32"]  #! listeners[1].allow: $NOBODY_HERE
+[[routes]]
+user = "a"
+clients = ["2001:db8::/32", "fe80::/10"]  #! routes[0].clients: $IPV4_ALONE
+backends = ["b"]
+[[routes]]
+user = "c"
+clients = ["2001:db8::/32", "10.0.0.0/8"]
+backends = ["b"]
+--- clients-with-ipv6-where-there-may-be-some
+[[listeners]]
+endpoint = "tcp:1:interface=\\:\\:1"
+allow = ["::1"]
+[[listeners]]
+endpoint = "haproxy:tcp:2"
+trusted_proxies = ["10.0.0.1"]
+allow = ["2001:db8::/32"]
+[[listeners]]
+endpoint = "tcp6:3"
+allow = ["2001:db8::/32"]
+[[routes]]
+user = "a"
+clients = ["2001:db8::/32"]
+backends = ["b"]
 --- listener-for-nobody
 [[listeners]]
 endpoint = "tcp:1"
@@ -705,6 +741,7 @@ MEANINGS = {
     "$FROM_HEADER": "if its server takes it in a header, put it into a file, and name that in header_files",
     "$HANGS": "the chain ends before, and for its breaker a server that hangs has not failed",
     "$HEADER_FILES": "put it into a file, and name that in header_files",
+    "$IPV4_ALONE": "its listeners take IPv4 alone, and these are IPv6; add a listener with a tcp6: endpoint",
     "$LOWER": "lower it, or raise that",
     "$MANY": "the * is part of the name here; to match many names, write",
     "$NEVER_FAILS": 'is never asked, as "b" before it never fails, and fallthrough has "failed" alone',

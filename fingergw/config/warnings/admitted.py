@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
@@ -15,6 +16,7 @@ from fingergw.core.addresses import Network, Networks
 from fingergw.core.settings import KeyPath
 
 _EVERYONE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+_IPV4_ALONE = re.compile(r"(tcp|ssl):(port=)?[0-9]+(:backlog=[0-9]+|:interface=[0-9.]+|:(private|cert)key=[^:\\]+)*")
 _DECOYS = "only decoys have this, and a decoy answers everything with no_such_user; name another listener"
 
 
@@ -22,10 +24,11 @@ _DECOYS = "only decoys have this, and a decoy answers everything with no_such_us
 class Admission:
     """The clients that a listener lets in.
 
+    :param versions: of IP, that its clients' addresses may have; none for a unix socket's.
     :param allowed: those that it allows, without those that it denies anyway.
     """
 
-    has_addresses: bool
+    versions: tuple[int, ...]
     allowed: Networks
     denied: Networks
 
@@ -36,16 +39,30 @@ class Admission:
         allowed = [
             each for each in (_EVERYONE if listener.allow is None else listener.allow) if not denied.covers(each)
         ]
-        return cls(not is_unix(listener.endpoint), Networks(allowed), denied)
+        return cls(_versions(listener.endpoint), Networks(allowed), denied)
 
     def lets_in(self, network: Network) -> bool:
         """Tell whether a client in a network may ask."""
-        return self.has_addresses and self.allowed.overlaps(network) and not self.denied.covers(network)
+        return network.version in self.versions and self.allowed.overlaps(network) and not self.denied.covers(network)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether clients have addresses, and none of those that they can have is let in."""
+        everyone = [network for network in _EVERYONE if network.version in self.versions]
+        return bool(everyone) and not any(map(self.allowed.overlaps, everyone))
+
+
+def _versions(endpoint: str) -> tuple[int, ...]:
+    """Return the versions of IP that the addresses of an endpoint's clients may have; in doubt both."""
+    if is_unix(endpoint):
+        return ()
+    return (4,) if _IPV4_ALONE.fullmatch(endpoint.lower()) else (4, 6)
 
 
 def is_unix(endpoint: str) -> bool:
     """Tell whether an endpoint is a unix socket, whose clients have no addresses."""
-    return endpoint.lower().startswith(("unix:", "systemd:domain=unix:"))
+    kind, _, arguments = endpoint.lower().partition(":")
+    return kind == "unix" or (kind == "systemd" and "domain=unix" in arguments.split(":"))
 
 
 def unreachable(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[Problem]:
@@ -90,7 +107,7 @@ def _closed(configuration: model.Config, admissions: Sequence[Admission]) -> Ite
             if is_unix(listener.endpoint) and getattr(listener, key):
                 why = "has no effect: clients of a unix socket have no addresses; use the mode= of its endpoint"
                 yield Problem(("listeners", place, key), why)
-        if not is_unix(listener.endpoint) and not any(map(admissions[place].allowed.overlaps, _EVERYONE)):
+        if admissions[place].is_closed:
             key = "deny" if listener.deny else "allow"
             yield Problem(("listeners", place, key), "nobody may ask here; allow some network, or remove the listener")
 
@@ -101,8 +118,11 @@ def _why_nobody(admissions: Sequence[Admission], clients: tuple[Network, ...]) -
         return ""
     if not clients:
         return "an empty list is nobody; name some network, or remove the key for everyone"
-    if not any(admission.has_addresses for admission in admissions):
+    versions = {version for admission in admissions for version in admission.versions}
+    if not versions:
         return "clients of a unix socket are in no network, and its listeners have no others; remove the key"
+    if versions.isdisjoint(network.version for network in clients):
+        return "its listeners take IPv4 alone, and these are IPv6; add a listener with a tcp6: endpoint"
     return "none of its listeners lets these clients in; see their allow and deny"
 
 
