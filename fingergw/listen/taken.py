@@ -6,12 +6,14 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from fingergw.core.addresses import Address, parse_address
 from fingergw.listen.endpoint_strings import split, unquote
 
-_ANY = IPv4Address(0)
+_ANY: Final = IPv4Address(0)
+_ALL: Final[tuple[Address, ...]] = (_ANY, IPv6Address(0))
 
 
 def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -20,7 +22,7 @@ def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     :param sockets: the ``socket`` of each :class:`fingergw.listen.endpoints.Server`.
     :return: the position of each, that of the earlier one, and what both need.
     """
-    found: dict[str, list[tuple[int, Address]]] = defaultdict(list)
+    found: dict[str, dict[Address, int]] = defaultdict(dict)
     for place, description in enumerate(sockets):
         kind, *arguments = split(description)
         if kind == "tcp":
@@ -32,11 +34,13 @@ def taken_twice(sockets: Sequence[str]) -> Iterator[tuple[int, int, str]]:
             need, address = f"path {os.path.normpath(unquote(arguments[0]))}", _ANY
         else:
             continue
-        for earlier, other in found[need]:
-            if overlap(other, address):
-                yield place, earlier, need
-                break
-        found[need].append((place, address))
+        earlier = found[need]
+        # an address is taken by itself or by all addresses: there may be thousands of others with this port
+        others = earlier if address.is_unspecified else [each for each in (address, *_ALL) if each in earlier]
+        first = min((earlier[each] for each in others if overlap(each, address)), default=None)
+        if first is not None:
+            yield place, first, need
+        earlier.setdefault(address, place)
 
 
 def bound_to(socket_string: str) -> tuple[str, Address]:

@@ -24,9 +24,8 @@ def warnings_of(
     """
     found = find_warnings(configuration)
     bound = [socket for _, socket in sockets]
-    paths: list[KeyPath] = [
-        ("listeners", configuration.listeners.index(listener), "endpoint") for listener, _ in sockets
-    ]
+    places = {listener.name: place for place, listener in enumerate(configuration.listeners)}
+    paths: list[KeyPath] = [("listeners", places[listener.name], "endpoint") for listener, _ in sockets]
     if admin is not None:
         bound.append(admin)
         paths.append(("admin", "endpoint"))
