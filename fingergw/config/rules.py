@@ -133,7 +133,9 @@ def _foreign_check(backend: model.Backend, path: KeyPath, wrong: MistakenKeys) -
 
 
 def _own_check(table: Any, path: KeyPath, wrong: MistakenKeys) -> list[Problem]:
-    """Return the mistakes that a class finds in its table. It is done when it asks for a key that has a mistake.
+    """Return the mistakes that a class finds in its table, but for those in keys that have a mistake already.
+
+    It is done when it asks for such a key.
 
     ``check`` yields pairs of a message and a key before it: a name, a path, or "" for the whole table.
     """
@@ -157,7 +159,7 @@ def _own_check(table: Any, path: KeyPath, wrong: MistakenKeys) -> list[Problem]:
         lacks_key = is_table(type(error.obj)) and not hasattr(error.obj, error.name or "")
         if not (wrong.touch(*path) and lacks_key):
             raise
-    return found
+    return [each for each in dict.fromkeys(found) if each.about or not wrong.touch(*each.path)]
 
 
 def _placeholders(config: model.Config, file: File) -> Iterator[Problem]:

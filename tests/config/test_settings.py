@@ -342,3 +342,25 @@ def test_a_rule_of_a_table_hides_nothing_of_the_machine(tmp_path: Path, file: Pa
         ["10", "backends.b.key_file"],
         ["11", "backends.b.depth"],
     ]
+
+
+ECHO = """
+from fingergw.api import setting, settings
+@settings
+class Echo:
+    depth: int = setting("How deep.", default=1, most=9)
+    def check(self):
+        yield "depth", "expected something else"
+        yield ("depth",), "expected something else"
+    def open(self, site): pass
+"""
+
+
+def test_a_rule_of_a_table_repeats_nothing(tmp_path: Path, file: Path) -> None:
+    """What a type says twice is reported once, and nothing that it says of a key that has a mistake already."""
+    command = write_package(tmp_path, "echo", ECHO, "echo = echo:Echo")
+    file.write_text(LISTENER + '[backends.a]\ntype = "echo"\ndepth = 5\n[backends.b]\ntype = "echo"\ndepth = 50\n')
+    assert mistakes(run(["check", "--config", str(file)], command=command), file) == [
+        "5: backends.a.depth: expected something else",
+        "8: backends.b.depth: expected a number of at most 9",
+    ]

@@ -15,7 +15,7 @@ def write_package(folder: Path, name: str, text: str, types: str) -> list[str]:
     """Have a package of one module on a path, as if it were installed there.
 
     :param text: of its module.
-    :param types: its entry points, such as ``clock = "my_package:Clock"``, a line each.
+    :param types: its entry points, such as ``clock = my_package:Clock``, a line each.
     :return: a command that is ``fingergw``, and finds it.
     """
     info = folder / f"{name}-1.0.dist-info"
