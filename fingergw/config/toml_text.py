@@ -36,6 +36,9 @@ _REASONS: Final = {
     "Escaped character": (
         r"this escape is no character; \u takes four and \U eight hexadecimal digits, but not D800 to DFFF"
     ),
+    "Invalid hex value": (
+        r"this escape is no character; \u takes four and \U eight hexadecimal digits, but not D800 to DFFF"
+    ),
     "Unterminated string": "expected the string to end; add the closing quotes",
     "Expected \"'": "expected the string to end; add the closing quotes",
     "Unclosed array": "expected , or ] in the list",

@@ -71,7 +71,8 @@ class Server:
             except FileNotFoundError:
                 return _missing(outside(endpoint.path).parent)
         if self.interface is not None and not can_bind(self.interface):
-            return f"{self.interface} is no address of this machine now, and without it the gateway cannot start"
+            why = "is no address of this machine now, and without it the gateway cannot start"
+            return f"{self.interface} {why}; assign it to this machine, or name another"
         return None
 
     def secured(self, reactor: Any) -> Wrap:

@@ -182,6 +182,8 @@ IN_ONE_PLACE = "a table in { } or a list in [ ] cannot be extended elsewhere; wr
             r"expected an escape such as \n after the backslash; write \\ for a backslash itself",
         ),
         ('a = "\\ud800"', "1, column 12", ESCAPE),
+        ('a = "\\u12g4"', "1, column 8", ESCAPE),
+        ('a = "\\U0011"', "1, column 8", ESCAPE),
         ("a.b = 1\na.b.c = 2", "2, end of the file", TWICE),
         ("umask = 027", "1, column 10", ZERO),
         ("a = [1, -01]", "1, column 11", ZERO),

@@ -231,7 +231,8 @@ def test_what_may_be_different_at_the_start() -> None:
     for text in ("tcp:79:interface=192.0.2.1", "tcp6:79:interface=192.0.2.1", r"tcp:79:interface=fe80\:\:1%none"):
         warning = server(text).check(reactor)
         assert warning is not None
-        assert warning.endswith("is no address of this machine now, and without it the gateway cannot start")
+        why = "is no address of this machine now, and without it the gateway cannot start"
+        assert warning.endswith(f" {why}; assign it to this machine, or name another")
     for folder in ("/run/no-such-unit", "/run/no/such/unit", "/var/lib/no-such-unit", "/var/log/no-such-unit"):
         assert server(f"unix:{folder}/s").check(reactor) == (
             f"no folder {folder} now, and without it the gateway cannot start; a systemd unit makes it if it has a "

@@ -363,8 +363,8 @@ text = "x"
 user = "a"
 backends = [
     "last",
-    "b",  #! routes[0].backends[1]: $BEFORE_ALL; $FIRST
-    "c",  #! routes[0].backends[2]: $BEFORE_ALL; $FIRST
+    "b",  #! routes[0].backends[1]: $BEFORE_ALL
+    "c",  #! routes[0].backends[2]: $BEFORE_ALL
 ]
 [backends.last]
 type = "static"
@@ -382,7 +382,7 @@ text = "x"
 [[routes]]
 user = "a"
 summary = "A"
-backends = ["menu", "b"]  #! routes[0].backends[1]: is never asked, as "menu" before it always has an answer; $FIRST
+backends = ["menu", "b"]  #! routes[0].backends[1]: is never asked, as "menu" before it always has an answer; $BEFORE
 [backends.menu]
 type = "menu"
 --- behind-a-menu-that-may-be-empty
@@ -396,11 +396,11 @@ type = "menu"
 --- behind-what-never-fails
 [[routes]]
 user = "a"
-backends = ["b", "c"]  #! routes[0].backends[1]: $NEVER_FAILS; $FIRST
+backends = ["b", "c"]  #! routes[0].backends[1]: $NEVER_FAILS
 fallthrough = ["failed"]
 [[routes]]
 user = "c"
-backends = ["b", "c"]  #! routes[1].backends[1]: is never asked, as fallthrough is empty; $FIRST
+backends = ["b", "c"]  #! routes[1].backends[1]: $NO_FALLTHROUGH
 fallthrough = []
 [[routes]]
 user = "d"
@@ -612,23 +612,23 @@ user = "a"
 backends = ["people", "web", "run"]
 [backends.last]
 type = "static"
-text = "Nobody of {team} knows {other}"  #! backends.last.text: $UNFILLED {team} as it stands
+text = "Nobody of {team} knows {other}"  #! backends.last.text: $UNFILLED {team} $BRACES_OFF
 [backends.people]
 type = "static"
 [backends.people.entries]
-ada = "{ user } is in"  #! backends.people.entries.ada: $UNFILLED {user} as it stands
+ada = "{ user } is in"  #! backends.people.entries.ada: $UNFILLED {user} $BRACES_OFF
 bob = "write {name}@example.org"
 eve = { plan = "{user}" }
 [backends.web]
 type = "http"
 url = "http://h/{user}"
-headers = { X-User = "{user}" }  #! backends.web.headers.X-User: $UNFILLED {user} as it stands
+headers = { X-User = "{user}" }  #! backends.web.headers.X-User: $TO_SERVER
 [backends.run]
 type = "command"
 argv = ["true", "{user}"]
-env = { NAME = "{user}" }  #! backends.run.env.NAME: $UNFILLED {user} as it stands
+env = { NAME = "{user}" }  #! backends.run.env.NAME: $TO_PROGRAM
 [answers]
-no_such_user = "No {user}"  #! answers.no_such_user: $UNFILLED {user} as it stands
+no_such_user = "No {user}"  #! answers.no_such_user: $UNFILLED {user} $BRACES_OFF
 --- placeholders-that-no-route-sets
 [[routes]]
 user = "a"
@@ -638,7 +638,7 @@ type = "static"
 entries = { a = "write {name}@example.org", b = "{}" }
 [backends.last]
 type = "static"
-text = "Nobody in {team}"  #! backends.last.text: $UNFILLED {team} as it stands
+text = "Nobody in {team}"  #! backends.last.text: $UNFILLED {team} $BRACES_OFF
 --- braces-that-are-no-placeholders
 [[routes]]
 user = "a"
@@ -733,22 +733,25 @@ MEANINGS = {
     "$ARGUMENT": "a secret here can be read in this file, and by all users of this machine while the program "
     "runs; put it into a file that the program reads",
     "$BEARER": "or a Bearer token's in bearer_token_file",
-    "$BEFORE_ALL": 'is never asked, as "last" before it answers every name',
+    "$BEFORE_ALL": 'is never asked, as "last" before it answers every name; put it before that, or remove it',
+    "$BEFORE": "put it before that, or remove it",
     "$BELOW": "has no effect below stale_while_revalidate, which is",
+    "$BRACES_OFF": "as it stands; write it without braces",
     "$BRACES": "braces are taken as they are; write a route for each, or a regex such as (a|b)",
-    "$DECOYS": "only decoys have this, and a decoy answers everything with no_such_user; name another listener",
-    "$FIRST": "remove it, or put it first",
+    "$DECOYS": "all its listeners are decoys, which answer everything with no_such_user; name another listener",
     "$FROM_HEADER": "if its server takes it in a header, put it into a file, and name that in header_files",
-    "$HANGS": "the chain ends before, and for its breaker a server that hangs has not failed",
+    "$HANGS": "the chain ends before, and its breaker does not count that it hangs",
     "$HEADER_FILES": "put it into a file, and name that in header_files",
     "$IPV4_ALONE": "its listeners take IPv4 alone, and these are IPv6; add a listener with a tcp6: endpoint",
     "$LOWER": "lower it, or raise that",
     "$MANY": "the * is part of the name here; to match many names, write",
-    "$NEVER_FAILS": 'is never asked, as "b" before it never fails, and fallthrough has "failed" alone',
+    "$NEVER_FAILS": 'is never asked, as "b" before it never fails, and fallthrough has "failed" '
+    'alone; add "missing" to that, or remove it',
     "$NOBODY": "none of its listeners lets these clients in; see their allow and deny",
     "$NOBODY_HERE": "nobody may ask here; allow some network, or remove the listener",
     "$NO_CACHE": 'no backend has a cache, so nothing is kept there; write "cache = {}" in the table of one, '
     "or remove this",
+    "$NO_FALLTHROUGH": "is never asked, as fallthrough is empty; say there when to ask it, or remove it",
     "$OPEN": 'the "[" is taken as it is, as no "]" follows; close it, or write [[] for a bracket itself',
     "$OWN_VARIABLE": "the gateway sets this variable itself, whatever stands here; remove it",
     "$PORT": "listeners[0] takes port 4000 already, so the gateway cannot start; choose another, or remove "
@@ -762,6 +765,8 @@ MEANINGS = {
     "remove one of the two",
     "$SECRET": "a secret here can be read by whoever can read this file",
     "$SHORTEN": "raise that, or shorten this",
+    "$TO_PROGRAM": "nothing is filled in here: the program gets {user} as it stands; it is filled in in argv",
+    "$TO_SERVER": "nothing is filled in here: the server gets {user} as it stands; it is filled in in url",
     "$TWICE": "so the gateway cannot start; choose another, or remove one of the two",
     "$UNFILLED": "nothing is filled in here: clients get",
     "$UNIX_ALLOW": "has no effect: clients of a unix socket have no addresses; use the mode= of its endpoint",

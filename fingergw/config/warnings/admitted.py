@@ -17,7 +17,7 @@ from fingergw.core.settings import KeyPath
 
 _EVERYONE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _IPV4_ALONE = re.compile(r"(tcp|ssl):(port=)?[0-9]+(:backlog=[0-9]+|:interface=[0-9.]+|:(private|cert)key=[^:\\]+)*")
-_DECOYS = "only decoys have this, and a decoy answers everything with no_such_user; name another listener"
+_DECOYS = "all its listeners are decoys, which answer everything with no_such_user; name another listener"
 
 
 @frozen(eq=False)

@@ -23,7 +23,7 @@ def never_asked(configuration: model.Config) -> Iterator[Problem]:
         for number, name in enumerate(route.backends):
             where = ("routes", place, "backends", number)
             if end:
-                yield Problem(where, f"is never asked, as {end}; remove it, or put it first")
+                yield Problem(where, f"is never asked, as {end}, or remove it")
             elif name in seen:
                 yield Problem(where, "is in this chain already; remove one of the two")
             elif name in backends:
@@ -35,18 +35,18 @@ def never_asked(configuration: model.Config) -> Iterator[Problem]:
 
 
 def _why_last(name: str, backend: model.Backend, route: tables.Route, *, has_menu: bool) -> str:
-    """Return why no backend after this one is asked; empty if one may be.
+    """Return why no backend after this one is asked, and what to do; empty if one may be.
 
     :param has_menu: whether there is a keyword that every client can ask for.
     """
     if not route.fallthrough:
-        return "fallthrough is empty"
+        return "fallthrough is empty; say there when to ask it"
     if backend.type == "static" and backend.settings.text is not None:
-        return f'"{name}" before it answers every name'
+        return f'"{name}" before it answers every name; put it before that'
     if backend.type == "menu" and has_menu:
-        return f'"{name}" before it always has an answer'
+        return f'"{name}" before it always has an answer; put it before that'
     if backend.type in ("static", "menu") and "missing" not in route.fallthrough:
-        return f'"{name}" before it never fails, and fallthrough has "failed" alone'
+        return f'"{name}" before it never fails, and fallthrough has "failed" alone; add "missing" to that'
     return ""
 
 
@@ -63,7 +63,7 @@ def too_slow(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[P
             longest[name] = max(longest.get(name, 0), most)
     for name, backend in configuration.backends.items():
         if backend.timeout is not None and (most := longest.get(name, 0)):
-            counts = ", and for its breaker a server that hangs has not failed" if backend.breaker else ""
+            counts = ", and its breaker does not count that it hangs" if backend.breaker else ""
             yield from _slow(("backends", name, "timeout"), backend.timeout, most, f"the chain ends before{counts}")
     for place, listener in enumerate(configuration.listeners):
         yield from _slow(("listeners", place, "delay"), listener.delay, allowed[place], "the decoy never answers")

@@ -26,6 +26,10 @@ _OWN_VARIABLES: Final = frozenset({"FINGER_USER", "FINGER_VERBOSE", "FINGER_CLIE
 _READABLE: Final = "a secret here can be read by whoever can read this file"
 _TEXTS: Final = {"static": ("text", "entries"), "http": ("headers",), "command": ("env",)}
 """The keys of each type of backend in whose values nothing is filled in."""
+_READERS: Final[dict[object, tuple[str, str]]] = {
+    "headers": ("the server gets", "it is filled in in url"),
+    "env": ("the program gets", "it is filled in in argv"),
+}
 
 
 def doubtful_values(configuration: model.Config) -> Iterator[Problem]:
@@ -122,7 +126,8 @@ def _unfilled(configuration: model.Config) -> Iterator[Problem]:
         is_last_word = path[-1] == "text"  # where it is hardly ever meant so, even if no route sets it
         placeholder = next((name for name in names if is_last_word or name in known), None)
         if placeholder is not None:
-            yield Problem(path, f"nothing is filled in here: clients get {{{placeholder}}} as it stands")
+            reader, advice = _READERS.get(path[2] if len(path) > 2 else "", ("clients get", "write it without braces"))
+            yield Problem(path, f"nothing is filled in here: {reader} {{{placeholder}}} as it stands; {advice}")
 
 
 def _blank_names(configuration: model.Config) -> Iterator[Problem]:
