@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from fingergw.app import signals
 from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config
-from fingergw.cli.output import complain
+from fingergw.cli.output import complain, show
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 from fingergw.net.identity import number_of
 
@@ -173,6 +174,16 @@ def _install_reactor(name: str) -> None:
         raise UsageError(f'--reactor: "{name}" cannot be used here; {hint}') from None
 
 
+def _show_reactors() -> int:
+    from twisted.application.app import ReactorSelectionMixin
+
+    reactors = ReactorSelectionMixin()
+    reactors.messageOutput = StringIO()
+    with suppress(SystemExit):
+        reactors.opt_help_reactors()
+    return show(reactors.messageOutput.getvalue())
+
+
 def run(arguments: Namespace) -> int:
     """Run the gateway until it is told to stop."""
     stops = (signal.SIGTERM, signal.SIGINT)
@@ -183,9 +194,7 @@ def run(arguments: Namespace) -> int:
 
         background.occupy_standard_streams()
     if arguments.help_reactors:
-        from twisted.application.app import ReactorSelectionMixin
-
-        ReactorSelectionMixin().opt_help_reactors()  # which exits
+        return _show_reactors()
     if arguments.reactor is not None:
         _install_reactor(arguments.reactor)
     from twisted.internet import reactor

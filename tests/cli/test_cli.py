@@ -652,6 +652,14 @@ class TestOutput:
             assert main(arguments) == 1
         assert capfd.readouterr().err == ""
 
+    def test_nobody_takes_the_reactors(self) -> None:
+        """So do the names of the reactors, which Twisted prints."""
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                [*COMMAND, "--help-reactors"], cwd=ROOT, text=True, check=False, stdout=full, stderr=subprocess.PIPE
+            )
+        assert (ended.returncode, ended.stderr) == (1, FULL)
+
     @pytest.mark.parametrize("command", ["check", "config"])
     def test_odd_path(self, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A path that is not UTF-8 is printed as it is."""
