@@ -11,6 +11,7 @@ import pytest
 
 import fingergw
 from fingergw.app.build import check
+from fingergw.cli import main
 from fingergw.cli.command import COMMANDS
 from fingergw.config import tables
 from fingergw.config.backend_types import backend_type
@@ -42,6 +43,53 @@ def test_configuration_loads(text: str, tmp_path: Path) -> None:
     mistakes, warnings = check(config, reactor, is_whole=True)
     assert mistakes == [problem for problem in mistakes if "executable" in problem.message]
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("beginning", "text"),
+    [
+        (
+            "fingergw: 2 mistakes:",
+            """\
+[[listeners]]
+endpoint = "tcp:79"
+alow = ["10.0.0.0/8"]
+
+[backends.rota]
+type = "http"
+url = "https://rota.example.org/"
+timeout = "5"
+""",
+        ),
+        (
+            "fingergw: warning: ",
+            """\
+[backends]
+people = { type = "static", text = "away" }
+
+[[listeners]]
+endpoint = "tcp:1079"
+
+[[routes]]
+pattern = "svc-*"
+backends = ["people"]
+
+[[routes]]
+user = "svc-mail"
+backends = ["people"]
+""",
+        ),
+    ],
+)
+def test_messages(
+    beginning: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The messages that the README shows are those of the command, and so are their lines."""
+    (tmp_path / "fingergw.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    main(["check"])
+    (shown,) = re.findall(rf"^```\n({re.escape(beginning)}.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert capfd.readouterr().err == shown
 
 
 def test_shipped_file_is_the_embedded_default() -> None:
