@@ -156,7 +156,7 @@ class SqliteFile:
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        self._status = status
+        self._status, self._counted = status, None  # another connection's data_version says nothing of this one
         self._refuse_companions()  # somebody may have created one before SQLite did
         with self._writing():
             self._trim(now)

@@ -302,6 +302,17 @@ class KeepingTests(StoreCase):
         for key in clients:
             self.assertEqual(await self.claim(store, key), Found(b"value", 0.0))
 
+    async def test_anonymised_keeps_what_it_had(self) -> None:
+        """After a file with whole addresses was emptied, an answer that it had is kept anew."""
+        store = await self.opened()
+        await self.put(store, "key", owner=Owner("b", "192.0.2.9"))
+        await store.close()
+        store = SqliteStore(self.path, 1000, 1_000_000, lambda: self.time, reactor, anonymises=True)
+        self.addCleanup(store.close)
+        await store.open()
+        await self.put(store, "key", owner=Owner("b", "192.0.2.9"))
+        self.assertEqual(await self.claim(store, "key"), Found(b"value", 0.0))
+
     async def test_values_outlive_a_kill(self) -> None:
         """What a gateway wrote that did not come to close its store is found."""
         store = await self.opened()
