@@ -48,5 +48,7 @@ def run(arguments: Namespace) -> int:
     add_gateway_arguments(parser)
     commands = parser.add_subparsers(metavar="command", parser_class=CompletedParser)
     for name, (module, what) in COMMANDS.items():
-        import_module(f"fingergw.cli.{module}").add_arguments(commands.add_parser(name, help=what))
+        command = commands.add_parser(name, help=what)
+        import_module(f"fingergw.cli.{module}").add_arguments(command)
+        command.description = what  # shtab shows the first line of this
     return show(shtab.complete(parser, arguments.shell) + "\n")

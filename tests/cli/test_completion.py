@@ -120,10 +120,11 @@ class TestFish:
 
 
 def test_zsh(capsys: pytest.CaptureFixture[str]) -> None:
-    """The script for zsh has every command and option."""
+    """The script for zsh has every command, with what it does in one whole line, and every option."""
     script = printed("zsh", capsys)
     assert script.startswith("#compdef fingergw\n")
-    assert [name for name in COMMANDS if f"\n    {name}:'" not in script] == []
+    described = {name: what.replace("'", "'\"'\"'") for name, (_, what) in COMMANDS.items()}
+    assert [name for name, what in described.items() if f"\n    {name}:'{what}'\n" not in script] == []
     for name in COMMANDS:
         own = script.partition(f"_fingergw_{name}_options=(")[2].partition("\n)\n")[0]
         assert long_options(name) == set(re.findall(r"(--[\w-]+)[\[}]", own))
