@@ -61,7 +61,7 @@ def group_names(pattern: str) -> frozenset[str]:
     return frozenset(_compile(pattern, False).groupindex)
 
 
-def _composed(pattern: str) -> str:
+def composed(pattern: str) -> str:
     """Return a pattern in NFC, as names are; what a backslash escapes stays by itself."""
     return "".join(each if each[0] == "\\" else compose(each) for each in _ESCAPED_OR_NOT.findall(pattern))
 
@@ -73,7 +73,7 @@ def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
     options.case_sensitive = case_sensitive
     options.log_errors = False
     try:
-        return re2.compile(_composed(pattern), options)
+        return re2.compile(composed(pattern), options)
     except re2.error as error:
         told = error.args[0]
         reason, _, place = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).partition(": ")

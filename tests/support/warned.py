@@ -232,6 +232,17 @@ backends = ["b"]
 [[routes]]
 regex = '(?P<team>[a-z]+)-duty'
 backends = ["b"]
+--- regexes-that-differ-by-form
+[[routes]]
+regex = "josé+"
+backends = ["b"]
+[[routes]]
+name = "other"
+regex = "josé+"  #! routes[1].regex: never matches: routes[0] $ALL, $SAME
+backends = ["b"]
+[[routes]]
+regex = "jos[é]"
+backends = ["b"]
 --- clients-that-no-listener-lets-in
 [[listeners]]
 endpoint = "tcp:1"

@@ -14,7 +14,7 @@ from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.config.warnings.globs import Glob
 from fingergw.config.warnings.scope import Scope
-from fingergw.core.patterns import Matcher, glob, regex
+from fingergw.core.patterns import Matcher, composed, glob, regex
 from fingergw.core.query import fold_function
 from fingergw.core.settings import KeyPath
 
@@ -34,7 +34,7 @@ class _Item:
     :param where: the path of its key.
     :param name: the name; an empty one stands for the empty query. None for a pattern.
     :param glob: the pattern; None for a name or a regex.
-    :param regex: the regex.
+    :param regex: the regex, in NFC.
     """
 
     where: KeyPath
@@ -177,7 +177,7 @@ def _items(place: int, route: tables.Route, *, case_sensitive: bool) -> Iterator
         else:
             yield _Item((*where, "pattern"), glob=pattern)
     elif route.regex is not None:
-        yield _Item((*where, "regex"), regex=route.regex)
+        yield _Item((*where, "regex"), regex=composed(route.regex))
 
 
 def _why(taker: int, route: tables.Route, item: _Item, other: _Item) -> str:
