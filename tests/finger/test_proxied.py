@@ -68,7 +68,7 @@ class HeaderTests(TestCase):
         listener, _ = proxied()
         transport = connect(listener, client=PROXY)
         transport.protocol.dataReceived(V1 + V1.replace(b"192.0.2.1", b"10.0.0.1"))
-        assert transport.sent() == b"No such user\r\n"
+        assert transport.sent() == b"Invalid query\r\n"
         assert transport.protocol.client == "192.0.2.1"
 
     def _closed(self, data: bytes, outcome: str, client: str = PROXY, **settings: Any) -> None:
