@@ -671,6 +671,19 @@ entries = {}
 [backends."on call"]
 type = "static"
 text = "x"
+--- names-that-cannot-be-seen
+[[listeners]]
+endpoint = "tcp:1"
+name = "\u200b"  #! listeners[0].name: the name is blank; give it one that can be seen in logs
+[[routes]]
+pattern = "a "  #! routes[0].pattern: never matches: no name begins or ends with a space; remove that
+backends = ["b"]
+[[routes]]
+pattern = " *"  #! routes[1].pattern: never matches: no name begins or ends with a space; remove that
+backends = ["b"]
+[[routes]]
+pattern = "* *"
+backends = ["b"]
 --- longer-than-a-query
 [limits]
 max_query_bytes = 8

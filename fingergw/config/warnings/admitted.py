@@ -155,6 +155,8 @@ def _misread(where: KeyPath, route: tables.Route) -> Iterator[Problem]:
         yield Problem(path, 'the "[" is taken as it is, as no "]" follows; close it, or write [[] for a bracket itself')
     if any(piece.startswith("[^") for piece in pattern.pieces):
         yield Problem(path, '"[^" is no negation here: it matches a ^ too; write "[!", or put the ^ last')
+    if "= " in (*pattern.pieces[:1], *pattern.pieces[-1:]):
+        yield Problem(path, "never matches: no name begins or ends with a space; remove that")
     if pattern.matches_none:
         yield Problem(path, "never matches: a range in it has its ends in the wrong order; write it like [a-z]")
     if "=\\" in pattern.pieces:

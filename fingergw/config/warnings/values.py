@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fingergw.config import model
 from fingergw.config.problems import Problem
+from fingergw.core.columns import width
 from fingergw.core.patterns import group_names
 from fingergw.core.placeholders import Template
 from fingergw.core.setting_types import Argv, HeaderName, HeaderValue, Status, Url, Variable
@@ -133,12 +134,20 @@ def _unfilled(configuration: model.Config) -> Iterator[Problem]:
 def _blank_names(configuration: model.Config) -> Iterator[Problem]:
     """Find names that are blank, or that begin or end with a space: in messages they look like others."""
     names: list[tuple[KeyPath, str]] = [
-        *((("listeners", place, "name"), each.name) for place, each in enumerate(configuration.listeners)),
-        *((("routes", place, "name"), each.name) for place, each in enumerate(configuration.routes)),
+        *(
+            (("listeners", place, "name"), each.name)
+            for place, each in enumerate(configuration.listeners)
+            if each.name != each.endpoint  # as without a name of its own
+        ),
+        *(
+            (("routes", place, "name"), each.name)
+            for place, each in enumerate(configuration.routes)
+            if each.name != each.default_name
+        ),
         *((("backends", name), name) for name in configuration.backends),
     ]
     for where, name in names:
-        if not name.strip():
+        if not width(name.strip()):
             yield Problem(where, "the name is blank; give it one that can be seen in logs")
         elif name != name.strip():
             yield Problem(where, "the name begins or ends with a space; remove that")
