@@ -130,7 +130,7 @@ def test_a_store_that_is_none(folder: Path) -> None:
             "user: user 4294967294 is not in passwd, so that it has no group; name one in group, too",
         ),
         ('chroot = "no"', "chroot: no folder {folder}/no; make it: mkdir -p {folder}/no"),
-        ('chroot = "file"', "chroot: no folder {folder}/file; make it: mkdir -p {folder}/file"),
+        ('chroot = "file"', "chroot: {folder}/file is a file, not a folder; name a folder"),
         ('user = "0"', None),
         ('user = "root"\ngroup = "4294967294"', None),
     ],

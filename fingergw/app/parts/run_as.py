@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import shlex
 import stat
@@ -78,6 +79,8 @@ def _unfit(chroot: Path) -> str | None:
     except PermissionError:
         return None
     except OSError:
+        if os.path.isfile(chroot):  # noqa: PTH113  # pathlib's raises for a name that is too long
+            return f"{chroot} is a file, not a folder; name a folder"
         if _is_missing(chroot):
             return no_folder(chroot)
     make = f"mkdir -p {shlex.quote(str(null.parent))} && mknod -m 666 {shlex.quote(str(null))} c 1 3"
