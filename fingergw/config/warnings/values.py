@@ -127,7 +127,7 @@ def _unfilled(configuration: model.Config) -> Iterator[Problem]:
         is_last_word = path[-1] == "text"  # where it is hardly ever meant so, even if no route sets it
         placeholder = next((name for name in names if is_last_word or name in known), None)
         if placeholder is not None:
-            reader, advice = _READERS.get(path[2] if len(path) > 2 else "", ("clients get", "write it without braces"))
+            reader, advice = _READERS.get(str(path[2]) if path[2:] else "", ("clients get", "write it without braces"))
             yield Problem(path, f"nothing is filled in here: {reader} {{{placeholder}}} as it stands; {advice}")
 
 
