@@ -634,6 +634,7 @@ eve = { plan = "{user}" }
 type = "http"
 url = "http://h/{user}"
 headers = { X-User = "{user}" }  #! backends.web.headers.X-User: $TO_SERVER
+template = "{{ user }} {team}"  #! backends.web.template: $UNFILLED {team} $TWO_BRACES
 [backends.run]
 type = "command"
 argv = ["true", "{user}"]
@@ -650,6 +651,14 @@ entries = { a = "write {name}@example.org", b = "{}" }
 [backends.last]
 type = "static"
 text = "Nobody in {team}"  #! backends.last.text: $UNFILLED {team} $BRACES_OFF
+--- braces-of-a-template
+[[routes]]
+user = "a"
+backends = ["web"]
+[backends.web]
+type = "http"
+url = "http://h/{user}"
+template = "{{user}} {{ user }} {%if user%}{# {user}#}{%endif%} {other} {% raw %}{user}{% endraw %}"
 --- braces-that-are-no-placeholders
 [[routes]]
 user = "a"
@@ -791,6 +800,7 @@ MEANINGS = {
     "$SHORTEN": "raise that, or shorten this",
     "$TO_PROGRAM": "nothing is filled in here: the program gets {user} as it stands; it is filled in in argv",
     "$TO_SERVER": "nothing is filled in here: the server gets {user} as it stands; it is filled in in url",
+    "$TWO_BRACES": "as it stands; write {{ }} around it",
     "$TWICE": "so the gateway cannot start; choose another, or remove one of the two",
     "$UNFILLED": "nothing is filled in here: clients get",
     "$UNIX_ALLOW": "has no effect: clients of a unix socket have no addresses; use the mode= of its endpoint",

@@ -23,12 +23,15 @@ _OPTION: Final = re.compile(rf"(?!--?no-)--?[\w-]*(?:{_CONFIDENTIAL})", re.IGNOR
 _FIELD: Final = re.compile(rf"(?:[\w-]*(?:authorization|{_CONFIDENTIAL})|cookie): *(.+)", re.IGNORECASE)
 _PATH: Final = re.compile(r"[/@~]|\./")  # of a file that holds the secret
 _PLACEHOLDER: Final = re.compile(r"\{\s*([^\W\d]\w*)(?::\w+)?\s*\}")
+_SINGLE: Final = re.compile(rf"(?<!\{{){_PLACEHOLDER.pattern}(?!\}})")  # in a template, where two braces fill in
+_AS_IT_IS: Final = re.compile(r"(?s)\{#.*?(?:#\}|\Z)|\{%-?\s*raw\b.*?(?:\bendraw\s*-?%\}|\Z)")
 _OWN_VARIABLES: Final = frozenset({"FINGER_USER", "FINGER_VERBOSE", "FINGER_CLIENT", "FINGER_LISTENER"})
 _READABLE: Final = "a secret here can be read by whoever can read this file"
-_TEXTS: Final = {"static": ("text", "entries"), "http": ("headers",), "command": ("env",)}
+_TEXTS: Final = {"static": ("text", "entries"), "http": ("headers", "template"), "command": ("env",)}
 """The keys of each type of backend in whose values nothing is filled in."""
 _READERS: Final[dict[object, tuple[str, str]]] = {
     "headers": ("the server gets", "it is filled in in url"),
+    "template": ("clients get", "write {{ }} around it"),
     "env": ("the program gets", "it is filled in in argv"),
 }
 
@@ -118,7 +121,11 @@ def _unfilled(configuration: model.Config) -> Iterator[Problem]:
             texts += [((*where, each), text) for each, text in inner] if inner else [(where, value)]
     for answer in keys_of(type(configuration.answers)):  # type: ignore[arg-type]  # a class has a hash
         texts.append((("answers", answer.name), getattr(configuration.answers, answer.name)))
-    found = [(path, _PLACEHOLDER.findall(text)) for path, text in texts if isinstance(text, str) and "{" in text]
+    found = [
+        (path, _SINGLE.findall(_AS_IT_IS.sub("", text)) if path[-1] == "template" else _PLACEHOLDER.findall(text))
+        for path, text in texts
+        if isinstance(text, str) and "{" in text
+    ]
     if not any(names for _, names in found):
         return
     regexes = (route.regex for route in configuration.routes if route.regex is not None)
