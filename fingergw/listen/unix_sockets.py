@@ -16,6 +16,8 @@ from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.tcp import _reservedFD
+from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -70,8 +72,18 @@ class UnixPort(unix.Port):
         :raises ListenError: another process has it, or what is there is no socket.
         :raises OSError: it cannot be bound.
         """
-        self._preexistingSocket = self._bound()
-        super().startListening()  # type: ignore[no-untyped-call]
+        # not unix.Port's, which sets the mode of whatever is at the path by then
+        bound = self._bound()
+        _reservedFD.reserve()
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {str(self.path)!r}")
+        self.factory.doStart()  # type: ignore[union-attr]
+        self.connected, self.numberAccepts = True, 100
+        self._use(bound)
+
+    def _use(self, bound: socket.socket) -> None:
+        """Accept connections from a socket, as Twisted does it."""
+        self.socket, self.fileno = bound, bound.fileno  # type: ignore[method-assign]
+        self.startReading()
 
     @property
     def is_in_place(self) -> bool:
@@ -87,8 +99,7 @@ class UnixPort(unix.Port):
         bound = self._bound()
         self.stopReading()
         self.socket.close()
-        self.socket, self.fileno = bound, bound.fileno  # type: ignore[method-assign]  # as Twisted does it
-        self.startReading()
+        self._use(bound)
 
     def withdraw(self) -> None:
         """Remove the file if possible, so that no client comes between the last that is accepted and the end."""
@@ -117,8 +128,7 @@ class UnixPort(unix.Port):
                 self.path.unlink()
             bound: socket.socket = self.createInternetSocket()
             try:
-                bound.bind(str(self.path))
-                self.path.chmod(self.mode)
+                self._bind(bound)
                 bound.listen(self.backlog)
                 self._file = self.path.lstat()
             except OSError:
@@ -129,6 +139,14 @@ class UnixPort(unix.Port):
                 self._lock.release()
             raise
         return bound
+
+    def _bind(self, bound: socket.socket) -> None:
+        """Make the file with its mode at once: whoever has the folder could have put a link there before a chmod."""
+        mask = os.umask(0o777 & ~self.mode)
+        try:
+            bound.bind(str(self.path))
+        finally:
+            os.umask(mask)
 
 
 @define(eq=False)
@@ -182,6 +200,8 @@ class _Lock:
             # Twisted, and so earlier versions, have a link to a process's number there; or it is another user's
             is_link = error.errno == errno.ELOOP and str(self.path.readlink()).isdecimal()
             if error.errno != errno.EACCES and not is_link:
+                if not stat.S_ISREG(self.path.lstat().st_mode):
+                    raise self._is_another_file() from None
                 raise
             is_stale(self.socket_path)  # or this raises
             if not is_link or self.path.is_symlink():  # else another gateway has been here meanwhile
@@ -190,8 +210,11 @@ class _Lock:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size:
             os.close(fd)
-            raise ListenError(f"{outside(self.path)} is not a socket's lock; remove it, or name another path")
+            raise self._is_another_file()
         return fd
+
+    def _is_another_file(self) -> ListenError:
+        return ListenError(f"{outside(self.path)} is not a socket's lock; remove it, or name another path")
 
     def _is_in_place(self) -> bool:
         return is_in_place(None if self._fd < 0 else os.fstat(self._fd), self.path)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from fingergw.core.outcome import Answered
 from fingergw.core.setting_types import FilePath
 from fingergw.listen.client_strings import parse_client
 from fingergw.listen.endpoints import parse
+from fingergw.listen.unix_sockets import UnixPort
 from fingergw.net.resolving import Resolver
 from tests.support.configuration import HELLO
 from tests.support.fakes import FakeBackend
@@ -173,6 +175,53 @@ class TestStarts:
             (tmp_path / "s.lock").unlink()
             assert answered in refusal(write(tmp_path))
             assert answers(tmp_path / "s")
+
+    @pytest.mark.parametrize(
+        "command",
+        ["ln -s other s.lock", "ln -s s.lock s.lock", "mkdir s.lock", "mkfifo s.lock", "echo x > s.lock", "socket"],
+    )
+    def test_no_lock(self, tmp_path: Path, command: str) -> None:
+        """What is in the lock's place and is none is named, left as it is, and not followed."""
+        lock = tmp_path / "s.lock"
+        if command == "socket":
+            stale(lock)
+        else:
+            subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+        before = lock.lstat().st_ino
+        assert f"{lock} is not a socket's lock; remove it, or name another path" in refusal(write(tmp_path))
+        assert lock.lstat().st_ino == before
+        assert {path.name for path in tmp_path.iterdir()} == {"fingergw.toml", "s.lock"}
+
+    def test_link_in_its_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who has the folder cannot have the mode of another file changed, by a link in place of the new socket."""
+        victim = tmp_path / "victim"
+        victim.touch(mode=0o600)
+
+        class Swapped(socket.socket):
+            """A socket that somebody replaces at once."""
+
+            def bind(self, address: Any) -> None:
+                super().bind(address)
+                Path(address).unlink()
+                Path(address).symlink_to(victim)
+
+        monkeypatch.setattr(UnixPort, "createInternetSocket", lambda _: Swapped(socket.AF_UNIX))
+        ports: list[Any] = []
+        parse(f"unix:{tmp_path}/s:mode=666", reactor).listen(Factory()).addCallback(ports.append)
+        ports[0].connectionLost()
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("mode", ["777", "666", "640", "000"])
+    def test_mode(self, tmp_path: Path, mode: str) -> None:
+        """The file has the mode of the endpoint, whatever the mask, which stays."""
+        ports: list[Any] = []
+        before = os.umask(0o027)
+        try:
+            parse(f"unix:{tmp_path}/s:mode={mode}", reactor).listen(Factory()).addCallback(ports.append)
+            assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == int(mode, 8)
+            ports[0].connectionLost()
+        finally:
+            assert os.umask(before) == 0o027
 
     def test_at_once(self, tmp_path: Path) -> None:
         """Of gateways that start at the same time, over what one has left, exactly one gets the socket."""
