@@ -113,6 +113,7 @@ def _wait(reading: int, mask: Iterable[int], log: str) -> NoReturn:
         signals.release()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         result, _, why = pipe.read().partition(b"\n")
+    signals.ignore()  # one that comes late must not change the exit code
     if result == _STARTED:
         raise SystemExit(0)
     kind = PrivilegeError if result == _REFUSED else FingergwError

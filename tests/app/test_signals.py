@@ -17,7 +17,7 @@ from fingergw.app import signals
 from tests.support.commands import is_running
 from tests.support.configuration import HELLO, listener
 from tests.support.pausing import Paused, paused
-from tests.support.processes import COMMAND, ROOT
+from tests.support.processes import COMMAND, ROOT, run
 from tests.support.sockets import finger, free_port, serves
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
@@ -265,6 +265,23 @@ class TestDaemon:
         assert (process.running.returncode, out) == (1, "")
         why = "the daemon did not start: it ended while it started, perhaps as it was killed; for more see its log: "
         assert err == f"fingergw: {why}{LOG}\n"
+
+    @pytest.mark.parametrize(("options", "expected"), [([], 0), (["--rundir", "none"], 1)])
+    def test_launcher_is_told_too_late(self, tmp_path: Path, port: int, options: list[str], expected: int) -> None:
+        """Signals that come once it is known how the start went change nothing about what the command returns."""
+        late = (
+            "import atexit, signal, sys; from fingergw.cli import main;"
+            "[atexit.register(signal.raise_signal, getattr(signal, name)) for name in sys.argv.pop(1).split()];"
+            "sys.exit(main())"
+        )
+        command = [sys.executable, "-c", late, "SIGHUP SIGUSR1 SIGTERM SIGINT"]
+        ended = run([*self.ARGUMENTS, *options], command=command, cwd=tmp_path)
+        if not expected:
+            pid = int((tmp_path / "pid").read_text())
+            os.kill(pid, TERM)
+            wait_until(lambda: not is_running(pid), "the end of the daemon")
+        assert (ended.returncode, ended.stdout) == (expected, "")
+        assert left(tmp_path) == set()
 
     def test_launcher_is_killed(self, tmp_path: Path, port: int) -> None:
         """A daemon whose launcher is killed starts all the same."""
