@@ -61,8 +61,14 @@ class PidFile:
                 self._folder = os.dup(folder)
 
     def write(self) -> None:
-        """Write the process's number, which is known once it is in the background."""
-        os.write(self._fd, b"%d" % os.getpid())
+        """Write the process's number, which is known once it is in the background.
+
+        :raises OSError: there is no space for it.
+        """
+        try:
+            os.write(self._fd, b"%d" % os.getpid())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def remove(self) -> None:
         """Remove it if possible, and empty it in any case, so that its number is never taken for another process's."""

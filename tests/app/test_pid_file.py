@@ -190,6 +190,19 @@ def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch
     assert caught.value.filename == str(path)
 
 
+def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no space for the number, that is said with the file."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", refuse)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            made(path)
+    assert caught.value.filename == str(path)
+
+
 def test_another_start(path: Path, gone: int) -> None:
     """Of two starts at the same moment one has the file, though it is not written to yet, and the other is refused."""
     for text in (None, "", str(gone)):
