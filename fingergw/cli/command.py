@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from fingergw.app import signals
-from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config
+from fingergw.cli.options import OptionsOnly, Parser, UsageError, add_config, nonempty_path
 from fingergw.cli.output import complain, show
 from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 from fingergw.net.identity import number_of
@@ -140,7 +140,7 @@ def add_arguments(parser: Parser) -> None:
 
 def _absolute(text: str) -> str:
     """Return a path as it is from here: later the working folder may be another."""
-    return str(Path(text).absolute())
+    return str(Path(nonempty_path(text)).absolute())
 
 
 def _number(kind: Literal["user", "group"], text: str) -> int:

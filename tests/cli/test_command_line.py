@@ -88,6 +88,7 @@ class TestOptionsBeforeACommand:
             (["--json", "check"], 'unknown option "--json"'),
             (["check", "--config", ""], '-c/--config: expected a path, not ""'),
             (["check", "--base-dir="], '--base-dir: expected a path, not ""'),
+            (["--chroot", ""], '--chroot: expected a path, not ""'),
             (["init", ""], 'FILE: expected a path, not ""'),
             (["--listener", "public"], 'unknown option "--listener"'),
             (["--base-dir", "."], 'unknown option "--base-dir"'),
