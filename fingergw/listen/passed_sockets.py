@@ -13,6 +13,8 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromSt
 
 from fingergw.core.errors import FingergwError, ListenError
 
+_STARTED_AS = os.getpid()  # sockets are passed to this process; a daemon gets another number later
+
 
 def take_over(endpoint: AdoptedStreamServerEndpoint) -> None:
     """Check a socket that was passed to this process, and give the endpoint a duplicate.
@@ -80,7 +82,7 @@ def _are_unnamed() -> bool:
         begun_with = Path("/proc/self/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return b"LISTEN_PID=%d" % os.getpid() in begun_with and b"LISTEN_FDS=0" not in begun_with
+    return b"LISTEN_PID=%d" % _STARTED_AS in begun_with and b"LISTEN_FDS=0" not in begun_with
 
 
 def _descriptor(socket_string: str, reactor: Any) -> int | None:

@@ -313,6 +313,7 @@ TWICE = (
 )
 
 
+@pytest.mark.parametrize("options", [[], ["--daemonize", "--logfile", "events"]], ids=["foreground", "daemon"])
 @pytest.mark.parametrize(
     ("names", "endpoint", "expected"),
     [
@@ -322,14 +323,17 @@ TWICE = (
     ],
     ids=["no listener", "two of one name", "no name"],
 )
-def test_untaken_socket(tmp_path: Path, names: list[str], endpoint: str, expected: str) -> None:
+def test_untaken_socket(
+    tmp_path: Path, names: list[str], endpoint: str, expected: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket that no listener takes is refused by name, before a client is served: its own would wait for ever."""
-    arguments = write(tmp_path, endpoint)
+    monkeypatch.chdir(tmp_path)
+    arguments = [*write(tmp_path, endpoint), *options]
     with ExitStack() as stack, (tmp_path / "log").open("w") as log:
         sockets = [(name, stack.enter_context(socket.create_server(("127.0.0.1", 0)))) for name in names]
         running = stack.enter_context(passing(sockets, arguments, log=log.fileno()))
         assert running.wait(DEADLINE_SECONDS) == 1
-    assert f"fingergw: {expected}" in (tmp_path / "log").read_text()
+    assert f"fingergw: {'the daemon did not start: ' if options else ''}{expected}" in (tmp_path / "log").read_text()
     assert not (tmp_path / "s").exists()
 
 
