@@ -68,7 +68,7 @@ class PidFile:
         try:
             os.write(self._fd, b"%d" % os.getpid())
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
+            raise self._named(error) from None
 
     def remove(self) -> None:
         """Remove it if possible, and empty it in any case, so that its number is never taken for another process's."""
@@ -91,7 +91,7 @@ class PidFile:
             if error.errno == errno.ELOOP:
                 why = "is a symbolic link, which is not followed; name the file itself in --pidfile, or remove the link"
                 raise FingergwError(f"{self.path}: {why}") from None
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
+            raise self._named(error) from None
 
     def _lock(self, fd: int, number: str = "") -> None:
         try:
@@ -99,7 +99,10 @@ class PidFile:
         except BlockingIOError:
             raise self._taken(number) from None
         except OSError as error:
-            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(self.path)) from None
+            raise self._named(error, "cannot be locked: ") from None
+
+    def _named(self, error: OSError, what: str = "") -> OSError:
+        return OSError(error.errno, f"{what}{error.strerror}", str(self.path))
 
     def _taken(self, number: str = "") -> FingergwError:
         who = f"process {number}, another gateway," if number else "another gateway"
@@ -122,6 +125,9 @@ class PidFile:
         self._lock(fd, number)
         if not self._is_in_place(folder, status):
             raise self._taken()
-        os.unlink(self.path.name, dir_fd=folder)
+        try:
+            os.unlink(self.path.name, dir_fd=folder)
+        except OSError as error:
+            raise self._named(error, "was left behind, and cannot be removed: ") from None
         if number:
             _log.warn("{path}: was left behind by process {number}; it is replaced", path=self.path, number=number)

@@ -52,6 +52,9 @@ def _of_a_path(
     if isinstance(error, ListenError):
         names = [name for name, address in others if address == UNIXAddress(bound_path)]
         return f"{names[0]} has this path; name another for one of the two" if names else why
+    left: str | None = getattr(error, "filename", None)
+    if number == errno.EPERM and left is not None:  # in a folder such as /tmp, where it is another user's
+        return f"{why}; have its owner or root remove {outside(Path(left))}, or name another path"
     folder = shlex.quote(str(outside(Path(bound_path)).parent))
     permit = f"let the user that starts the gateway write to {folder}, or name another path"
     advice = {

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from fingergw.app.pid_file import PidFile
 from fingergw.core.errors import FingergwError
 from tests.support.commands import is_running
 from tests.support.configuration import HELLO, listener
+from tests.support.jail import NOBODY
 from tests.support.processes import COMMAND, forked, process
 from tests.support.sockets import free_port, listens
 from tests.support.waiting import wait_until
@@ -200,6 +202,24 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(os, "write", refuse)
         with pytest.raises(OSError, match="No space left on device") as caught:
             made(path)
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave another user's file")
+def test_another_users_file() -> None:
+    """One that another user has left where this user may not remove it is named, with what cannot be done."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "pid"
+        path.parent.chmod(0o1777)
+        path.write_text("1")
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(
+                PermissionError, match="was left behind, and cannot be removed: Operation not"
+            ) as caught:
+                PidFile(path).create(keeps_folder=True)
+        finally:
+            os.seteuid(0)
     assert caught.value.filename == str(path)
 
 

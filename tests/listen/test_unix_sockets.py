@@ -27,6 +27,7 @@ from fingergw.config import tables
 from fingergw.core.errors import ListenError
 from fingergw.core.outcome import Answered
 from fingergw.core.setting_types import FilePath
+from fingergw.listen.bind_errors import reason
 from fingergw.listen.client_strings import parse_client
 from fingergw.listen.endpoints import parse
 from fingergw.listen.unix_sockets import UnixPort
@@ -322,6 +323,26 @@ class TestStarts:
             assert (public_folder / "s.lock").stat().st_uid == NOBODY
             port.connectionLost()
         assert list(public_folder.iterdir()) == []
+
+    @needs_root
+    @pytest.mark.parametrize("left", ["s", "s.lock"])
+    def test_sticky_folder(self, public_folder: Path, left: str) -> None:
+        """In a folder where nobody may remove another user's files, the message says which is to be removed."""
+        public_folder.chmod(0o1777)
+        endpoint = parse(f"unix:{public_folder}/s", reactor)
+        if left == "s":
+            stale(public_folder / "s").chmod(0o666)
+        else:
+            (public_folder / "s.lock").touch(mode=0o600)
+        failed: list[Any] = []
+        with contextlib.ExitStack() as back:
+            back.callback(os.seteuid, 0)
+            os.seteuid(NOBODY)
+            endpoint.listen(Factory()).addErrback(failed.append)
+        why = reason(failed[0].value, f"unix:{public_folder}/s", [])
+        remove = f"have its owner or root remove {public_folder}/{left}, or name another path"
+        assert why == f"Operation not permitted; {remove}"
+        assert {path.name for path in public_folder.iterdir()} == {left}
 
     @needs_root
     def test_in_a_chroot(self, tmp_path: Path) -> None:
