@@ -17,6 +17,7 @@ CONCLUSIONS = {
     "unknown backend": "number-for-backends list-of-backends misspelt-backends",
     "no route leads": "misspelt-tables misspelt-required route-without-backends table-for-list number-for-item",
     "is not set by every route": "misspelt-required",
+    "differing only by case": "many-at-once",  # which misspells [answers]
     "this header is given twice": "header-name header-files http-types",
     "a GET request has no body": "header-name header-files http-types",
 }
