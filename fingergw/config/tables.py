@@ -109,6 +109,11 @@ class Route:
         given_name = "" if self.name == self.default_name else self.name
         return self.usage or self._names or given_name or self.pattern or ""
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the menu lists it, for those who may use it."""
+        return bool(self.summary and self.keyword and not self.index)
+
 
 @settings
 class Cache:

@@ -396,6 +396,13 @@ summary = "A"
 backends = ["menu", "b"]  #! routes[0].backends[1]: is never asked, as "menu" before it always has an answer; $BEFORE
 [backends.menu]
 type = "menu"
+--- behind-a-menu-without-a-regex
+[[routes]]
+regex = "a+"
+summary = "A"
+backends = ["menu", "b"]
+[backends.menu]
+type = "menu"
 --- behind-a-menu-that-may-be-empty
 [[routes]]
 user = "a"

@@ -147,9 +147,7 @@ def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Cha
 def keywords_of(routes: Collection[tables.Route]) -> Keywords:
     """Return what lists the keywords, with their summaries, that a query's client can ask for at its listener."""
     listed = [
-        (route, None if route.clients is None else Networks(route.clients))
-        for route in routes
-        if route.summary and route.keyword and not route.index
+        (route, None if route.clients is None else Networks(route.clients)) for route in routes if route.is_listed
     ]
 
     def keywords(query: Query) -> Iterator[tuple[str, str]]:

@@ -14,8 +14,7 @@ def never_asked(configuration: model.Config) -> Iterator[Problem]:
     """Find backends that no query can reach."""
     backends, used = configuration.backends, set[str]()
     has_menu = any(
-        route.summary and not route.index and route.listeners is None and route.clients is None
-        for route in configuration.routes
+        route.is_listed and route.listeners is None and route.clients is None for route in configuration.routes
     )
     for place, route in enumerate(configuration.routes):
         used.update(route.backends)
