@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from fingergw.core.admission import ConnectionCounts
+from fingergw.core.rules import Limits
 from fingergw.finger.deadlines import Deadlines, Expiring
-from fingergw.telemetry.meters import ListenerMeter
+from fingergw.telemetry.meters import ListenerMeter, RejectReason
 
 
 class Connection(Expiring, Protocol):
@@ -29,7 +30,8 @@ class Connections:
     """The connections of a listener. A reload replaces the listener's rules, but not these.
 
     :param open: all open connections. They keep this, and ``rejected``, up to date themselves.
-    :param rejected: how many of them were rejected, and do not count towards ``max_connections``.
+    :param entered: how many connections count towards ``max_connections``.
+    :param rejected: how many of those that are open were rejected, and do not count.
     :param waiting: how many queries wait for a backend.
     :param per_client: how many connections each client has.
     :param meter: counts what became of the connections.
@@ -39,6 +41,7 @@ class Connections:
 
     clock: IReactorTime
     open: set[Connection] = field(init=False, factory=set)
+    entered: int = field(init=False, default=0)
     rejected: int = field(init=False, default=0)
     waiting: int = field(init=False, default=0)
     per_client: ConnectionCounts = field(init=False, factory=ConnectionCounts)
@@ -52,6 +55,28 @@ class Connections:
     def __attrs_post_init__(self) -> None:
         self.deadlines = Deadlines(self.open, self.clock)
         self.seconds = self.clock.seconds
+
+    def enter(self, client: str | None, limits: Limits) -> RejectReason | None:
+        """Count a connection that was accepted, and return why it is rejected; None if it is not.
+
+        :param client: as :func:`fingergw.core.addresses.client_of` returns it; None if it is not known, or not yet.
+        """
+        self.meter.accepted += 1
+        if self.entered >= limits.max_connections:
+            return "connections"
+        if client is not None and not self.per_client.enter(client, limits.max_connections_per_client):
+            return "client_connections"
+        self.entered += 1
+        return None
+
+    def leave(self, client: str | None) -> None:
+        """Note the end of a connection that has entered.
+
+        :param client: whom it counted towards.
+        """
+        self.entered -= 1
+        if client is not None:
+            self.per_client.leave(client)
 
     def begin_waiting(self, connection: Connection, client: str | None, work: Deferred[Any], max_waiting: int) -> None:
         """Count a query as waiting for a backend until its work is done. If too many wait now, one gives up.
@@ -95,7 +120,7 @@ class Connections:
         return drained
 
     def connection_lost(self) -> None:
-        """Note that a connection was lost while draining."""
+        """Note that a connection was lost, which may have been the last one while draining."""
         if self._drained is not None and not self.open:
             self.deadlines.stop()
             drained, self._drained = self._drained, None

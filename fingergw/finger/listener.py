@@ -25,6 +25,14 @@ SMALL_ANSWER_BYTES = 4096
 """An answer up to this size fits TCP's initial window (RFC 6928), so it is sent whole before anything can arrive."""
 
 
+class KnownAnswers:
+    def find(self, client: str, data: bytes) -> None:
+        return None
+
+    def use(self, known: object, client: str, now: float) -> bytes:
+        raise NotImplementedError
+
+
 @define(eq=False)
 class Listener:
     """A listener under one set of rules. A reload replaces it with another that has the same connections.
@@ -37,6 +45,7 @@ class Listener:
     rules: Rules
     connections: Connections
     access_log: AccessLog
+    known: KnownAnswers = field(init=False, factory=KnownAnswers)
     _name: str = field(init=False)
     _meter: ListenerMeter = field(init=False)
     _rate_limit: RateLimit | None = field(init=False)

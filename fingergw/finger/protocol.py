@@ -66,38 +66,51 @@ class FingerProtocol(Protocol):
         return self._state is _CLOSING
 
     def connectionMade(self) -> None:
-        connections, limits = self.connections, self.rules.limits
+        """Begin with a connection that nobody has counted yet."""
+        client = self.counted_client()
+        self.begin(client, self.connections.enter(client, self.rules.limits))
+
+    def counted_client(self) -> str | None:
+        """Return what counts as the client at first; None if that is not known."""
+        return client_of(self.client)
+
+    def begin(self, counted_as: str | None, rejected: RejectReason | None, due: float = 0.0) -> None:
+        """Wait for the query, or reject the connection.
+
+        :param counted_as: the client that the connection was counted towards.
+        :param rejected: why it was not counted.
+        :param due: the deadline for the query, if that was set before.
+        """
+        connections = self.connections
         connections.open.add(self)
-        connections.meter.accepted += 1
         self._asked_at = now = connections.seconds()
-        self.due = now + limits.query_timeout
+        self.due = due or now + self.rules.limits.query_timeout
         connections.deadlines.watch()
-        if len(connections.open) - connections.rejected > limits.max_connections:
-            self._reject_connection("connections")
-            if connections.rejected > limits.max_connections:
-                self._abort()  # under TLS a refusal waits for the handshake: only so many may
-        else:
-            self.admit()
+        if rejected is None:
+            self._counted_as = counted_as
+            return
+        self._reject_connection(rejected)
+        if (rejected == "connections" and connections.rejected > self.rules.limits.max_connections) or (
+            rejected == "client_connections" and ISSLTransport.providedBy(self.transport)
+        ):
+            self._abort()  # under TLS a refusal waits for the handshake: only so many may, and none of one client's
 
     def handshakeCompleted(self) -> None:
         """Note the end of the TLS handshake."""
         self._is_handshake_done = True
 
-    def admit(self) -> None:
-        """Count the connection towards its client's limit, or reject it."""
-        client = client_of(self.client)
-        if client is None or self.connections.per_client.enter(client, self.rules.limits.max_connections_per_client):
-            self._counted_as = client
-            return
-        self._reject_connection("client_connections")
-        if ISSLTransport.providedBy(self.transport):
-            self._abort()  # or it would hold a place while it waits for the handshake
-
     def _reject_connection(self, reason: RejectReason) -> None:
-        self._is_rejected = True  # so it does not count towards max_connections
+        self._is_rejected = True
         self.connections.rejected += 1
         self._reject(reason)
         self._linger()
+
+    def finish(self, rest: bytes) -> None:
+        """Send the rest of an answer that was begun without a protocol, and noted."""
+        assert self.transport is not None
+        self._state = _CLOSING
+        self.transport.write(rest)
+        self.transport.loseWriteConnection()  # type: ignore[attr-defined]
 
     def dataReceived(self, data: bytes) -> None:
         if self._state is not _RECEIVING:
@@ -249,9 +262,10 @@ class FingerProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         connections = self.connections
         connections.open.discard(self)
-        connections.rejected -= self._is_rejected
-        if self._counted_as is not None:
-            connections.per_client.leave(self._counted_as)
+        if self._is_rejected:
+            connections.rejected -= 1
+        else:
+            connections.leave(self._counted_as)
         if self._state is _ANSWERING or (self._received and self._state is _RECEIVING):
             self._state = _CLOSING
             self._line = self._line or self._received

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
+from fingergw.core.addresses import client_of
 from fingergw.core.errors import BadProxyHeader
 from fingergw.core.proxy_header import take_header
 from fingergw.finger.protocol import FingerProtocol
@@ -36,9 +37,18 @@ class ProxiedProtocol(FingerProtocol):
                 self.connections.meter.rejections["denied"] += 1
                 self.close("denied")
                 return
-            super().admit()
+            self._enter_client()
         if data:
             super().dataReceived(data)
 
-    def admit(self) -> None:
+    def counted_client(self) -> None:
         """Wait for the header: until then the client is not known."""
+
+    def _enter_client(self) -> None:
+        """Count the connection towards the limit of the client that the proxy has named, or reject it."""
+        client, connections = client_of(self.client), self.connections
+        if client is None or connections.per_client.enter(client, self.rules.limits.max_connections_per_client):
+            self._counted_as = client
+        else:
+            connections.leave(None)
+            self._reject_connection("client_connections")

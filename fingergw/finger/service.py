@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.interfaces import IListeningPort, IReactorCore
 
 from fingergw.core.rules import Rules
 from fingergw.finger.connections import Connections
 from fingergw.finger.factory import FingerFactory
+from fingergw.finger.fast_path import FastPath, is_available
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import BoundService, Socket
 
@@ -18,6 +19,7 @@ class ListenerService(BoundService):
     def __init__(self, socket: Socket, listener: Listener, reactor: IReactorCore) -> None:
         super().__init__(socket, FingerFactory(listener), reactor)
         self.listener = listener
+        self._fast_path: FastPath | None = None
 
     @property
     def rules(self) -> Rules:
@@ -38,6 +40,15 @@ class ListenerService(BoundService):
         self.listener.activate(None)
         super().privilegedStartService()
 
+    def is_bound_at(self, port: IListeningPort) -> None:
+        """Take the fast path for its connections, where there is one."""
+        if is_available(port):
+            self._fast_path = FastPath(port, self._plain_factory, self.reactor)  # type: ignore[arg-type]
+
+    def _plain_factory(self) -> FingerFactory | None:
+        factory = self.plain_factory
+        return factory if isinstance(factory, FingerFactory) else None
+
     def change(self, socket: Socket, listener: Listener) -> None:
         """Use other rules for new connections."""
         before, self.listener = self.listener, listener
@@ -49,4 +60,8 @@ class ListenerService(BoundService):
 
         :return: fires when the last connection is closed.
         """
-        return super().stopService().addCallback(lambda _: self.connections.drain())
+        stopping = super().stopService()
+        if self._fast_path is not None:
+            self._fast_path.end()
+            self._fast_path = None
+        return stopping.addCallback(lambda _: self.connections.drain())

@@ -52,6 +52,10 @@ class _Active(ServerFactory):
     def activate(self, socket: Socket, factory: IProtocolFactory) -> None:
         self.socket, self.factory, self._wrapped = socket, factory, socket.wrap(factory)
 
+    @property
+    def is_plain(self) -> bool:
+        return self._wrapped is self.factory
+
     def logPrefix(self) -> str:
         """Return the name that Twisted logs for it."""
         return self.socket.name
@@ -72,7 +76,7 @@ class BoundService(Service):
     def __init__(self, socket: Socket, factory: IProtocolFactory, reactor: Any) -> None:
         self.port: IListeningPort | None = None
         self._active = _Active(socket, factory)
-        self._reactor = reactor
+        self.reactor = reactor
         self._error: ListenError | None = None
         self._binding: Deferred[None] | None = None
 
@@ -97,7 +101,7 @@ class BoundService(Service):
             return
         self._error = None
         try:
-            endpoint = parse(self.socket.place[0], self._reactor)
+            endpoint = parse(self.socket.place[0], self.reactor)
         except ListenError as error:
             raise self._failed(str(error)) from None
         binding = maybeDeferred(endpoint.listen, self._active)
@@ -132,13 +136,22 @@ class BoundService(Service):
 
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
+        self.is_bound_at(port)
+
+    def is_bound_at(self, port: IListeningPort) -> None:
+        """Note that it is bound."""
+
+    @property
+    def plain_factory(self) -> IProtocolFactory | None:
+        """The factory that serves new connections, if nothing, such as TLS, comes before it."""
+        return self._active.factory if self._active.is_plain else None
 
     def _not_bound(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._error = self._failed(self._why(failure.value))
 
     def _why(self, error: BaseException | None) -> str:
-        sockets = ((getattr(each, "factory", None), each) for each in self._reactor.getReaders())
+        sockets = ((getattr(each, "factory", None), each) for each in self.reactor.getReaders())
         others = [
             (active.socket.name, port.getHost())
             for active, port in sockets

@@ -1,6 +1,6 @@
 """Look up the addresses of hosts, in threads that nothing waits for."""
 
-# ruff: noqa: N802, N803  # Twisted's names
+# ruff: noqa: N803  # Twisted's names
 
 from __future__ import annotations
 

@@ -1,0 +1,218 @@
+"""A listening TCP socket whose clients are read as they are accepted, and answered together.
+
+Twisted's own way, which TLS and unix sockets keep, is the simple one: it accepts a connection and makes its protocol,
+reads the query in a later turn, and sends the answer in the next one. That takes 11 system calls a query, as each
+connection is added to the reactor, changed and removed there. But a client's query has mostly come by the time that its
+connection is accepted. So here it is looked for at once, and what is answered in a batch is sent at its end: 7 system
+calls. A connection that has sent nothing yet is no more than an :class:`Accepted`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from twisted.internet import tcp
+from twisted.logger import Logger
+
+from fingergw.core.addresses import client_of
+from fingergw.core.errors import BadProxyHeader
+from fingergw.core.proxy_header import take_header
+from fingergw.finger.accepted import Accepted
+from fingergw.finger.factory import FingerFactory, usual_text
+from fingergw.finger.polling import READABLE, Polling
+from fingergw.finger.protocol import FingerProtocol
+from fingergw.finger.transport import LAST_FLAGS, READ_BYTES, READ_FLAGS, Transport, has_unread
+from fingergw.telemetry.meters import RejectReason
+
+_log = Logger()
+_AT_ONCE = 256  # connections in a batch: then others have their turn
+_Accept: TypeAlias = Callable[[], tuple[Any, Any]]
+"""Return a new connection's socket, and the client's address."""
+
+
+def is_available(port: object) -> bool:
+    """Tell whether a port's connections can be taken: those of a TCP socket, where there is epoll.
+
+    :param port: what listening on an endpoint has returned.
+    """
+    return type(port) is tcp.Port and hasattr(select, "epoll")
+
+
+class FastPath:
+    """Accept a port's connections in the place of its own method.
+
+    :param port: of which :func:`is_available` is true.
+    :param factory: returns what makes the protocols at present; None where TLS comes before them.
+    :param reactor: the port's.
+    """
+
+    def __init__(self, port: tcp.Port, factory: Callable[[], FingerFactory | None], reactor: Any) -> None:
+        self._factory = factory
+        self._accept_simply = port.doRead
+        self._accept = _accept_function(port.socket)
+        self._polling = Polling(reactor, self._send_known)
+        self._known: list[tuple[Accepted, bytes]] = []
+        port.doRead = self.accept  # type: ignore[method-assign]
+
+    def end(self) -> None:
+        """Note that the port is closed. Its connections go on."""
+        self._polling.end()
+
+    def accept(self) -> None:
+        """Accept the connections that wait, and answer those that have sent a query."""
+        factory = self._factory()
+        if factory is None or socket.getdefaulttimeout() is not None:  # with which sockets could wait
+            self._accept_simply()
+            return
+        with self._polling.batch():
+            try:
+                for _ in range(_AT_ONCE):
+                    self._begin(factory, *self._accept())
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._accept_simply()  # knows what to do where there are too many descriptors
+
+    def _begin(self, factory: FingerFactory, sock: Any, address: tuple[Any, ...]) -> None:
+        """Count a connection that was accepted, and answer if it has sent something."""
+        try:
+            peer = usual_text(address[0] if len(address) == 2 else _with_zone(address))
+            if not factory.admits(peer):
+                sock.close()
+                return
+            listener = factory.listener
+            client = None if listener.rules.trusted_proxies is not None else client_of(peer)
+            accepted = Accepted(self, factory, sock, peer, client)
+            rejected = listener.connections.enter(client, listener.rules.limits)
+            if rejected is not None:
+                self._converse(accepted, b"", rejected)
+            elif not self.read(accepted):
+                accepted.wait()
+                self._polling.watch(sock.fileno(), accepted, READABLE)
+        except Exception:
+            _log.failure("a connection failed")
+
+    def read(self, accepted: Accepted) -> bool:
+        """Read from a connection for the first time, and tell whether there was anything, be it the end."""
+        try:
+            data = accepted.sock.recv(READ_BYTES, READ_FLAGS)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self.close(accepted)
+        elif (answer := self._known_answer(accepted, data)) is None:
+            self._converse(accepted, data)
+        else:
+            self._known.append((accepted, answer))
+        return True
+
+    def close(self, accepted: Accepted) -> None:
+        """Close a connection that has no protocol."""
+        self._polling.forget(accepted.sock.fileno())
+        accepted.sock.close()
+        accepted.leave()
+
+    def _converse(self, accepted: Accepted, data: bytes, rejected: RejectReason | None = None) -> None:
+        """Have a protocol see to a connection from here on.
+
+        :param data: what was received.
+        :param rejected: why the connection was not counted.
+        """
+        protocol = accepted.factory.protocol_for(accepted.peer)
+        transport = self._hand_over(accepted, protocol, rejected)
+        if data:
+            transport.received(data)
+
+    def _hand_over(
+        self, accepted: Accepted, protocol: FingerProtocol, rejected: RejectReason | None = None
+    ) -> Transport:
+        transport = Transport(accepted.sock, protocol, self._polling)
+        if accepted.is_waiting:
+            accepted.end_wait()
+            transport.is_watched_for(READABLE)
+        protocol.connected, protocol.transport = True, transport
+        protocol.begin(accepted.counted_as, rejected, accepted.due)
+        return transport
+
+    # answers that are known
+
+    def _known_answer(self, accepted: Accepted, data: bytes) -> bytes | None:
+        """Return what is known to be the answer to what a client has sent, which is noted; None to ask the protocol."""
+        listener, client, counted_as = accepted.factory.listener, accepted.peer, accepted.counted_as
+        is_proxied = listener.rules.trusted_proxies is not None
+        if is_proxied:
+            try:
+                taken = take_header(data)
+            except BadProxyHeader:
+                return None
+            if taken is None:
+                return None
+            client, data = taken[0] or client, taken[1]
+            if not listener.rules.lets_in(client):
+                return None
+        known = listener.known.find(client, data)
+        if known is None:
+            return None
+        connections, limits = listener.connections, listener.rules.limits
+        if is_proxied:
+            counted_as = client_of(client)
+            if counted_as is not None and not connections.per_client.enter(
+                counted_as, limits.max_connections_per_client
+            ):
+                return None
+        now = connections.seconds()
+        if counted_as is not None and not listener.spend_query(counted_as, now):
+            if is_proxied:
+                connections.per_client.leave(counted_as)
+            return None
+        accepted.peer, accepted.counted_as = client, counted_as
+        return listener.known.use(known, client, now)
+
+    def _send_known(self) -> None:
+        """Send the answers of this batch that were known, and close."""
+        known, self._known = self._known, []
+        for accepted, answer in known:
+            sock = accepted.sock
+            try:
+                sent = sock.send(answer, LAST_FLAGS)
+                if sent == len(answer):
+                    sock.shutdown(socket.SHUT_WR)
+                    if not has_unread(sock):
+                        self.close(accepted)
+                        continue
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # the client is gone
+                self.close(accepted)
+                continue
+            protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
+            self._hand_over(accepted, protocol)
+            protocol.finish(answer[sent:])
+
+
+def _accept_function(listening: socket.socket) -> _Accept:
+    """Return what accepts a connection, without the class that Python has around sockets: it costs more than all else.
+
+    The method for that is private; where this Python has none of this name, it is the public one.
+    """
+    accept: Callable[[], tuple[int, Any]] | None = getattr(listening, "_accept", None)
+    if accept is None:
+        return listening.accept
+    family, kind, proto = int(listening.family), int(listening.type), listening.proto
+
+    def accept_plainly() -> tuple[Any, Any]:
+        fd, address = accept()
+        return socket.SocketType(family, kind, proto, fd), address
+
+    return accept_plainly
+
+
+def _with_zone(address: tuple[Any, ...]) -> str:
+    """Return an IPv6 address as text, with its zone if it has one."""
+    host: str = address[0]
+    return socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0] if address[3] else host
