@@ -12,6 +12,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from twisted.internet import tcp
@@ -88,6 +89,8 @@ class FastPath:
             accepted = Accepted(self, factory, sock, peer, client)
             rejected = listener.connections.enter(client, listener.rules.limits)
             if rejected is not None:
+                with suppress(OSError):  # to close with it unread would reset the connection
+                    sock.recv(READ_BYTES, READ_FLAGS)
                 self._converse(accepted, b"", rejected)
             elif not self.read(accepted):
                 accepted.wait()
@@ -131,7 +134,7 @@ class FastPath:
     def _hand_over(
         self, accepted: Accepted, protocol: FingerProtocol, rejected: RejectReason | None = None
     ) -> Transport:
-        transport = Transport(accepted.sock, protocol, self._polling)
+        transport = Transport(accepted.sock, protocol, self._polling, reads_on=rejected is None)
         if accepted.is_waiting:
             accepted.end_wait()
             transport.is_watched_for(READABLE)

@@ -21,8 +21,10 @@ DRAIN_SECONDS = 1.0
 """How long a client may take to send the rest of its query when the listener or the gateway stops."""
 LINGER_SECONDS = 2.0
 """How long the input of a client that keeps sending is read after its answer."""
-SMALL_ANSWER_BYTES = 4096
-"""An answer up to this size fits TCP's initial window (RFC 6928), so it is sent whole before anything can arrive."""
+SMALL_ANSWER_BYTES = 1024
+"""An answer up to this size fits even the window of a client with the smallest buffer that Linux allows, so it is sent
+whole before anything more can arrive."""
+_KEPT_CHARACTERS = 4096  # of a text whose bytes are kept
 
 
 class KnownAnswers:
@@ -75,7 +77,7 @@ class Listener:
 
     def to_wire(self, text: str) -> bytes:
         """Return an answer as bytes, cut to ``max_answer_bytes``."""
-        return (self._short_to_wire if len(text) <= SMALL_ANSWER_BYTES else self._to_wire)(text)
+        return (self._short_to_wire if len(text) <= _KEPT_CHARACTERS else self._to_wire)(text)
 
     def _to_wire(self, text: str) -> bytes:
         wire, limit = to_wire(text, self.rules.charset), self.rules.limits.max_answer_bytes

@@ -53,6 +53,9 @@ class Transport:
     Twisted's own differs in one thing that clients could tell: this one never closes with something unread, which
     could lose the end of an answer. It closes its own side then, and reads on until the client closes, or the protocol
     ends it.
+
+    :param sock: the connection's socket.
+    :param reads_on: whether it does so. A connection that was rejected is to cost nothing more.
     """
 
     __slots__ = (
@@ -64,12 +67,13 @@ class Transport:
         "_is_shut",
         "_out",
         "_polling",
+        "_reads_on",
         "_sock",
         "protocol",
     )
 
-    def __init__(self, sock: Any, protocol: Protocol, polling: Polling) -> None:
-        self._sock, self.protocol, self._polling = sock, protocol, polling
+    def __init__(self, sock: Any, protocol: Protocol, polling: Polling, *, reads_on: bool = True) -> None:
+        self._sock, self.protocol, self._polling, self._reads_on = sock, protocol, polling, reads_on
         self._out: bytes | memoryview = b""
         self._end: _End = ""
         self._has_sent = self._has_ended = self._is_acting = self._is_shut = False
@@ -168,7 +172,7 @@ class Transport:
         """Close, or only this side if something is unread."""
         if self._has_sent and not self._is_shut:
             self._shut()
-            if not self._has_ended and has_unread(self._sock):
+            if self._reads_on and not self._has_ended and has_unread(self._sock):
                 self._end = "write"
                 self.protocol.writeConnectionLost()  # type: ignore[attr-defined]
                 return

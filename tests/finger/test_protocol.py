@@ -266,6 +266,20 @@ class DeliveryTests(GatewayCase):
 
         assert await in_thread(ask) == b"y" * 65536 + b"\r\n"
 
+    async def test_answer_beyond_the_window_of_a_client_that_goes_on_sending(self) -> None:
+        """4 KiB arrive whole at a client that takes little at a time, and sends more once the answer is under way."""
+        gateway = self.start(LISTENER + HELLO)
+        put(gateway, FakeBackend(Answered("y" * 4000)))
+        meter = gateway.listeners[0].connections.meter
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", port_of(gateway)))
+            client.sendall(b"x\r\n")
+            await until(lambda: meter.outcomes["r", "answered"], "the answer")
+            client.sendall(b"more")
+            assert await in_thread(lambda: receive_all(client)) == b"y" * 4000 + b"\r\n"
+
     async def test_flood(self) -> None:
         """A client that never stops sending is cut off after a bounded amount."""
         gateway = self.start(LISTENER + HELLO)
