@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from twisted.logger import Logger
+
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.listener import DRAIN_SECONDS
+
+_log = Logger()
 
 
 class Path(Protocol):
@@ -61,7 +65,11 @@ class Accepted:
 
     def ready(self, events: int) -> None:
         """Read the query."""
-        self.path.read(self)
+        try:
+            self.path.read(self)
+        except Exception:
+            _log.failure("a connection failed")
+            self.path.close(self)
 
     def expired(self) -> None:
         """Close, as the query has not come in time."""

@@ -53,7 +53,7 @@ class FastPath:
     def __init__(self, port: tcp.Port, factory: Callable[[], FingerFactory | None], reactor: Any) -> None:
         self._factory = factory
         self._accept_simply = port.doRead
-        self._accept = _accept_function(port.socket)
+        self._accept = accept_function(port.socket)
         self._polling = Polling(reactor, self._send_known)
         self._known: list[tuple[Accepted, bytes]] = []
         port.doRead = self.accept  # type: ignore[method-assign]
@@ -71,7 +71,11 @@ class FastPath:
         with self._polling.batch():
             try:
                 for _ in range(_AT_ONCE):
-                    self._begin(factory, *self._accept())
+                    sock, address = self._accept()
+                    try:
+                        self._begin(factory, sock, address)
+                    except Exception:  # a bug ends one connection, not the listener
+                        _log.failure("a connection failed")
             except BlockingIOError:
                 pass
             except OSError:
@@ -79,24 +83,21 @@ class FastPath:
 
     def _begin(self, factory: FingerFactory, sock: Any, address: tuple[Any, ...]) -> None:
         """Count a connection that was accepted, and answer if it has sent something."""
-        try:
-            peer = usual_text(address[0] if len(address) == 2 else _with_zone(address))
-            if not factory.admits(peer):
-                sock.close()
-                return
-            listener = factory.listener
-            client = None if listener.rules.trusted_proxies is not None else client_of(peer)
-            accepted = Accepted(self, factory, sock, peer, client)
-            rejected = listener.connections.enter(client, listener.rules.limits)
-            if rejected is not None:
-                with suppress(OSError):  # to close with it unread would reset the connection
-                    sock.recv(READ_BYTES, READ_FLAGS)
-                self._converse(accepted, b"", rejected)
-            elif not self.read(accepted):
-                accepted.wait()
-                self._polling.watch(sock.fileno(), accepted, READABLE)
-        except Exception:
-            _log.failure("a connection failed")
+        peer = usual_text(address[0] if len(address) == 2 else _with_zone(address))
+        if not factory.admits(peer):
+            sock.close()
+            return
+        listener = factory.listener
+        client = None if listener.rules.trusted_proxies is not None else client_of(peer)
+        accepted = Accepted(self, factory, sock, peer, client)
+        rejected = listener.connections.enter(client, listener.rules.limits)
+        if rejected is not None:
+            with suppress(OSError):  # to close with it unread would reset the connection
+                sock.recv(READ_BYTES, READ_FLAGS)
+            self._converse(accepted, b"", rejected)
+        elif not self.read(accepted):
+            accepted.wait()
+            self._polling.watch(sock.fileno(), accepted, READABLE)
 
     def read(self, accepted: Accepted) -> bool:
         """Read from a connection for the first time, and tell whether there was anything, be it the end."""
@@ -198,7 +199,7 @@ class FastPath:
             protocol.finish(answer[sent:])
 
 
-def _accept_function(listening: socket.socket) -> _Accept:
+def accept_function(listening: socket.socket) -> _Accept:
     """Return what accepts a connection, without the class that Python has around sockets: it costs more than all else.
 
     The method for that is private; where this Python has none of this name, it is the public one.

@@ -218,6 +218,8 @@ class Transport:
 
     def _received(self, data: bytes) -> None:
         if data:
+            if self._end == "all" and self._reads_on and not self._is_shut:
+                self._end = "write"  # a client that goes on sending may send yet more
             self.protocol.dataReceived(data)
         else:
             self._has_ended = True

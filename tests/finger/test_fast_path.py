@@ -1,0 +1,153 @@
+"""What TCP connections do on the fast path alone. What both ways have in common is tested on both in other files."""
+
+from __future__ import annotations
+
+import select
+import socket
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from fingergw.core.outcome import Answered
+from fingergw.finger.accepted import Accepted
+from fingergw.finger.factory import FingerFactory
+from fingergw.finger.fast_path import accept_function, is_available
+from fingergw.finger.protocol import FingerProtocol
+from tests.support.configuration import LISTENER
+from tests.support.fakes import FakeBackend
+from tests.support.gateway import GatewayCase, port_of
+from tests.support.listener import put
+from tests.support.sockets import drop, finger, receive_all
+from tests.support.waiting import in_thread, reactor, until
+
+MAP = """
+[[routes]]
+user = "hello"
+backends = ["map"]
+[backends.map]
+type = "static"
+[backends.map.entries]
+hello = "Hello"
+[log]
+access = "off"
+[limits]
+max_connections_per_client = 1000
+"""
+
+
+class Broken(FingerProtocol):
+    """A protocol with a bug."""
+
+    def dataReceived(self, data: bytes) -> None:
+        raise RuntimeError("a bug")
+
+
+class FastPathTests(GatewayCase):
+    """A gateway whose TCP listener takes it."""
+
+    async def test_more_clients_than_a_batch(self) -> None:
+        """Six hundred clients that have asked before any is accepted are all answered."""
+        gateway = self.start(LISTENER + MAP)
+        address = ("127.0.0.1", port_of(gateway))
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(600)]
+            for client in clients:
+                client.sendall(b"hello\r\n")
+            answers = await in_thread(lambda: b"".join(map(receive_all, clients)))
+        assert answers == b"Hello\r\n" * 600
+
+    async def test_bug_ends_one_connection(self) -> None:
+        """A protocol that raises loses its own connection, which is logged and counted out; others are served."""
+        gateway = self.start(LISTENER + MAP)
+        service, port = gateway.listeners[0], port_of(gateway)
+        self.patch(FingerFactory, "protocol_for", lambda factory, peer: Broken(factory.listener, peer))
+        with capturedLogs() as logged:
+            assert await in_thread(lambda: finger(port, b"hello\r\n")) == b""
+        self.flushLoggedErrors(RuntimeError)
+        assert [event["log_format"] for event in logged if event.get("log_failure")] == ["a connection failed"]
+        self.patch(FingerFactory, "protocol_for", lambda factory, peer: FingerProtocol(factory.listener, peer))
+        assert await in_thread(lambda: finger(port, b"hello\r\n")) == b"Hello\r\n"
+        assert (service.connections.open, service.connections.entered) == (set(), 0)
+
+    async def test_sockets_that_would_wait(self) -> None:
+        """Where a program sets a time-out for all new sockets, with which a read would wait, Twisted's way is taken."""
+        gateway = self.start(LISTENER + MAP)
+        port = port_of(gateway)
+        self.addCleanup(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        socket.setdefaulttimeout(5)
+        silent = socket.create_connection(("127.0.0.1", port))
+        self.addCleanup(silent.close)
+        assert await in_thread(lambda: finger(port, b"hello\r\n")) == b"Hello\r\n"
+        assert not any(isinstance(each, Accepted) for each in gateway.listeners[0].connections.open)
+
+    async def test_client_that_is_gone_before_its_query(self) -> None:
+        """Clients that close or reset, before they are accepted or after, without a query, leave nothing behind."""
+        gateway = self.start(LISTENER + MAP)
+        connections = gateway.listeners[0].connections
+        address = ("127.0.0.1", port_of(gateway))
+        clients = [socket.create_connection(address) for _ in range(4)]
+        drop(clients[0])
+        clients[1].close()
+        await until(lambda: len(connections.open) == 2, "the other two")
+        drop(clients[2])
+        clients[3].close()
+        await until(lambda: not connections.open, "the end of all")
+        assert (connections.meter.accepted, connections.entered, len(connections.per_client)) == (4, 0, 0)
+
+    async def test_answer_whose_client_sends_on(self) -> None:
+        """With something unread the connection is not closed until the client has closed its side, too."""
+        gateway = self.start(LISTENER + MAP)
+        meter = gateway.listeners[0].connections.meter
+        waiting = FakeBackend(Deferred())
+        put(gateway, waiting)
+        with socket.create_connection(("127.0.0.1", port_of(gateway)), timeout=10) as client:
+            client.sendall(b"x\r\n")
+            await until(lambda: waiting.queries, "the query")
+            client.sendall(b"more")  # comes in the same turn as the answer, or before it
+            waiting.says.callback(Answered("late"))
+            await until(lambda: meter.outcomes["r", "answered"], "the answer")
+            assert await in_thread(lambda: receive_all(client)) == b"late\r\n"
+            client.sendall(b"yet more")
+            client.shutdown(socket.SHUT_WR)
+            await until(lambda: not gateway.listeners[0].connections.open, "its end")
+            assert client.recv(1) == b""
+
+
+def test_public_way_to_accept() -> None:
+    """Where a socket has no private method that accepts, the public one is used, and a socket is as good."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        without = SimpleNamespace(accept=listening.accept)
+        connection, address = accept_function(without)()  # type: ignore[arg-type]
+        with connection:
+            assert address == client.getsockname()
+
+
+def test_private_way_to_accept() -> None:
+    """On this Python a connection is accepted without Python's own class, which costs more than the system call."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        connection, address = accept_function(listening)()
+        try:
+            assert (type(connection), address) == (socket.SocketType, client.getsockname())
+            client.sendall(b"x")
+            assert connection.recv(10) == b"x"
+        finally:
+            connection.close()
+
+
+def test_where_it_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TCP port has it where there is epoll; nothing else has."""
+    port = tcp.Port(0, None, reactor=reactor)  # type: ignore[arg-type]
+    assert is_available(port)
+    assert not is_available(object())
+    monkeypatch.delattr(select, "epoll")
+    assert not is_available(port)
