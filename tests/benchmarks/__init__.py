@@ -1,18 +1,33 @@
 """What the benchmarks share: servers in processes of their own, and many clients at once from this one.
 
-    python -m tests.benchmarks [speed|cache]...
-    python -m tests.benchmarks soak [QUERIES]
-    python -m tests.benchmarks stall [RESPONSE]...
-    python -m tests.benchmarks others [SCENARIO]...
+    python -m tests.benchmarks [NAME [ARGUMENT]...]...
 
-A server's user and system time, and its memory, are read from the system's accounting (/proc).
+Without a name, all that take no arguments run in turn. They, and their arguments:
+
+=========== ===========================================================================================================
+speed       processor time of a query, over the tutorial's server and over a loop in C
+lost [SEED] whether clients that send more than their line get whole answers
+idle        memory of a connection that says nothing
+patterns    processor time of a query with 10 and with 10,000 patterns, and how long those take to load
+start       memory and time of a start, and of commands
+still       the slowest query while large files are read again
+stall       what others wait for while upstreams send what takes long; arguments: names of responses
+cache       clients at once, fresh hits, a hanging upstream, invented names
+soak        faults of every kind; argument: the number of queries
+reload      reloads while clients ask; argument: the number of queries
+others      what others get while one makes trouble; arguments: names of scenarios
+=========== ===========================================================================================================
+
+A server's processor time, and its memory, are read from the system's accounting.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
-import selectors
+import resource
+import select
 import socket
 import subprocess
 import sys
@@ -21,51 +36,63 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 IN_FLIGHT = 64
+_MAX_SECONDS = 60  # for so long answers are waited for
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the user and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the user and system time that a process has used, threads that have ended included."""
+    clock = ctypes.c_int()
+    if error := _libc.clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(error, os.strerror(error))
+    return time.clock_gettime(clock.value)
+
+
+def raise_open_files() -> int:
+    """Raise the limit on open files of this process, and of those that it starts, as far as it may; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def ask_many(
     port: int, queries: int, query: Callable[[int], bytes], answer: bytes, *, in_flight: int = IN_FLIGHT
 ) -> list[float]:
-    """Ask that many queries, so many at once; every answer must be right.
+    """Ask that many queries, so many at once; every answer must be right, and fit into a socket's buffer.
 
     :param query: the bytes to send as the n-th.
     :return: seconds from connecting to the end of the answer, for each.
     """
-    selector = selectors.DefaultSelector()
-    received: dict[socket.socket, bytes] = {}
-    begun_at: dict[socket.socket, float] = {}
+    ended = select.epoll()
+    asking: dict[int, tuple[socket.socket, float]] = {}
     seconds: list[float] = []
+    address = ("127.0.0.1", port)
 
     def begin() -> None:
-        now = time.perf_counter()
-        client = socket.create_connection(("127.0.0.1", port))
-        client.sendall(query(len(seconds) + len(received)))
-        received[client], begun_at[client] = b"", now
-        selector.register(client, selectors.EVENT_READ)
+        client = socket.socket()
+        begun_at = time.perf_counter()
+        client.connect(address)
+        client.sendall(query(len(seconds) + len(asking)))
+        asking[client.fileno()] = client, begun_at
+        ended.register(client.fileno(), select.EPOLLRDHUP)  # once, when the answer is here to its end
 
-    for _ in range(min(in_flight, queries)):
-        begin()
-    while received:
-        for key, _ in selector.select():
-            client = key.fileobj
-            assert isinstance(client, socket.socket)
-            data = client.recv(65536)
-            received[client] += data
-            if data:
-                continue
-            selector.unregister(client)
-            client.close()
-            seconds.append(time.perf_counter() - begun_at.pop(client))
-            if received.pop(client) != answer:
-                raise SystemExit("a wrong answer")
-            if len(seconds) + len(received) < queries:
-                begin()
+    with ended:
+        for _ in range(min(in_flight, queries)):
+            begin()
+        while asking:
+            events = ended.poll(_MAX_SECONDS)
+            if not events:
+                raise SystemExit("an answer does not come")
+            for descriptor, _ in events:
+                client, begun_at = asking.pop(descriptor)
+                with client:
+                    received = client.recv(1 << 20, socket.MSG_WAITALL)
+                seconds.append(time.perf_counter() - begun_at)
+                if received != answer:
+                    raise SystemExit(f"a wrong answer: {received[:100]!r}")
+                if len(seconds) + len(asking) < queries:
+                    begin()
     return seconds
 
 
@@ -84,9 +111,9 @@ def wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
-def server(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(*command: str, port: int, program: str = sys.executable) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server in a process of its own, with what it prints thrown away."""
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as running:
+    with subprocess.Popen([program, *command], stdout=subprocess.DEVNULL) as running:
         try:
             wait_for(port)
             yield running

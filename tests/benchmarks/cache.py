@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -12,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import ask_many, cpu_seconds, gateway, server
+from tests.benchmarks import ask_many, cpu_seconds, gateway, raise_open_files, server
 from tests.support.sockets import finger, free_port
 from tests.support.waiting import wait_until
 
@@ -114,8 +113,7 @@ def always(query: str) -> Callable[[int], bytes]:
 
 def run(invented: int = 1_000_000) -> None:
     """Run a gateway and its upstream, and print each figure."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 65536), limit))
+    raise_open_files()
     with tempfile.TemporaryDirectory() as folder:
         port, upstream, config, hang = free_port(), free_port(), Path(folder, "fingergw.toml"), Path(folder, "hang")
         config.write_text(CONFIG.format(port=port, upstream=upstream, text=TEXT))
