@@ -55,10 +55,10 @@ def test_speed_prints_a_ratio_for_each_case(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_row_of_speed() -> None:
-    """A row has the median of the rounds' ratios, which is not the ratio of the medians."""
-    spent = {"fingergw": [2e-6, 4e-6, 9e-6], "tutorial": [4e-6, 4e-6, 3e-6]}
+    """A row has the median of the rounds' ratios, which is not the ratio of the medians, and their middle half."""
+    spent = {"fingergw": [2e-6, 4e-6, 9e-6, 4e-6, 8e-6], "tutorial": [4e-6, 4e-6, 3e-6, 5e-6, 4e-6]}
     row = speed.row("known", spent, {"tutorial": 0.55})
-    assert re.fullmatch(r"known +4\.0 µs +1\.00 x tutorial \(4\.0 µs, 0\.50 to 3\.00, goal 0\.55\)", row)
+    assert re.fullmatch(r"known +4\.0 µs +1\.00 x tutorial \(4\.0 µs, 0\.80 to 2\.00, goal 0\.55\)", row)
 
 
 @pytest.mark.usefixtures("_start_quickly")
