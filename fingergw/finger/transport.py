@@ -158,9 +158,12 @@ class Transport:
             self._lose(_LOST)
             return False
         self._has_sent = True
-        self._out = b"" if sent == len(out) else memoryview(out)[sent:]
+        if sent == len(out):
+            self._out = b""
+            return True
+        self._out = memoryview(out)[sent:]
         self._watch()
-        return not self._out
+        return False
 
     def _close_side(self) -> None:
         """Close this side, unless that is done."""
