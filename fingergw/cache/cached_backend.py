@@ -97,10 +97,10 @@ class CachedBackend:
     _in_background_for: Counter[str] = field(init=False, factory=Counter)  # the client who asked first
     _max_in_background: int = field(init=False, default=MAX_REFRESHES_IN_ALL)
 
-    def at_once(self, query: Query) -> Answered | None:
-        """Return a fresh answer, which is counted; None if there is none."""
+    def at_once(self, query: Query) -> Answered | Missing | None:
+        """Return a fresh outcome, which is counted; None if there is none."""
         entry = self.memory.get(self.key(query))
-        if entry is None or not isinstance(entry.outcome, Answered) or self.seconds() >= entry.fresh_until:
+        if entry is None or self.seconds() >= entry.fresh_until:
             return None
         self.counts["fresh"] += 1
         return entry.outcome

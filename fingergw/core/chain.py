@@ -53,24 +53,35 @@ class Chain:
     def _find_first_known(self) -> Known:
         return at_once_function(self.backends[0][1]) if self.backends else nothing_known
 
-    def at_once(self, query: Query) -> Result | None:
-        """Return the first backend's answer, if that is known without asking anybody.
+    def at_once(self, query: Query) -> tuple[Result | None, int]:
+        """Return the result, if it is known without asking anybody.
 
-        No exception of the backend is passed on.
+        No exception of a backend is passed on.
 
-        :return: None if it is not, or the backend has failed: then ask the chain, which finds out anew.
+        :return: None if it is not known, and how many of the first backends are known not to know the name: then ask
+            the chain from the next one on. One that has failed is asked again, and finds out anew.
         """
-        outcome = self._first_known(query)
-        return Result(outcome, self.backends[0][0]) if isinstance(outcome, Answered) else None
+        outcome, count = self._first_known(query), len(self.backends)
+        for place in range(count):
+            if place:  # looked up when it is needed: there may be very many chains
+                outcome = at_once_function(self.backends[place][1])(query)
+            if isinstance(outcome, Answered):
+                return Result(outcome, self.backends[place][0]), place
+            if not isinstance(outcome, Missing):
+                return None, place
+            if place == count - 1 or Missing not in self.fallthrough:
+                return Result(outcome), place
+        return None, 0
 
-    async def answer(self, query: Query) -> Result:
+    async def answer(self, query: Query, start: int = 0) -> Result:
         """Ask the backends in order.
 
+        :param start: how many of the first are known not to know the name, and are not asked.
         :return: the result. A backend that raises has Failed.
         """
         failures: tuple[tuple[str, Failed], ...] = ()
         outcome: Outcome = Missing()
-        for name, backend in self.backends:
+        for name, backend in self.backends[start:]:
             outcome = await outcome_of(backend.answer(query), self.cancelled)
             if isinstance(outcome, Answered):
                 return Result(outcome, name, failures)

@@ -162,7 +162,7 @@ class Backend(Protocol):
       returns an outcome, or :class:`Unchanged` if that answer still holds.
     - ``at_once(query)``, which returns an outcome that takes no waiting, or None. If the type waits, it is called
       before the query waits for its turn, and ``answer`` or ``revalidate`` only after None. If it does not wait, an
-      :class:`Answered` may be sent without calling ``answer``, and anything else is ignored.
+      :class:`Answered` or :class:`Missing` counts without calling ``answer``, and anything else is ignored.
     - ``close()``, which may be a coroutine function, called when the backend is no longer needed.
     - ``version``, a string in the cache key: answers cached under another version are not used.
     """

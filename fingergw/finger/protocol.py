@@ -159,14 +159,14 @@ class FingerProtocol(Protocol):
         """Ask a chain, and send its result: at once, if it is known at once."""
         self._state, self._route = _ANSWERING, asked.route
         try:
-            result = asked.chain.at_once(asked.query)
+            result, place = asked.chain.at_once(asked.query)
             if result is not None:
                 self._send_result(asked, result)
                 return
         except Exception:
             self._crashed()
             return
-        work = self._work = Deferred.fromCoroutine(self._wait_for(asked))
+        work = self._work = Deferred.fromCoroutine(self._wait_for(asked, place))
         if not work.called:
             self.connections.begin_waiting(self, self._counted_as, work, self.rules.limits.max_waiting)
 
@@ -176,9 +176,9 @@ class FingerProtocol(Protocol):
             self._reject("waiting")
             self._work.cancel()
 
-    async def _wait_for(self, asked: Asked) -> None:
+    async def _wait_for(self, asked: Asked, place: int) -> None:
         try:
-            result = await asked.chain.answer(asked.query)
+            result = await asked.chain.answer(asked.query, place)
             if self._state is _ANSWERING:
                 self._send_result(asked, result)
         except Exception as error:

@@ -102,15 +102,19 @@ class Measured:
     seconds: Callable[[], float]
     cancelled: tuple[type[BaseException], ...]
 
-    def at_once(self, query: Query) -> Answered | None:
-        """Return and count an answer that is known without asking; None if there is none."""
+    def at_once(self, query: Query) -> Answered | Missing | None:
+        """Return and count what is known without asking, unless that is a failure; None if there is nothing."""
         began_at = self.seconds()
         outcome = self.known(query)
-        if type(outcome) is not Answered:  # as below, where a subclass is no outcome either
+        kind = type(outcome)
+        if kind is Answered:  # as below, where a subclass is no outcome either
+            self.meter.outcomes["answered"] += 1
+        elif kind is Missing:
+            self.meter.outcomes["missing"] += 1
+        else:
             return None
-        self.meter.outcomes["answered"] += 1
         self.meter.times.add(self.seconds() - began_at)
-        return outcome
+        return outcome  # type: ignore[return-value]
 
     def known_outcome(self, query: Query) -> Outcome | None:
         """Return and count an outcome that is known without asking, whatever it is; None if there is none."""

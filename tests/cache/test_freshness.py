@@ -13,6 +13,7 @@ from tests.support.cache_bench import (
     EPSILON,
     ETAG,
     KEPT,
+    NEGATIVE_TTL,
     NEW,
     OLD,
     ONCE,
@@ -63,11 +64,12 @@ def test_fresh(age: float) -> None:
         (OLD, TTL - EPSILON, OLD),
         (OLD, TTL, None),
         (OLD, TTL + STALE, None),
-        (Missing(), 0.0, None),
+        (Missing(), 0.0, Missing()),
+        (Missing(), NEGATIVE_TTL, None),
     ],
 )
 def test_at_once(kept: Outcome, age: float, expected: Outcome | None) -> None:
-    """Only a fresh answer is known without asking, and only then is the query counted."""
+    """Only a fresh outcome is known without asking, and only then is the query counted."""
     bench = make().filled(kept)
     before = bench.cache.counts.copy()
     bench.clock.advance(age)

@@ -104,26 +104,40 @@ class KnowingBackend(FakeBackend):
 
 
 @pytest.mark.parametrize(
-    ("known", "others", "expected"),
+    ("known", "fallthrough", "expected"),
     [
-        (HIT, [], Result(HIT, "b0")),
-        (HIT, [FAIL], Result(HIT, "b0")),
-        (MISS, [], None),
-        (FAIL, [HIT], None),
-        (None, [HIT], None),
-        (ValueError("bug"), [HIT], None),
-        (SystemExit(1), [HIT], None),
+        ([HIT], BOTH, (Result(HIT, "b0"), 0)),
+        ([HIT, FAIL], BOTH, (Result(HIT, "b0"), 0)),
+        ([MISS], BOTH, (Result(MISS), 0)),
+        ([MISS, HIT], BOTH, (Result(HIT, "b1"), 1)),
+        ([MISS, MISS], BOTH, (Result(MISS), 1)),
+        ([MISS, HIT], (Failed,), (Result(MISS), 0)),
+        ([MISS, None, HIT], BOTH, (None, 1)),
+        ([MISS, FAIL, HIT], BOTH, (None, 1)),
+        ([FAIL, HIT], BOTH, (None, 0)),
+        ([None, HIT], BOTH, (None, 0)),
+        ([ValueError("bug"), HIT], BOTH, (None, 0)),
+        ([MISS, SystemExit(1), HIT], BOTH, (None, 1)),
+        ([], BOTH, (None, 0)),
     ],
 )
-def test_at_once(known: Any, others: Sequence[Any], expected: Result | None) -> None:
-    """Only the first backend's answer can be the chain's at once; for anything else the chain is to be asked."""
-    fakes = [KnowingBackend(HIT, known=known), *map(FakeBackend, others)]
-    chain = Chain(tuple((f"b{place}", fake) for place, fake in enumerate(fakes)))
+def test_at_once(known: Sequence[Any], fallthrough: Any, expected: tuple[Result | None, int]) -> None:
+    """What the first backends know decides, up to one that has to be asked; nobody is asked."""
+    fakes = [KnowingBackend(HIT, known=each) for each in known]
+    chain = Chain(tuple((f"b{place}", fake) for place, fake in enumerate(fakes)), fallthrough)
     assert chain.at_once(QUERY) == expected
     assert not any(fake.queries for fake in fakes)
 
 
+def test_asked_from_the_first_that_does_not_know() -> None:
+    """Those that are known not to know the name are not asked again."""
+    fakes = [FakeBackend(MISS), FakeBackend(HIT)]
+    chain = Chain((("b0", fakes[0]), ("b1", fakes[1])))
+    assert sync(chain.answer(QUERY, 1)) == Result(HIT, "b1")
+    assert [len(fake.queries) for fake in fakes] == [0, 1]
+
+
 def test_at_once_without_a_backend_that_knows() -> None:
     """A chain that is empty, or whose first backend always has to be asked, knows nothing at once."""
-    assert Chain(()).at_once(QUERY) is None
-    assert Chain((("b0", FakeBackend(HIT)), ("b1", KnowingBackend(HIT, known=HIT)))).at_once(QUERY) is None
+    assert Chain(()).at_once(QUERY) == (None, 0)
+    assert Chain((("b0", FakeBackend(HIT)), ("b1", KnowingBackend(HIT, known=HIT)))).at_once(QUERY) == (None, 0)

@@ -604,12 +604,12 @@ class FailureTests(TestCase):
         """Likewise where not a backend but what is around it raises."""
 
         class Broken(Chain):
-            async def answer(self, query: object) -> Result:
-                del query
+            async def answer(self, query: object, start: int = 0) -> Result:
+                del query, start
                 raise ZeroDivisionError
 
         class BrokenAtOnce(Chain):
-            def at_once(self, query: object) -> Result | None:
+            def at_once(self, query: object) -> tuple[Result | None, int]:
                 del query
                 raise ZeroDivisionError
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
-from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Unchanged
+from fingergw.core.outcome import Answered, Ask, Failed, Freshness, Missing, Outcome, Unchanged
 from fingergw.core.query import Query
 from fingergw.core.turns import Payers
 from fingergw.telemetry.meters import BackendMeter, Measured
@@ -89,9 +89,12 @@ def test_raised() -> None:
     assert meter.outcomes == {"failed": 1, "given_up": 1}
 
 
-@pytest.mark.parametrize(("known", "counted"), [(Answered("x"), {"answered": 1}), (Missing(), {}), (None, {})])
-def test_at_once(known: Answered | Missing | None, counted: dict[str, int]) -> None:
-    """An answer that is known without asking is counted; anything else is left to be asked for, and counted then."""
+@pytest.mark.parametrize(
+    ("known", "counted"),
+    [(Answered("x"), {"answered": 1}), (Missing(), {"missing": 1}), (Failed("x"), {}), (None, {})],
+)
+def test_at_once(known: Outcome | None, counted: dict[str, int]) -> None:
+    """What is known without asking is counted; a failure is left to be asked for, and counted then."""
     meter = BackendMeter()
     measured = Measured(asking(lambda: None, meter), lambda _: known, meter, Clock().seconds, (CancelledError,))
     assert measured.at_once(Query("x")) is (known if counted else None)
