@@ -418,7 +418,7 @@ class ResetWire(StringTransport):
         super().__init__()  # type: ignore[no-untyped-call]
         self.connection, self.error = connection, error
 
-    def getHandle(self) -> ResetWire:  # noqa: N802  # Twisted's name
+    def getHandle(self) -> ResetWire:  # Twisted's name
         """Return itself, as the socket."""
         return self
 
