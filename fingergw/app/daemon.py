@@ -198,8 +198,8 @@ class _Run:
             self._launcher.failed(_explained(error) + advice, is_refused=isinstance(error, PrivilegeError))
 
     def _end(self) -> None:
+        self._own.event_log.close()  # who waits for the end of the pid file finds all of it
         self._remove_pid_file()
-        self._own.event_log.close()
         signals.ignore()  # one that comes late must not change the exit code
 
     def _remove_pid_file(self) -> None:

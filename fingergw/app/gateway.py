@@ -133,7 +133,10 @@ class Gateway(MultiService):
             self.privilegedStartService()
             refuse_root(self._services, self.parts.configuration.process.user)
             provide_descriptors(listener.rules.limits for listener in self.listeners)
-            _open(self.parts.access_log)
+            try:
+                self.parts.access_log.open()
+            except OSError as error:
+                raise _not_opened(self.parts.access_log, error) from None
         except FingergwError:
             self.stopService()
             raise
@@ -209,10 +212,10 @@ class Gateway(MultiService):
                 service.privilegedStartService()
                 await service.bound()
             refuse_root(to_bind, previous.configuration.process.user)
+            if parts.access_log is not previous.access_log:
+                await _open(parts.access_log)
             if not self.running:
                 raise FingergwError("the gateway is stopping")
-            if parts.access_log is not previous.access_log:
-                _open(parts.access_log)
         except BaseException:
             for service in to_bind:
                 await service.stopService()
@@ -299,8 +302,12 @@ async def _change_store(previous: GuardedStore | None, following: GuardedStore |
         following.start()
 
 
-def _open(access_log: AccessLog) -> None:
+async def _open(access_log: AccessLog) -> None:
     try:
-        access_log.open()
+        await access_log.open_while_running()
     except OSError as error:
-        raise FingergwError(f"access log {access_log.path}: {error.strerror}") from None
+        raise _not_opened(access_log, error) from None
+
+
+def _not_opened(access_log: AccessLog, error: OSError) -> FingergwError:
+    return FingergwError(f"access log {access_log.path}: {error.strerror}")

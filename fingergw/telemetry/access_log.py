@@ -9,6 +9,7 @@ from time import gmtime, strftime
 from typing import Literal, TypeAlias
 
 from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -92,18 +93,35 @@ class AccessLog:
 
         :raises OSError: it cannot be opened for appending; the message says what to do.
         """
+        output = self._new_output()
+        if output is not None:
+            output.open()
+            self._begin(output)
+
+    async def open_while_running(self) -> None:
+        """Do as :meth:`open`, while the reactor goes on, even if the disk hangs.
+
+        :raises OSError: likewise; or the disk hangs.
+        """
+        output = self._new_output()
+        if output is not None:
+            await output.open_while_running()
+            self._begin(output)
+
+    def _new_output(self) -> Output | None:
+        """Return what to write to and is to be opened; None if there is nothing to open."""
         if self.path == "off" or self._write is not None:
-            return
-        if self.path == "-" and is_null():
-            # in a daemon, Twisted has replaced sys.stdout by its log
-            self._write = lambda lines: sys.stdout.write(lines)
-            return
-        if self._output is None:
-            is_file = self.path != "-"
-            name = f"access log {self.path}"
-            self._output = Output(self.path, name, self.clock) if is_file else standard_output(self.clock)
-        output = self._output
-        output.open()
+            return None
+        if self.path != "-":
+            return self._output or Output(self.path, f"access log {self.path}", self.clock)
+        if not is_null():
+            return standard_output(self.clock)
+        # in a daemon, Twisted has replaced sys.stdout by its log
+        self._write = lambda lines: sys.stdout.write(lines)
+        return None
+
+    def _begin(self, output: Output) -> None:
+        self._output = output
         # the lines are ASCII, unless escaping has a bug
         self._write = lambda lines: output.write(lines.encode("ascii", "backslashreplace"))
 
@@ -196,9 +214,11 @@ class AccessLog:
             lines.append(text)
         return lines, error
 
-    def close(self) -> None:
-        """Write what waits, and close the file."""
+    def close(self) -> Deferred[None]:
+        """Write what waits, and close the file.
+
+        :return: fires when that is done, or after a second.
+        """
         self.flush()
-        if self._output is not None and self._write is not None:
-            self._output.close()
-        self._write = None
+        is_open, self._write = self._write is not None, None
+        return self._output.close() if self._output is not None and is_open else succeed(None)

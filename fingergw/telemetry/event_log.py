@@ -178,6 +178,7 @@ class EventLog:
         self._filtered = self._repeats = None
         if self._output is not None:
             self._output.close()
+            self._output.wait_until_closed()
             self._output = None
 
 

@@ -1,4 +1,7 @@
-"""Opening the files and descriptors that logs are written to, so that nobody can redirect the lines elsewhere."""
+"""Opening what logs are written to, so that nobody can redirect the lines elsewhere, and writing to it.
+
+On a disk that hangs, all of it waits.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import errno
 import os
 import pwd
 import re
+import select
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fingergw.net.file_rights import is_for_root_alone
 from fingergw.net.identity import Identity
@@ -29,6 +35,16 @@ _ADVICE = {
     errno.EDQUOT: "free some space, or raise the quota",
     errno.EPIPE: "restart the program that reads it, then fingergw",
 }
+# A pipe that has any room takes this much whole: pipe(7).
+_ATOMIC_BYTES = select.PIPE_BUF
+
+
+class OpenFile(NamedTuple):
+    """A log that is open: its descriptor, whether it is a regular file, and whether that ends within a line."""
+
+    fd: int
+    is_regular: bool
+    ends_within_line: bool = False
 
 
 def own_descriptor(path: str) -> int | None:
@@ -122,7 +138,30 @@ def _status(number: int) -> os.stat_result | None:
     return None
 
 
-def ends_within_a_line(path: str, fd: int) -> bool:
+def opened(path: str, opener: Callable[[str], int] = open_log) -> OpenFile:
+    """Open a log for appending.
+
+    :param opener: does that.
+    :raises OSError: as :func:`open_log` does.
+    """
+    fd = opener(path)
+    return OpenFile(fd, is_regular(fd), _ends_within_line(path, fd))
+
+
+def tried_to_open(path: str) -> OpenFile | OSError:
+    """Return what :func:`opened` returns or raises."""
+    try:
+        return opened(path)
+    except OSError as error:
+        return error
+
+
+def is_regular(fd: int) -> bool:
+    """Tell whether it is a regular file, not a pipe, a terminal or the like."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def _ends_within_line(path: str, fd: int) -> bool:
     """Tell whether a log's last line is incomplete, as its writer ran out of space.
 
     :param fd: the log, opened for writing.
@@ -136,6 +175,56 @@ def ends_within_a_line(path: str, fd: int) -> bool:
         finally:
             os.close(found)
     return False
+
+
+def write_at_once(fd: int, lines: bytes, shared: select.poll | None = None) -> tuple[int, OSError | None]:
+    """Write what can be written at once.
+
+    :param shared: tells when there is room, where others write there too, and it is as blocking as they left it.
+    :return: how many bytes were written, and why the rest was not; None if there is no room at present.
+    """
+    done = 0
+    try:
+        while done < len(lines):
+            end = len(lines)
+            if shared is not None:
+                if not shared.poll(0):
+                    break
+                # whole lines, so that those of other processes do not come between their parts
+                end = lines.rfind(b"\n", done, done + _ATOMIC_BYTES) + 1 or done + _ATOMIC_BYTES
+            done += os.write(fd, memoryview(lines)[done:end])
+    except BlockingIOError:
+        return done, None
+    except OSError as error:
+        return done, error
+    return done, None
+
+
+def write_and_reopen(fd: int, lines: bytes, path: str) -> tuple[int, OSError | None, OpenFile | OSError]:
+    """Write to a log what can be written at once, and then open what has its path now in its place.
+
+    :return: what :func:`write_at_once` returns; and the new file, or why it cannot be opened and the old one is open.
+    """
+    done, error = write_at_once(fd, lines)
+    file = tried_to_open(path)
+    if isinstance(file, OpenFile):
+        _close(fd)
+    return done, error, file
+
+
+def write_and_close(fd: int, lines: bytes) -> int:
+    """Write to a log what can be written at once, and close it.
+
+    :return: how many bytes were written.
+    """
+    done, _ = write_at_once(fd, lines)
+    _close(fd)
+    return done
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):  # a disk across a network may tell only now that it is full; it is closed all the same
+        os.close(fd)
 
 
 def explained(error: OSError) -> str:

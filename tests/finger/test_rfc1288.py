@@ -378,7 +378,7 @@ class ClauseTests(GatewayCase):
         assert answer == row.answer.replace(b"FOLDER", f"{folder:<26}".encode())
         assert other.lines == ([] if row.passed_on is None else [row.passed_on])
         # §3.2.7: every query leaves its line, whatever came of it
-        gateway.parts.access_log.flush()
+        await gateway.parts.access_log.close()
         (line,) = Path(folder, "access.log").read_text("ascii").splitlines()
         assert line.isprintable()
         entry = json.loads(line)

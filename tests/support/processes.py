@@ -33,10 +33,9 @@ def process(
         cwd=cwd,
         text=True,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        **options,
+        **{"stdout": subprocess.PIPE, **options},
     )
     try:
         _wait_until_it_serves(running, port)

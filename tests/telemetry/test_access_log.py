@@ -638,6 +638,22 @@ def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert log.lost == 1
 
 
+def test_reopen_of_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file was not renamed, and a full disk took a part of a line, the next line begins on a new one."""
+    path = tmp_path / "log"
+    log, _ = make(path)
+    room = disk_with_room(monkeypatch, 90)
+    for name in (b"one", b"two", b"three"):
+        log.add("public", "::1", name, "", "", "answered", 16, 0.1)
+    log.flush()
+    monkeypatch.setattr(os, "open", lambda *args, _open=os.open: (room.__setitem__(0, 9999), _open(*args))[1])
+    log.reopen()
+    log.close()
+    one, two, three = path.read_text().splitlines()
+    assert ['"one"' in one, two[:20], '"three"' in three] == [True, STAMP, True]
+    assert log.lost == 1
+
+
 def test_reopening_other_logs() -> None:
     """Reopening standard output, or a log that is off, does nothing."""
     for path in ("-", "off"):

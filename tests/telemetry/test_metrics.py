@@ -144,7 +144,7 @@ class MetricsTest(AdminCase):
         gateway = self.start_all(fails)
         await self.ask_all(gateway, fails)
         await self.ask(gateway, b"hello\r\n", 2)
-        gateway.parts.access_log.flush()
+        await gateway.parts.access_log.close()
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         logged = Counter((line["listener"], line["route"], line["outcome"]) for line in lines)
         counted = {
