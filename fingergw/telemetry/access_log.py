@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii as quoted
 from time import gmtime, strftime
 from typing import Literal, TypeAlias
@@ -20,11 +22,14 @@ from fingergw.telemetry.log_output import Output, standard_output
 
 _log = Logger()
 _FLUSH_SECONDS = 0.2
-_FLUSH_ENTRIES = 1000
+_FLUSH_LINES = 1000
+_KNOWN = 1024  # clients and routes that are escaped only once
 _JOURNAL_PRIORITY = "<6>"  # informational: sd-daemon(3)
 
 Entry: TypeAlias = tuple[float, str, str, bytes, str, str, str, int, float, str]
 """Time of day, listener, client, query, route, backend, outcome, bytes, seconds, cache state."""
+
+_Line: TypeAlias = Callable[[str, Entry], str]
 
 
 def text_line(stamp: str, entry: Entry) -> str:
@@ -32,9 +37,19 @@ def text_line(stamp: str, entry: Entry) -> str:
     _, listener, client, query, route, backend, outcome, size, seconds, cache = entry
     asked = escape(query.decode("utf-8", "surrogateescape"))
     return (
-        f'{stamp} "{escape(listener)}" {escape(client)} "{asked}" "{escape(route)}" "{escape(backend)}" '
+        f'{stamp} {_client_in_text(listener, client)} "{asked}" {_route_in_text(route, backend)} '
         f"{outcome} {size} {seconds * 1000:.3f} {cache or '-'}\n"
     )
+
+
+@lru_cache(_KNOWN)
+def _client_in_text(listener: str, client: str) -> str:
+    return f'"{escape(listener)}" {escape(client)}'
+
+
+@lru_cache(_KNOWN)
+def _route_in_text(route: str, backend: str) -> str:
+    return f'"{escape(route)}" "{escape(backend)}"'
 
 
 def json_line(stamp: str, entry: Entry) -> str:
@@ -51,14 +66,21 @@ def json_line(stamp: str, entry: Entry) -> str:
     )
 
 
-_LINES = {"text": text_line, "json": json_line}
+def _line_in_journal(line: _Line, is_json: bool, stamp: str, entry: Entry) -> str:
+    """Return a line with its priority, and without a time, as the journal has its own."""
+    text = line(stamp, entry)
+    return _JOURNAL_PRIORITY + (text if is_json else text[len(stamp) + 1 :])
+
+
+_LINES: dict[str, _Line] = {"text": text_line, "json": json_line}
 
 
 @define(eq=False)
 class AccessLog:
     """Write a line for each query, in batches: each line waits for at most a fifth of a second.
 
-    When lines cannot be written, lines are lost, and queries are answered as ever.
+    Each is made when its query has ended: to make all lines of a batch at once would hold up other queries. When lines
+    cannot be written, lines are lost, and queries are answered as ever.
 
     :param path: a file, ``-`` for standard output, or ``off``.
     :param clock: for the batches.
@@ -73,7 +95,11 @@ class AccessLog:
     anonymises: bool = False
     _output: Output | None = field(init=False, default=None)
     _write: Callable[[str], object] | None = field(init=False, default=None)
-    _entries: list[Entry] = field(init=False, factory=list)
+    _line: _Line = field(init=False, default=text_line)
+    _lines: list[str] = field(init=False, factory=list)
+    _stamp: str = field(init=False, default="")
+    _second: float = field(init=False, default=math.nan)  # that the stamp is for
+    _unwritable: list[str] = field(init=False, factory=list)  # the exceptions in the place of lines
     _timer: IDelayedCall | None = field(init=False, default=None)
     _lost: int = field(init=False, default=0)  # before they reached the output
     _is_in_trouble: bool = field(init=False, default=False)  # and this was logged
@@ -112,6 +138,7 @@ class AccessLog:
         """Return what to write to and is to be opened; None if there is nothing to open."""
         if self.path == "off" or self._write is not None:
             return None
+        self._line = _LINES[self.form]
         if self.path != "-":
             return self._output or Output(self.path, f"access log {self.path}", self.clock)
         if not is_null():
@@ -122,6 +149,8 @@ class AccessLog:
 
     def _begin(self, output: Output) -> None:
         self._output = output
+        if output.is_journal:
+            self._line = partial(_line_in_journal, self._line, self.form == "json")
         # the lines are ASCII, unless escaping has a bug
         self._write = lambda lines: output.write(lines.encode("ascii", "backslashreplace"))
 
@@ -166,11 +195,18 @@ class AccessLog:
             return
         if self.anonymises:
             client = anonymised(client)
-        entries = self._entries
-        entries.append((self.now(), listener, client, query, route, backend, outcome, size, seconds, cache))
+        now = self.now()
+        entry = (now, listener, client, query, route, backend, outcome, size, seconds, cache)
+        lines = self._lines
+        try:
+            if now // 1 != self._second:
+                self._stamp, self._second = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now)), now // 1
+            lines.append(self._line(self._stamp, entry))
+        except Exception as error:
+            self._unwritable.append(type(error).__name__)
         if self._timer is None:
             self._timer = self.clock.callLater(_FLUSH_SECONDS, self.flush)
-        elif len(entries) >= _FLUSH_ENTRIES:
+        elif len(lines) >= _FLUSH_LINES:
             self.flush()
 
     def flush(self) -> None:
@@ -178,41 +214,24 @@ class AccessLog:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        entries, self._entries = self._entries, []
-        if not entries or self._write is None:
+        lines, self._lines = self._lines, []
+        errors, self._unwritable = self._unwritable, []
+        if self._write is None or not (lines or errors):
             return
-        lines, error = self._lines(entries)
+        lost = len(errors)
         try:
             self._write("".join(lines))
-        except Exception as raised:
-            lines, error = [], raised
-        lost = len(entries) - len(lines)
+        except Exception as error:
+            errors.append(type(error).__name__)
+            lost += len(lines)
         self._lost += lost
-        if error is not None and not self._is_in_trouble:
+        if errors and not self._is_in_trouble:
             text = (
                 "access log {path}: lines lost: {lost}, as writing them raised {error}; "
                 "the metric fingergw_access_log_lost_total counts all of them"
             )
-            _log.error(text, path=self.path, lost=lost, error=type(error).__name__)
-        self._is_in_trouble = error is not None
-
-    def _lines(self, entries: list[Entry]) -> tuple[list[str], Exception | None]:
-        """Return the lines of all entries that can be formatted, and the last exception that formatting raised."""
-        line, lines, second, stamp, error = _LINES[self.form], [], -1, "", None
-        is_journal = self._output is not None and self._output.is_journal
-        for entry in entries:
-            try:
-                if int(entry[0]) != second:
-                    stamp = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(entry[0]))
-                    second = int(entry[0])
-                text = line(stamp, entry)
-            except Exception as raised:
-                error = raised
-                continue
-            if is_journal:  # it has its own time
-                text = _JOURNAL_PRIORITY + (text[len(stamp) + 1 :] if self.form == "text" else text)
-            lines.append(text)
-        return lines, error
+            _log.error(text, path=self.path, lost=lost, error=errors[-1])
+        self._is_in_trouble = bool(errors)
 
     def close(self) -> Deferred[None]:
         """Write what waits, and close the file.
