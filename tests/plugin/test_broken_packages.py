@@ -326,6 +326,7 @@ def test_answer(folder: Path) -> None:
         with process(["--config", str(config), "--logfile", str(log)], port=port, cwd=folder, command=command):
             for name, (_, expected) in ANSWERS.items():
                 assert finger(port, f"{name}\r\n".encode()) == b"Internal error in server\r\n", name
-                assert f"backend b failed, asked by route *: {expected}" in log.read_text()
+                why = f"backend b failed, asked by route *: {expected}"
+                wait_until(lambda why=why: why in log.read_text(), why)  # type: ignore[misc]
             assert finger(port, b"any\r\n") == b"fine\r\n"
         log.unlink()
