@@ -93,6 +93,10 @@ def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered
     }
 
 
+def _always() -> bool:
+    return True
+
+
 @frozen
 class StaticBackend:
     """Answer from the configuration.
@@ -101,6 +105,10 @@ class StaticBackend:
     """
 
     at_once: Callable[[Query], Outcome]
+
+    def lasting(self, query: Query) -> Callable[[], bool]:
+        """Return a function that says that the answer still holds."""
+        return _always
 
     async def answer(self, query: Query) -> Outcome:
         """Return the query's outcome."""
@@ -134,6 +142,11 @@ class StaticFile:
         """Return the name's answer, or Missing."""
         self._follow()
         return self._answers.get(query.user, _MISSING)
+
+    def lasting(self, query: Query) -> Callable[[], bool]:
+        """Return a function that tells whether the answer still holds: while the file has the same entries."""
+        answered_from = self._current
+        return lambda: self.entries() is answered_from
 
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer, or Missing."""

@@ -12,11 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from fingergw.cache.entry import Entry, digest
+from fingergw.cache.fresh_answer import FreshAnswer
 from fingergw.cache.keys import Inputs
 from fingergw.cache.memory import Memory
 from fingergw.cache.shares import Owner
 from fingergw.cache.store import Found, Mark, Store
-from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Unchanged, outcome_of
+from fingergw.core.outcome import Answered, Ask, BackendCache, Failed, Missing, Outcome, Reuse, Unchanged, outcome_of
 from fingergw.core.query import Query
 from fingergw.core.turns import Payers, payer
 
@@ -104,6 +105,14 @@ class CachedBackend:
             return None
         self.counts["fresh"] += 1
         return entry.outcome
+
+    def reuse(self, query: Query, outcome: Answered | Missing) -> Reuse | None:
+        """Return how a fresh outcome is used again; None if it is not there any more, or is for one client."""
+        entry = None if self.inputs.client else self.memory.peek(self.key(query))
+        if entry is None or type(entry.outcome) is not type(outcome):
+            return None
+        fresh = FreshAnswer(query, entry, self.memory, self.key, self.seconds, self.counts)
+        return Reuse(fresh.holds, fresh.count_again)
 
     async def answer(self, query: Query) -> Outcome:
         """Answer from the cache, at once if it has something to serve; else ask upstream once for all such queries."""

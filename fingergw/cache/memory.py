@@ -46,6 +46,11 @@ class Memory:
         """Return a key's entry, and count it as used; None if there is none."""
         return self._answered.touch(key) or self._missing.touch(key)
 
+    def peek(self, key: str) -> Entry | None:
+        """Return a key's entry without counting it as used; None if there is none."""
+        item = self._answered.items.get(key) or self._missing.items.get(key)
+        return None if item is None else item.value
+
     def put(self, key: str, entry: Entry, now: float, owner: Owner) -> None:
         """Replace a key's entry. One that is larger than the bounds is not kept.
 

@@ -13,11 +13,16 @@ from fingergw.core.outcome import (
     Known,
     Missing,
     Outcome,
+    Reuse,
+    all_of,
     at_once_function,
     nothing_known,
     outcome_of,
+    reuse_of,
 )
 from fingergw.core.query import Query
+
+_MISSING = Missing()
 
 
 class Result(NamedTuple):
@@ -72,6 +77,19 @@ class Chain:
             if place == count - 1 or Missing not in self.fallthrough:
                 return Result(outcome), place
         return None, 0
+
+    def reuse(self, query: Query, outcome: Answered | Missing, place: int) -> Reuse | None:
+        """Return how a result that :meth:`at_once` has just returned is given again; None if it cannot be.
+
+        :param outcome: the result's.
+        :param place: that of the backend whose it is. Those before it do not know the name.
+        """
+        found = [reuse_of(backend, query, _MISSING) for _, backend in self.backends[:place]]
+        found.append(reuse_of(self.backends[place][1], query, outcome))
+        parts = [each for each in found if each is not None]
+        if len(parts) < len(found):
+            return None
+        return parts[0] if len(parts) == 1 else all_of(parts)
 
     async def answer(self, query: Query, start: int = 0) -> Result:
         """Ask the backends in order.

@@ -24,12 +24,15 @@ class Refused(NamedTuple):
     :param at: when it is told, on the clock that ``decide`` was given.
     :param why: what is wrong with the line; empty if it is a query.
     :param query: the query, without local names; None if the line was not read, or is none.
+    :param is_reusable: whether the same line comes to the same at any time, for every client to whom the same routes
+        are closed (``Router.closed``).
     """
 
     refusal: Refusal
     at: float
     why: str = ""
     query: Query | None = None
+    is_reusable: bool = False
 
 
 class Asked(NamedTuple):
@@ -38,12 +41,14 @@ class Asked(NamedTuple):
     :param query: the query, without local names.
     :param route: the route's name, or ``"forwarding"``.
     :param missing: what the client is told if no backend knows the name.
+    :param is_reusable: as for :class:`Refused`. What the chain answers may still change.
     """
 
     query: Query
     route: str
     chain: Chain
     missing: Refusal
+    is_reusable: bool = False
 
     def refusal(self, outcome: Missing | Failed) -> Refusal:
         """Return what the client is told when the chain has no answer."""
@@ -54,7 +59,9 @@ Decision: TypeAlias = Refused | Asked
 
 
 def decide(rules: Rules, line: bytes, client: str, local_address: str, now: float) -> Decision:
-    """Decide what to do about a query line. Nothing is counted. Do not reuse a decision for another query.
+    """Decide what to do about a query line. Nothing is counted.
+
+    A decision is for this query alone, unless it says that it is reusable.
 
     :param rules: the listener's.
     :param line: as :func:`fingergw.core.query.take_line` returns it.
@@ -80,9 +87,10 @@ def decide(rules: Rules, line: bytes, client: str, local_address: str, now: floa
     missing: Refusal = "no_such_user" if query.user else "list_denied"
     found = rules.router.find(query)
     if found is None:
-        return Refused(missing, now, query=query)
+        return Refused(missing, now, query=query, is_reusable=True)
     route, groups = found
-    return Asked(query._replace(groups=groups) if groups else query, route.name, route.target, missing)
+    asked = query._replace(groups=groups) if groups else query
+    return Asked(asked, route.name, route.target, missing, is_reusable=True)
 
 
 def read(rules: Rules, line: bytes, client: str) -> Query:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from attrs import field, frozen
 from attrs.validators import in_, instance_of, optional
@@ -163,12 +163,30 @@ class Backend(Protocol):
     - ``at_once(query)``, which returns an outcome that takes no waiting, or None. If the type waits, it is called
       before the query waits for its turn, and ``answer`` or ``revalidate`` only after None. If it does not wait, an
       :class:`Answered` or :class:`Missing` counts without calling ``answer``, and anything else is ignored.
+    - ``lasting(query)``, of a type that does not wait, which is called after ``at_once`` has returned an outcome. It
+      returns a function that tells whether ``at_once`` would still return that, or None if it cannot tell. While the
+      function says so, it may be used for others who ask the same, without calling ``at_once``.
     - ``close()``, which may be a coroutine function, called when the backend is no longer needed.
     - ``version``, a string in the cache key: answers cached under another version are not used.
     """
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
         """Answer a query, or return why not; raise nothing that can be foreseen. It is an ``async def``."""
+
+
+Holds: TypeAlias = Callable[[], bool]
+"""Tell whether an answer is still what would be answered."""
+
+
+class Reuse(NamedTuple):
+    """How an answer that was known at once is given again, to whoever asks the same.
+
+    :param holds: tells whether it may be. It counts nothing; one that raises has a bug, and says no.
+    :param count_again: counts that it was given, as if its backend had been asked.
+    """
+
+    holds: Holds
+    count_again: Callable[[], object]
 
 
 Known: TypeAlias = Callable[[Query], Outcome | None]
@@ -209,6 +227,26 @@ def at_once_function(backend: Backend) -> Known:
             return _bug(error)
 
     return know
+
+
+def reuse_of(backend: object, query: Query, outcome: Answered | Missing) -> Reuse | None:
+    """Return what the ``reuse`` of what a chain asks returns; None if it has none, or raises.
+
+    :param outcome: what it has just known at once.
+    """
+    reuse: Callable[[Query, Answered | Missing], Reuse | None] | None = getattr(backend, "reuse", None)
+    if reuse is None:
+        return None
+    try:
+        return reuse(query, outcome)
+    except BaseException as error:
+        _bug(error)
+        return None
+
+
+def all_of(parts: Sequence[Reuse]) -> Reuse:
+    """Return how an answer is given again that depends on several backends."""
+    return Reuse(lambda: all(each.holds() for each in parts), lambda: [each.count_again() for each in parts])
 
 
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:

@@ -59,13 +59,16 @@ class Router(Generic[T]):
     """One listener's routes in file order. Exact names are looked up in a dictionary.
 
     :param routes: those of this listener alone.
+    :param closed: returns the places of the routes that a client may not use. Clients that have the same routes closed
+        find the same. It is called before the name is looked up, and covers all routes, so that the time that a
+        refusal takes does not reveal which names exist.
     """
 
     routes: Sequence[Route[T]]
     _places: dict[str, tuple[int, ...]] = field(init=False, repr=False)
     _patterns: tuple[tuple[int, Matcher, Route[T]], ...] = field(init=False, repr=False)
     _first_pattern: int = field(init=False, repr=False)
-    _closed: Callable[[str], frozenset[int]] = field(init=False, repr=False)
+    closed: Callable[[str], frozenset[int]] = field(init=False, repr=False)
 
     @_places.default
     def _find_places(self) -> dict[str, tuple[int, ...]]:
@@ -83,13 +86,8 @@ class Router(Generic[T]):
     def _find_first_pattern(self) -> int:
         return self._patterns[0][0] if self._patterns else len(self.routes)
 
-    @_closed.default
+    @closed.default
     def _find_closed(self) -> Callable[[str], frozenset[int]]:
-        """Return a function from a client to the places of the routes that it may not use.
-
-        It is called before the name is looked up, and covers all routes, so that the time that a refusal takes does
-        not reveal which names exist.
-        """
         restricted = [(place, route) for place, route in enumerate(self.routes) if route.clients is not None]
         if not restricted:
             return lambda _: frozenset()
@@ -99,7 +97,7 @@ class Router(Generic[T]):
 
     def find(self, query: Query) -> tuple[Route[T], dict[str, str]] | None:
         """Return the first route in file order that matches, and its pattern's groups; None if none does."""
-        closed = self._closed(query.client)
+        closed = self.closed(query.client)
         exact = self._places.get(query.user, ())
         if exact and exact[0] < self._first_pattern and exact[0] not in closed:
             return self.routes[exact[0]], _NO_GROUPS

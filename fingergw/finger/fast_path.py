@@ -23,6 +23,7 @@ from fingergw.core.errors import BadProxyHeader
 from fingergw.core.proxy_header import take_header
 from fingergw.finger.accepted import Accepted
 from fingergw.finger.factory import FingerFactory, usual_text
+from fingergw.finger.listener import Listener
 from fingergw.finger.polling import READABLE, Polling
 from fingergw.finger.protocol import FingerProtocol
 from fingergw.finger.transport import LAST_FLAGS, READ_BYTES, READ_FLAGS, Transport, has_unread
@@ -109,10 +110,13 @@ class FastPath:
             data = b""
         if not data:
             self.close(accepted)
-        elif (answer := self._known_answer(accepted, data)) is None:
-            self._converse(accepted, data)
         else:
-            self._known.append((accepted, answer))
+            known = known_answer(accepted.factory.listener, accepted.peer, accepted.counted_as, data)
+            if known is None:
+                self._converse(accepted, data)
+            else:
+                answer, accepted.peer, accepted.counted_as = known
+                self._known.append((accepted, answer))
         return True
 
     def close(self, accepted: Accepted) -> None:
@@ -143,40 +147,6 @@ class FastPath:
         protocol.begin(accepted.counted_as, rejected, accepted.due)
         return transport
 
-    # answers that are known
-
-    def _known_answer(self, accepted: Accepted, data: bytes) -> bytes | None:
-        """Return what is known to be the answer to what a client has sent, which is noted; None to ask the protocol."""
-        listener, client, counted_as = accepted.factory.listener, accepted.peer, accepted.counted_as
-        is_proxied = listener.rules.trusted_proxies is not None
-        if is_proxied:
-            try:
-                taken = take_header(data)
-            except BadProxyHeader:
-                return None
-            if taken is None:
-                return None
-            client, data = taken[0] or client, taken[1]
-            if not listener.rules.lets_in(client):
-                return None
-        known = listener.known.find(client, data)
-        if known is None:
-            return None
-        connections, limits = listener.connections, listener.rules.limits
-        if is_proxied:
-            counted_as = client_of(client)
-            if counted_as is not None and not connections.per_client.enter(
-                counted_as, limits.max_connections_per_client
-            ):
-                return None
-        now = connections.seconds()
-        if counted_as is not None and not listener.spend_query(counted_as, now):
-            if is_proxied:
-                connections.per_client.leave(counted_as)
-            return None
-        accepted.peer, accepted.counted_as = client, counted_as
-        return listener.known.use(known, client, now)
-
     def _send_known(self) -> None:
         """Send the answers of this batch that were known, and close."""
         known, self._known = self._known, []
@@ -197,6 +167,44 @@ class FastPath:
             protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
             self._hand_over(accepted, protocol)
             protocol.finish(answer[sent:])
+
+
+def known_answer(
+    listener: Listener, client: str, counted_as: str | None, data: bytes
+) -> tuple[bytes, str, str | None] | None:
+    """Return what is known to be the answer to what a client has sent; it is counted and logged as the protocol does.
+
+    :param client: its address, or that of the proxy which names it.
+    :param counted_as: the client that the connection is counted towards.
+    :param data: all that was received.
+    :return: the answer, the client, and the one that the connection is counted towards; None if the protocol has to see
+        to it, as a limit is reached, or nothing is known: then nothing was counted.
+    """
+    rules, connections, header_client = listener.rules, listener.connections, None
+    if rules.trusted_proxies is not None:
+        try:
+            taken = take_header(data)
+        except BadProxyHeader:
+            return None
+        if taken is None:
+            return None
+        client, data = taken[0] or client, taken[1]
+        if not rules.lets_in(client):
+            return None
+        header_client = client_of(client)
+    known = listener.known.find(client, data)
+    if known is None:
+        return None
+    if header_client is not None:
+        if not connections.per_client.enter(header_client, rules.limits.max_connections_per_client):
+            return None
+        counted_as = header_client
+    now = connections.seconds()
+    if counted_as is not None and not listener.spend_query(counted_as, now):
+        if header_client is not None:
+            connections.per_client.leave(header_client)
+        return None
+    return listener.known.use(known, client, now), client, counted_as
 
 
 def accept_function(listening: socket.socket) -> _Accept:

@@ -12,6 +12,7 @@ from fingergw.core.admission import RateLimit
 from fingergw.core.rules import Rules
 from fingergw.core.text import escape, to_wire, truncate
 from fingergw.finger.connections import Connections
+from fingergw.finger.known_answers import KnownAnswers
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.meters import ListenerMeter
 
@@ -27,14 +28,6 @@ whole before anything more can arrive."""
 _KEPT_CHARACTERS = 4096  # of a text whose bytes are kept
 
 
-class KnownAnswers:
-    def find(self, client: str, data: bytes) -> None:
-        return None
-
-    def use(self, known: object, client: str, now: float) -> bytes:
-        raise NotImplementedError
-
-
 @define(eq=False)
 class Listener:
     """A listener under one set of rules. A reload replaces it with another that has the same connections.
@@ -42,12 +35,13 @@ class Listener:
     A connection keeps the one that was active when it was accepted.
 
     :param connections: all of the listener's connections, those under earlier rules too.
+    :param known: answers that need not be found again.
     """
 
     rules: Rules
     connections: Connections
     access_log: AccessLog
-    known: KnownAnswers = field(init=False, factory=KnownAnswers)
+    known: KnownAnswers = field(init=False)
     _name: str = field(init=False)
     _meter: ListenerMeter = field(init=False)
     _rate_limit: RateLimit | None = field(init=False)
@@ -59,6 +53,9 @@ class Listener:
         self._rate_limit = None if rate is None else RateLimit(rate)
         # the same few texts are sent again and again, above all those of static backends
         self._short_to_wire = lru_cache(maxsize=128)(self._to_wire)
+        self.known = KnownAnswers(
+            self.rules, SMALL_ANSWER_BYTES, self._meter, self.to_wire, self.record, self.connections.seconds
+        )
 
     def activate(self, before: Listener | None) -> None:
         """Become active for new connections.

@@ -127,10 +127,13 @@ class FingerProtocol(Protocol):
             return
         # A client that sends in pieces, or more than a line, may send yet more.
         self._may_send_more = received is not data or received.find(b"\n") != len(received) - 1
-        self._decide(line)
+        self._decide(line, b"" if self._may_send_more else data)
 
-    def _decide(self, line: bytes) -> None:
-        """Do what is decided about a line."""
+    def _decide(self, line: bytes, data: bytes = b"") -> None:
+        """Do what is decided about a line.
+
+        :param data: all that the client has sent, if that came at once, and is nothing but the line.
+        """
         limits = self.rules.limits
         self._asked_at = now = self.connections.seconds()
         self._line = line[: limits.max_query_bytes]  # for the log
@@ -141,7 +144,7 @@ class FingerProtocol(Protocol):
         local_address = self._local_address() if b"@" in line else ""
         decision = decide(self.rules, line, self.client, local_address, now)
         if isinstance(decision, Asked):
-            self._ask(decision)
+            self._ask(decision, data)
         elif decision.at > now:  # a decoy takes its time
             self._state, self.due = _ANSWERING, decision.at
         else:
@@ -150,18 +153,25 @@ class FingerProtocol(Protocol):
                 client = self.listener.shown(self.client)
                 _log.debug("{client}: invalid query: {why}", client=client, why=decision.why)
             self._refuse(decision.refusal)
+            if data:
+                self.listener.known.learn_refusal(self.client, data, self._line, decision)
 
     def _local_address(self) -> str:
         assert self.transport is not None
         return getattr(self.transport.getHost(), "host", "")
 
-    def _ask(self, asked: Asked) -> None:
-        """Ask a chain, and send its result: at once, if it is known at once."""
+    def _ask(self, asked: Asked, data: bytes) -> None:
+        """Ask a chain, and send its result: at once, if it is known at once.
+
+        :param data: as for :meth:`_decide`.
+        """
         self._state, self._route = _ANSWERING, asked.route
         try:
             result, place = asked.chain.at_once(asked.query)
             if result is not None:
                 self._send_result(asked, result)
+                if data:
+                    self.listener.known.learn_result(self.client, data, self._line, asked, result, place)
                 return
         except Exception:
             self._crashed()

@@ -9,7 +9,7 @@ import pytest
 
 from fingergw.api import Name
 from fingergw.backends.menu import MenuBackend
-from fingergw.backends.static import Person, Static
+from fingergw.backends.static import Entries, Person, Static, StaticFile
 from fingergw.core.outcome import Answered, Missing, Outcome
 from fingergw.core.query import Query, fold_case
 from tests.support.configuration import listener, one_backend
@@ -31,6 +31,27 @@ def test_text(user: str) -> None:
     """One text answers any query."""
     backend = Static(text="Nobody here.").open(SITE)
     assert sync(backend.answer(Query(user))) == Answered("Nobody here.")
+
+
+@pytest.mark.parametrize("static", [Static(text="Nobody here."), Static(entries={Name("x"): "Happy"})])
+def test_lasting(static: Static) -> None:
+    """What is in the configuration holds for ever."""
+    backend: Any = static.open(SITE)
+    assert backend.lasting(Query("x"))()
+
+
+def test_lasting_in_a_file() -> None:
+    """What is in a file holds until the file has other entries, even if they are equal."""
+    entries: Entries = {Name("x"): "Happy"}
+    backend: Any = StaticFile(lambda: entries, fold_case)
+    holds = backend.lasting(Query("x"))
+    assert holds()
+    entries = dict(entries)
+    assert not holds()
+    assert not holds()
+    backend.at_once(Query("x"))
+    assert backend.lasting(Query("x"))()
+    assert not holds()
 
 
 @pytest.mark.parametrize(

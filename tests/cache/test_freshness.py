@@ -6,7 +6,10 @@ import pytest
 from attrs import evolve
 
 from fingergw.cache.entry import Entry
+from fingergw.cache.keys import Inputs
+from fingergw.cache.memory import Memory
 from fingergw.core.outcome import Answered, Freshness, Missing, Outcome, Unchanged
+from fingergw.core.query import Query
 from fingergw.core.settings import changed
 from tests.support.cache_bench import (
     DOWN,
@@ -15,6 +18,7 @@ from tests.support.cache_bench import (
     KEPT,
     NEGATIVE_TTL,
     NEW,
+    NOBODY,
     OLD,
     ONCE,
     QUERY,
@@ -23,6 +27,7 @@ from tests.support.cache_bench import (
     TTL,
     FakeStore,
     RevalidatingUpstream,
+    entry_of,
     in_memory,
     kept_for,
     make,
@@ -76,6 +81,60 @@ def test_at_once(kept: Outcome, age: float, expected: Outcome | None) -> None:
     assert bench.cache.at_once(QUERY) == expected
     assert bench.cache.counts - before == ({"fresh": 1} if expected else {})
     assert make().cache.at_once(QUERY) is None
+
+
+def test_given_again() -> None:
+    """A fresh answer holds until it is stale, evicted or replaced; to look counts nothing, and to give it as asking."""
+    bench = make().filled()
+    before, reuse = bench.cache.counts.copy(), bench.cache.reuse(QUERY, OLD)
+    assert reuse is not None
+    bench.clock.advance(TTL - EPSILON)
+    assert reuse.holds()
+    assert bench.cache.counts == before
+    reuse.count_again()
+    assert bench.cache.counts - before == {"fresh": 1}
+    bench.clock.advance(EPSILON)
+    assert not reuse.holds()
+    for change in (bench.memory.drop, lambda key: bench.memory.put(key, entry_of(), 0.0, NOBODY)):
+        again = bench.filled().cache.reuse(QUERY, OLD)
+        assert again is not None
+        assert again.holds()
+        change(bench.cache.key(QUERY))
+        assert not again.holds()
+        bench.memory.drop(bench.cache.key(QUERY))
+
+
+def test_given_again_is_used() -> None:
+    """An answer that is given again keeps its place in memory as one that is asked for; one that is looked at, not."""
+    for is_given, stays in ((True, [True, False, True]), (False, [False, True, True])):
+        memory = Memory(3, 10**6)  # two, and one that is missing
+        bench = make(OLD, memory=memory)
+        for name in "ab":
+            bench.at_once(Query(name))
+        reuse = bench.cache.reuse(Query("a"), OLD)
+        assert reuse is not None
+        assert reuse.holds()
+        if is_given:
+            reuse.count_again()
+        bench.at_once(Query("c"))
+        assert [memory.peek(bench.cache.key(Query(name))) is not None for name in "abc"] == stays
+
+
+def test_given_again_of_another_version() -> None:
+    """An answer of another version than the backend's does not hold."""
+    version = "1"
+    bench = make(version=lambda: version).filled()
+    reuse = bench.cache.reuse(QUERY, OLD)
+    assert reuse is not None
+    version = "2"
+    assert not reuse.holds()
+
+
+def test_not_given_again() -> None:
+    """What is absent by now is not given again, nor what is missing by now, nor what depends on its client."""
+    assert make().cache.reuse(QUERY, OLD) is None
+    assert make().filled(Missing()).cache.reuse(QUERY, OLD) is None
+    assert make(inputs=Inputs(client=True)).filled().cache.reuse(QUERY, OLD) is None
 
 
 @pytest.mark.parametrize("age", [TTL, TTL + 1, TTL + STALE - EPSILON])

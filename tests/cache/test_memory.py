@@ -25,6 +25,18 @@ def test_the_least_recently_used_goes() -> None:
     assert [number for number in range(10) if memory.get(f"k{number}") is None] == [1]
 
 
+def test_peek() -> None:
+    """To look at an entry is not to use it."""
+    memory = Memory(10, 10**6)
+    entries = [*(entry_of() for _ in range(9)), entry_of(Missing())]
+    for number, entry in enumerate(entries):
+        memory.put(f"k{number}", entry, 0.0, NOBODY)
+    assert [memory.peek(f"k{number}") for number in range(11)] == [*entries, None]
+    memory.peek("k0")
+    memory.put("k11", entry_of(), 0.0, NOBODY)
+    assert memory.peek("k0") is None
+
+
 def test_bytes_are_bounded() -> None:
     """When one client's entries take too much, the least recently used go."""
     size = entry_of(Answered("x" * 10_000)).measure("k0")

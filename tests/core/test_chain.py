@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import define
 
 from fingergw.core.chain import Chain, Result
-from fingergw.core.outcome import Answered, Failed, Missing, Outcome
+from fingergw.core.outcome import Answered, Failed, Missing, Outcome, Reuse
 from fingergw.core.query import Query
 from tests.support.fakes import FakeBackend
 from tests.support.waiting import sync
@@ -141,3 +142,51 @@ def test_at_once_without_a_backend_that_knows() -> None:
     """A chain that is empty, or whose first backend always has to be asked, knows nothing at once."""
     assert Chain(()).at_once(QUERY) == (None, 0)
     assert Chain((("b0", FakeBackend(HIT)), ("b1", KnowingBackend(HIT, known=HIT)))).at_once(QUERY) == (None, 0)
+
+
+class LastingBackend:
+    """What says of its outcomes whether they may be used again.
+
+    :param says: for what of a name to say; None for nothing.
+    """
+
+    def __init__(self, *, says: bool | None) -> None:
+        self.says, self.used = says, list[Outcome]()
+
+    def reuse(self, query: Query, outcome: Answered | Missing) -> Reuse | None:
+        """Return that."""
+        says = self.says
+        return None if says is None else Reuse(lambda: bool(says), lambda: self.used.append(outcome))
+
+
+@pytest.mark.parametrize(
+    ("says", "holds"),
+    [
+        ([True], True),
+        ([False], False),
+        ([None], None),
+        ([True, True], True),
+        ([False, True], False),
+        ([True, None], None),
+    ],
+)
+def test_reuse(says: Sequence[bool | None], holds: bool | None) -> None:
+    """A result may be used again if each backend that was asked for it says so, and counts for each of them."""
+    fakes = [LastingBackend(says=each) for each in says]
+    backends: list[Any] = [*fakes, LastingBackend(says=None)]
+    chain = Chain(tuple((f"b{place}", backend) for place, backend in enumerate(backends)))
+    reuse = chain.reuse(QUERY, HIT, len(fakes) - 1)
+    assert (None if reuse is None else reuse.holds()) is holds
+    if reuse is not None:
+        reuse.count_again()
+        assert [fake.used for fake in fakes] == [[MISS]] * (len(fakes) - 1) + [[HIT]]
+
+
+def test_reuse_of_a_broken_backend() -> None:
+    """A backend without a say in it, or one that raises, says no."""
+
+    def broken(*_: object) -> Reuse:
+        raise SystemExit(1)
+
+    for backend in (FakeBackend(HIT), SimpleNamespace(reuse=broken)):
+        assert Chain((("b0", backend),)).reuse(QUERY, HIT, 0) is None

@@ -69,7 +69,7 @@ def test_asked() -> None:
     """A name goes to the chain of its route, with the listener, the client and the groups of the route's regex."""
     decision = decide(rules(), b"/W Web-OnCall", CLIENT, "", 0.0)
     query = Query("web-oncall", verbose=True, listener="l", client=CLIENT, groups={"team": "web"})
-    assert decision == Asked(query, "team", TEAM, "no_such_user")
+    assert decision == Asked(query, "team", TEAM, "no_such_user", is_reusable=True)
 
 
 def test_for_a_client() -> None:
@@ -157,3 +157,27 @@ def test_nfc(case_sensitive: bool) -> None:
             routes = [Route("r", NAMED, match=matcher(name, case_sensitive=case_sensitive))]
             made = rules(router=Router(routes), case_sensitive=case_sensitive)
             assert isinstance(decide(made, asked.encode(), CLIENT, "", 0.0), Asked)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_reusable"),
+    [
+        (b"status", True),
+        (b"web-oncall", True),
+        (b"inside", True),
+        (b"nobody", True),
+        (b"", True),
+        (b"status@own", True),
+        (b"x@old.example.org", False),
+        (b"x@new.example.org", False),
+        (b"x@", False),
+        (b"\x1b", False),
+        (b"n" * 513, False),
+    ],
+)
+def test_is_reusable(line: bytes, is_reusable: bool) -> None:
+    """What depends on the line and the closed routes alone may be decided once; what has a host or is no query, not."""
+    forwarding = Forwarding({"old.example.org": ELSEWHERE}, frozenset(), 1, local_names=frozenset({"own"}))
+    for client in (CLIENT, "10.1.1.1"):
+        assert decide(rules(forwarding=forwarding), line, client, "", 0.0).is_reusable is is_reusable
+        assert not decide(rules(forwarding=forwarding, decoy_delay=0.0), line, client, "", 0.0).is_reusable

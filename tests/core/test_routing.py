@@ -193,3 +193,11 @@ def test_router_equals_a_plain_loop(specs: list[Spec], user: str, *, inside: boo
     found = Router(routes).find(Query(user, client="10.0.0.1" if inside else "192.0.2.1"))
     expected = [route for spec, route in zip(specs, routes, strict=True) if takes(spec, user, inside=inside)]
     assert (found and found[0]) is (expected[0] if expected else None)
+
+
+def test_closed() -> None:
+    """The routes that are closed to a client are told by their places; clients with the same ones find the same."""
+    router = Router(ROUTES)
+    assert router.closed("192.0.2.1") == router.closed("unix") == {0, 5, 6}
+    assert router.closed("10.0.0.1") == router.closed("fd00::1") == frozenset()
+    assert Router(ROUTES[1:3]).closed("192.0.2.1") == frozenset()

@@ -99,3 +99,11 @@ def test_at_once(known: Outcome | None, counted: dict[str, int]) -> None:
     measured = Measured(asking(lambda: None, meter), lambda _: known, meter, Clock().seconds, (CancelledError,))
     assert measured.at_once(Query("x")) is (known if counted else None)
     assert meter.outcomes == counted
+
+
+def test_an_outcome_that_is_used_again() -> None:
+    """It counts as any other, and took no time."""
+    meter = BackendMeter()
+    meter.count_again("answered")
+    assert meter.outcomes == {"answered": 1}
+    assert (meter.times.counts[0], sum(meter.times.counts), meter.times.total_seconds) == (1, 1, 0.0)

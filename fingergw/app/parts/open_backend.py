@@ -23,10 +23,14 @@ from fingergw.core.addresses import without_client
 from fingergw.core.breaker import Breaker, Breaking, unless_opened
 from fingergw.core.errors import FingergwError
 from fingergw.core.outcome import (
+    Answered,
     Ask,
     Failed,
+    Holds,
     Known,
+    Missing,
     Outcome,
+    Reuse,
     Unchanged,
     ask_function,
     at_once_function,
@@ -55,15 +59,29 @@ class UncachedBackend:
 
     :param inputs: the parts of a query that the backend is given.
     :param known: returns what the backend answers without asking anybody, or None.
+    :param backend: tells how long that holds; None if nobody can tell.
+    :param meter: counts the backend's answers.
     """
 
     ask: Ask
     inputs: Inputs
     known: Known = nothing_known
+    backend: object = None
+    meter: BackendMeter | None = None
 
     def at_once(self, query: Query) -> Outcome | None:
         """Return what the backend answers without asking anybody; None if it is to be asked."""
         return self.known(self.inputs.of(query))
+
+    def reuse(self, query: Query, outcome: Answered | Missing) -> Reuse | None:
+        """Return how an outcome that was known at once is used again; None if it cannot be, or is for one client."""
+        # it is looked up when it is needed, as there may be very many backends
+        tell: Callable[[Query], Holds | None] | None = getattr(self.backend, "lasting", None)
+        if tell is None or self.meter is None or self.inputs.client:
+            return None
+        holds = tell(self.inputs.of(query))
+        word = "answered" if isinstance(outcome, Answered) else "missing"
+        return None if holds is None else Reuse(holds, partial(self.meter.count_again, word))
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
         """Ask the backend."""
@@ -166,7 +184,7 @@ def open_backend(
         ask, known = measured, measured.at_once
     if getattr(table.settings, "coalesces", False) and table.cache is None:  # a cache does that, too
         ask = Coalescing(ask, keys("", checked.inputs))
-    entry: CachedBackend | UncachedBackend = UncachedBackend(ask, checked.inputs, known)
+    entry: CachedBackend | UncachedBackend = UncachedBackend(ask, checked.inputs, known, backend, meter)
     if table.cache is not None:
         entry = CachedBackend(
             name=checked.name,

@@ -1,0 +1,40 @@
+"""A fresh answer in memory that is given again without asking its cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from attrs import define
+
+from fingergw.cache.entry import Entry
+from fingergw.cache.memory import Memory
+from fingergw.core.query import Query
+
+
+@define(eq=False)
+class FreshAnswer:
+    """An answer as it was in memory, for as long as it is there and fresh.
+
+    :param query: one that it answers.
+    :param key: returns the key of a query.
+    :param seconds: the clock of the entry's times.
+    :param counts: of the cache that it is from.
+    """
+
+    query: Query
+    entry: Entry
+    memory: Memory
+    key: Callable[[Query], str]
+    seconds: Callable[[], float]
+    counts: Counter[str]
+
+    def holds(self) -> bool:
+        """Tell whether a query like this one would get it."""
+        # the key is made again, as the version of the backend may be another by now
+        return self.seconds() < self.entry.fresh_until and self.memory.peek(self.key(self.query)) is self.entry
+
+    def count_again(self) -> None:
+        """Count it as found fresh, and as used."""
+        self.counts["fresh"] += 1
+        self.memory.get(self.key(self.query))
