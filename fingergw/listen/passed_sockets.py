@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,12 @@ def refuse_untaken(socket_strings: Iterable[str], reactor: Any) -> None:
     :raises FingergwError: there is one; the message has its name.
     """
     passed = dict[int, str]()
-    for index in count():
+    named = os.environ.get("LISTEN_FDNAMES", "")  # Twisted has as many names as sockets, or none at all
+    for index, name in enumerate(named.split(":") if named else ()):  # asking it for one loads all of its plug-ins
         number = _descriptor(f"systemd:domain=INET:index={index}", reactor)
         if number is None:
             break
-        names = os.environ.get("LISTEN_FDNAMES", "").split(":")  # Twisted has as many names as sockets, or none at all
-        passed[number] = names[index] if index < len(names) else ""
+        passed[number] = name
     if not passed and _are_unnamed():
         raise FingergwError(
             "sockets were passed without a name for each in LISTEN_FDNAMES, so that no listener can have one, and "
