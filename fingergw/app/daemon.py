@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import twisted
 from attrs import frozen
-from twisted.application.app import AppLogger
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogBeginner, globalLogPublisher
 
 from fingergw.app import background, signals
 from fingergw.app.gateway import Gateway
@@ -106,7 +108,6 @@ class _Run:
     def __init__(self, gateway: Gateway, own: Settings, reactor: Any) -> None:
         self._gateway, self._own, self._reactor = gateway, own, reactor
         self._launcher: background.Launcher | None = None
-        self._logger = AppLogger({"logger": lambda: own.event_log})
         self._is_logging = False
         self._stopped_by: signal.Signals | None = None
 
@@ -124,7 +125,8 @@ class _Run:
             # until ours is back in its place, the reactor's own handler would end the process by that signal
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
             self._reactor.run()
-            self._logger.stop()
+            _log.info("Server Shut Down.")
+            globalLogPublisher.removeObserver(self._own.event_log)
         except Exception as error:
             self._failed(error)
             if isinstance(error, OSError):
@@ -138,7 +140,14 @@ class _Run:
         if own.umask is not None:
             os.umask(own.umask)  # before the log and the pid file are created
         own.event_log.open(self._reactor, partial(open_log_as, identity=own.identity))
-        self._logger.start(None)
+        globalLogBeginner.beginLoggingTo([own.event_log])
+        _log.info(
+            "starting up: Python {python} ({executable}), Twisted {twisted}, {reactor}",
+            python=platform.python_version(),
+            executable=sys.executable,
+            twisted=twisted.__version__,
+            reactor=type(self._reactor).__qualname__,
+        )
         self._is_logging = True
 
     def _start(self) -> None:
