@@ -23,7 +23,6 @@ from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.open_backend import OpenBackend, fingerprint, open_backend
 from fingergw.app.parts.parts import Parts
 from fingergw.app.parts.run_as import announce_root, check_process
-from fingergw.app.parts.warnings import warnings_of
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.memory import Memory
@@ -44,23 +43,24 @@ _log = Logger()
 _AS_IT_IS = tables.Process()
 
 
-def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Process = _AS_IT_IS) -> Gateway:
+def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Process | None = None) -> Gateway:
     """Make a configuration into a gateway, which signals do nothing to.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.
-    :param run_as: the user, group and root that the caller changes the process to after this; ``[process]`` does not
-        change it.
+    :param run_as: the user, group and root that the caller changes the process to after this; None if that is not
+        known. ``[process]`` does not change it.
     :raises ConfigError: a file, program or endpoint that it names is not what it should be; all of them are reported.
     """
     source = configuration.source
     where = "" if source is None else f" with {escape(str(source.path.absolute()))}"
     _log.info("fingergw {version}{where}", version=__version__, where=where)  # first, as an operator looks there
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
-    parts, problems = build(configuration, None, environment, run_as)
+    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS, warns=False)
     if problems:
         raise to_error(problems, source)
-    preload()
+    if run_as is None or (run_as.user, run_as.group, run_as.chroot) != (None, None, None):
+        preload()
     return Gateway(environment, parts, manager)
 
 
@@ -73,7 +73,7 @@ def check(
     :param is_whole: whether nothing of its file is left out because of mistakes.
     :return: what is wrong with them; and warnings, also of what a whole configuration cannot mean.
     """
-    parts, problems = build(configuration, None, Environment(reactor), run_as, opens=False, is_whole=is_whole)
+    parts, problems = build(configuration, None, Environment(reactor), run_as, opens=False, warns=is_whole)
     return problems, parts.warnings
 
 
@@ -119,7 +119,7 @@ def build(
     run_as: tables.Process = _AS_IT_IS,
     *,
     opens: bool = True,
-    is_whole: bool = True,
+    warns: bool = True,
 ) -> tuple[Parts, list[Problem]]:
     """Build a configuration: check it on this machine, and make or keep each of its parts.
 
@@ -127,7 +127,7 @@ def build(
     :param environment: what outlives the configuration.
     :param run_as: the user, group and root that the process changes to after a start.
     :param opens: whether backends are opened, if nothing is wrong; otherwise they cannot be asked.
-    :param is_whole: whether nothing of its file is left out because of mistakes.
+    :param warns: whether to look for what cannot be meant, which only a whole configuration can tell.
     :return: the parts, and the problems with the files, programs and endpoints that the configuration names. If there
         are any, the parts cannot be used.
     """
@@ -165,7 +165,9 @@ def build(
         connections = environment.connections_at(socket.place)
         parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
     parts.warnings += machine.warnings
-    if is_whole:
+    if warns:
+        from fingergw.app.parts.warnings import warnings_of  # a start does not look
+
         parts.warnings += warnings_of(configuration, sockets, parts.admin and parts.admin[0])
     if previous is None:
         parts.warnings += denied(machine, source, run_as)

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from fingergw.config.backend_types import BrokenTypeError, backend_type, names
+from fingergw.net.http.charsets import known_codecs
 from fingergw.net.trust import system_trust
 
 _log = Logger()
@@ -28,7 +29,13 @@ MODULES: Final = (
     "fingergw.app.admin",
     "fingergw.cache.redis",
     "fingergw.cache.sqlite",
+    "fingergw.app.parts.forwarding_targets",
+    "fingergw.app.parts.warnings",
+    "fingergw.listen.certificates",
+    "fingergw.net.workers.converting",
+    "difflib",
     "jinja2.debug",
+    "re2",
     "tokenize",
     "tree_sitter",
     "tree_sitter_toml",
@@ -53,6 +60,7 @@ def preload() -> None:
             backend_type(name)
         except BrokenTypeError as error:  # no backend uses it, or the start would have failed
             _log.warn("{error}", error=str(error))
+    known_codecs()
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):
             codecs.lookup(module.name)

@@ -157,7 +157,7 @@ class Operation:
             problems = [*problems, *process_problems(configuration)]
             _log.warn("[process] has changed, which needs a restart; the rest is reloaded")
             configuration = changed(configuration, process=process)
-        parts, found = build(configuration, previous, gateway.environment, opens=not problems, is_whole=not problems)
+        parts, found = build(configuration, previous, gateway.environment, opens=not problems, warns=not problems)
         if problems or found:
             raise to_error([*problems, *found], configuration.source)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -107,6 +106,8 @@ def _module(name: str) -> Any:
     """
     if name in COMMANDS:
         return import_module(f"fingergw.cli.{COMMANDS[name][0]}")
+    import difflib  # only mistakes need it
+
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     if near:
         raise UsageError(f'unknown command "{name}"; did you mean "{near[0]}"?')

@@ -6,7 +6,6 @@ from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDe
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from fingergw import __version__
 from fingergw.core.errors import FingergwError
 
 # argparse's messages that do not say what to write
@@ -21,6 +20,16 @@ class UsageError(FingergwError):
     """Correct the command line; the command's ``--help`` shows what it may be."""
 
 
+class _Version(Action):
+    """Print the version, which takes time to find out."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        from fingergw import __version__
+
+        print(f"fingergw {__version__}")
+        parser.exit()
+
+
 class Parser(ArgumentParser):
     """An argument parser that raises :class:`UsageError`, where argparse's own ends the process.
 
@@ -33,7 +42,7 @@ class Parser(ArgumentParser):
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, formatter_class=RawDescriptionHelpFormatter, **options)
-        self.add_argument("-V", "--version", action="version", version=f"fingergw {__version__}")
+        self.add_argument("-V", "--version", action=_Version, nargs=0, help="show program's version number and exit")
 
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ")

@@ -138,10 +138,9 @@ def describe_exception(error: BaseException) -> str:
 def _found(name: str) -> BackendType | str:
     """Return a type, or why it cannot be used: a package that cannot be imported is tried only once."""
     points = _installed()[name]
-    packages = [(point.dist and point.dist.name) or point.value for point in points]
     if len(points) > 1:
-        return f'type "{name}" is in several packages: {", ".join(packages)}; uninstall all but one'
-    (point,), (package,) = points, packages
+        return f'type "{name}" is in several packages: {", ".join(map(_package, points))}; uninstall all but one'
+    (point,) = points
     try:
         cls = run_foreign(point.load)
         why = "" if is_table(cls) else f"{point.value} is not a class with the decorator fingergw.api.settings"
@@ -154,7 +153,11 @@ def _found(name: str) -> BackendType | str:
             return BackendType(name, cls, run_foreign(partial(_table, cls)))
         except ForeignError as error:
             why = f"the keys of {point.value} cannot be used: {error}"
-    return f'type "{name}" of the package {package}: {why}; upgrade or uninstall the package'
+    return f'type "{name}" of the package {_package(point)}: {why}; upgrade or uninstall the package'
+
+
+def _package(point: EntryPoint) -> str:
+    return (point.dist and point.dist.name) or point.value  # its metadata is parsed for that
 
 
 def _table(cls: Any) -> Any:

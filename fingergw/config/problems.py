@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -74,6 +73,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     known = list(known)
     if len(word) > _MAX_WORD or len(known) > _MAX_KNOWN:  # it takes time by the lengths of all of them
         return None
+    import difflib  # only mistakes need it
+
     near = difflib.get_close_matches(word, sorted(known), n=1)
     return near[0] if near else None
 

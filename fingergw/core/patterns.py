@@ -6,9 +6,7 @@ import fnmatch
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeAlias
-
-import re2
+from typing import Any, TypeAlias
 
 from fingergw.core.errors import ExpectedError
 from fingergw.core.query import compose, fold_function
@@ -67,7 +65,9 @@ def composed(pattern: str) -> str:
 
 
 @lru_cache(maxsize=1024)  # each is compiled for the check, for its groups, and for each listener
-def _compile(pattern: str, case_sensitive: bool) -> re2._Regexp[str]:
+def _compile(pattern: str, case_sensitive: bool) -> Any:
+    import re2  # it is large, and most configurations have no regex
+
     options = re2.Options()
     options.max_mem = _MAX_REGEX_BYTES
     options.case_sensitive = case_sensitive

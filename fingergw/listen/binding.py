@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from select import POLLIN, poll
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -16,9 +16,11 @@ from zope.interface import implementer
 
 from fingergw.core.errors import ListenError
 from fingergw.listen.bind_errors import reason
-from fingergw.listen.certificates import Wrap
 from fingergw.listen.endpoints import parse
 from fingergw.listen.unix_sockets import UnixPort
+
+if TYPE_CHECKING:  # it is loaded where there is TLS
+    from fingergw.listen.certificates import Wrap
 
 _log = Logger()
 _MAX_QUEUED = 10_000  # connections accepted from a socket's queue before it is closed

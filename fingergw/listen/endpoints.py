@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 from OpenSSL import SSL
@@ -15,8 +15,6 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from fingergw.core.addresses import Address, parse_address
 from fingergw.core.errors import ListenError
-from fingergw.listen import certificates
-from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
 from fingergw.listen.endpoint_strings import (
     PROXIED,
     address,
@@ -34,6 +32,9 @@ from fingergw.listen.socket_files import check_file, check_length
 from fingergw.listen.unix_sockets import UnixEndpoint
 from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd, no_folder, no_folder_yet
 from fingergw.net.root import outside
+
+if TYPE_CHECKING:  # it is loaded where there is TLS
+    from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
 
 # What parsing these raises is about this machine, not the text: sockets that systemd passed, and Tor, which it starts.
 _NOT_PARSED_BY_CHECK = ("systemd", "onion")
@@ -80,7 +81,11 @@ class Server:
 
         :raises ListenError: a key or certificate cannot be used; the message says which and why.
         """
-        return (lambda factory: factory) if self.tls is None else certificates.secured(self.tls, reactor)
+        if self.tls is None:
+            return lambda factory: factory
+        from fingergw.listen.certificates import secured
+
+        return secured(self.tls, reactor)
 
 
 # Each of these has the parameters of Twisted's endpoint type of that name, in that order.
@@ -129,6 +134,8 @@ def _ssl(
     extraCertChain: str | None = None,
     dhParameters: str | None = None,
 ) -> Server:
+    from fingergw.listen.certificates import KeyPair
+
     method = None if sslmethod is None else getattr(SSL, sslmethod, None)
     if sslmethod is not None and (not sslmethod.endswith("_METHOD") or method is None):
         raise ValueError(f'expected sslmethod to be one of pyOpenSSL\'s methods, such as TLS_METHOD, not "{sslmethod}"')
@@ -143,6 +150,8 @@ def _ssl(
 
 
 def _tls(path: str, port: str = "443", backlog: str = _BACKLOG, interface: str = "::") -> Server:
+    from fingergw.listen.certificates import PemFolder
+
     return evolve(_tcp6(port, backlog, interface), tls=PemFolder(named_file("the path", path)))
 
 

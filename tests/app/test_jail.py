@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 import pytest
 import trustme
 
-from fingergw.net.http.charsets import CODECS
+from fingergw.net.http.charsets import known_codecs
 from tests.support.good_certificates import AUTHORITY, CERTIFICATE, GOOD, KEY, leaf
 from tests.support.jail import NOBODY, Imports, make_jail
 from tests.support.processes import process
@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up something")
 
-CHARSETS = sorted(CODECS)
+CHARSETS = sorted(known_codecs())
 PAGES = {
     "/json": ("application/json", b'{"where": "G\\u00fcntzel", "n": [1, 2]}'),
     "/no-json": ("text/plain", b"{"),

@@ -19,7 +19,7 @@ import pytest
 import fingergw
 from fingergw.cli import main
 from fingergw.cli.finger_client import Target, parse_target
-from tests.support.configuration import HELLO
+from tests.support.configuration import HELLO, LISTENER
 from tests.support.forked import Forked
 from tests.support.processes import COMMAND, ROOT, forked, process, run
 from tests.support.sockets import finger, free_port, listens, receive_all, serves
@@ -605,22 +605,53 @@ class TestUsage:
         assert "Traceback" not in ended.stderr
 
 
+HEAVY = {
+    "fingergw.app.admin",
+    "fingergw.net.workers.converting",
+    "inscriptis",
+    "lxml",
+    "prometheus_client",
+    "re2",
+    "sqlite3",
+    "tree_sitter",
+    "txredisapi",
+}
+"""What takes time and memory, and neither the packaged configuration nor one with a static map uses."""
+HTTP = {"fingergw.backends.http", "jinja2", "treq", "twisted.web"}
+OTHER_TYPES = {"fingergw.backends.command", "fingergw.backends.finger"}
+TLS = {"fingergw.listen.certificates"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "module", "others"),
     [
-        (["--help"], "command", {"twisted.internet", "fingergw.config"}),
+        (["--help"], "command", {"twisted.internet", "fingergw.config", "importlib.metadata"}),
+        (["check", "--version"], "check", {"fingergw.backends.static"}),
         (["init"], "init", {"twisted.internet.reactor", "fingergw.app.build"}),
-        (["query", "@127.0.0.1:9"], "finger_client", {"fingergw.app.build", "fingergw.config", "jinja2", "treq"}),
+        (["query", "@127.0.0.1:9"], "finger_client", {"fingergw.app.build", "fingergw.config", *HEAVY, *HTTP}),
+        (["check", "--config", "hello.toml"], "check", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS}),
+        (["check", "--config", "shipped.toml"], "check", {*HEAVY, *TLS, "fingergw.backends.finger"}),
+        (["explain", "--config", "hello.toml", "x"], "explain", {*HEAVY - {"tree_sitter"}, *HTTP, *OTHER_TYPES, *TLS}),
+        (
+            ["--config", "hello.toml"],
+            "command",
+            {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, "fingergw.config.warnings.shadowed", "difflib", "twisted.trial"},
+        ),
+        (["--config", "shipped.toml"], "command", {*HEAVY, *TLS, "fingergw.backends.finger"}),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_imports(tmp_path: Path, arguments: list[str], module: str, others: set[str]) -> None:
-    """A small command starts fast, as it imports only what it needs."""
-    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+    """A command, and the gateway, starts fast and stays small, as it imports only what it and its file need."""
+    (tmp_path / "hello.toml").write_text(LISTENER + HELLO)
+    (tmp_path / "shipped.toml").write_text((ROOT / "fingergw.toml").read_text().replace("tcp:1079", "tcp:0"))
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.__stderr__))\n"
+    if module == "command" and "--help" not in arguments:
+        code += "from twisted.internet import reactor; reactor.callWhenRunning(reactor.stop)\n"
     code += f"from fingergw.cli import main; main({arguments})"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    imported = set(done.stderr.split())
+    imported = set(done.stderr.splitlines()[-1].split())
     assert f"fingergw.cli.{module}" in imported, done.stderr
     assert imported & others == set()
 

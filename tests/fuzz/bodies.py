@@ -15,9 +15,10 @@ from typing import TypeVar
 from attrs import define
 
 from fingergw.core.text import to_wire, truncate
-from fingergw.net.http.charsets import CODECS, content_type, decode
+from fingergw.net.http.charsets import content_type, decode, known_codecs
 from fingergw.net.workers import limited
-from fingergw.net.workers.conversions import DONE, FAILED, Conversion, converted
+from fingergw.net.workers.conversions import DONE, FAILED, Conversion
+from fingergw.net.workers.converting import converted
 from fingergw.net.workers.worker import CPU_SECONDS
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ def bodies(data: bytes) -> None:
     unknown.clear()
     head, _, body = data.partition(b"\n")
     said = _at_once(partial(content_type, head.decode("latin-1")))
-    assert said.codec is None or said.codec in CODECS
+    assert said.codec is None or said.codec in known_codecs()
     small = body[:MAX_BYTES]
     text = _at_once(partial(decode, small, said.codec))
     _at_once(lambda: truncate(to_wire(text), MAX_BYTES))

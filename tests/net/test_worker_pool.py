@@ -252,6 +252,7 @@ class ProcessTests(PoolCase):
             "from twisted.internet import defer, reactor, task\n"
             "from fingergw.net.workers.pool import WorkerPool\n"
             "from fingergw.net.workers.conversions import Conversion\n"
+            "import fingergw.net.workers.converting\n"  # as before any chroot: nothing can be imported from inside
             "pool = WorkerPool(reactor)\n"
             "os.chroot(sys.argv[1])\n"
             "os.chdir('/')\n"

@@ -6,6 +6,7 @@ import encodings
 import pkgutil
 import re
 from encodings.aliases import aliases
+from functools import cache
 from typing import Final
 
 from attrs import field, frozen
@@ -52,19 +53,24 @@ _MORE_NAMES: Final = {
 }
 # C1 controls that begin a terminal's sequence. In a legacy charset they are punctuation of another one.
 _SEQUENCE: Final = re.compile("[\x90\x98\x9b\x9d-\x9f]")
-_MARKS: Final = ((b"\xef\xbb\xbf", "utf_8"), (b"\xfe\xff", "utf_16_be"), (b"\xff\xfe", "utf_16_le"))
+_UTF_8: Final = "utf_8"
+_MARKS: Final = ((b"\xef\xbb\xbf", _UTF_8), (b"\xfe\xff", "utf_16_be"), (b"\xff\xfe", "utf_16_le"))
 
 
-def _known() -> dict[str, str]:
+@cache
+def _codecs() -> dict[str, str]:
+    """Return the codecs by the names of charsets.
+
+    Only these are looked up, as Python caches every name that it is asked for, for ever.
+    """
     modules = {module.name for module in pkgutil.iter_modules(encodings.__path__)}
     names = {**{name: name for name in modules}, **aliases, **_MORE_NAMES}
     return {name: _MEANT.get(codec, codec) for name, codec in names.items() if codec in modules - _NOT_CHARSETS}
 
 
-# Only these are looked up, as Python caches every name that it is asked for, for ever.
-_CODECS: Final = _known()
-CODECS: Final = frozenset(_CODECS.values())
-"""Python's names of the codecs that text can be decoded with."""
+def known_codecs() -> frozenset[str]:
+    """Return Python's names of the codecs that text can be decoded with."""
+    return frozenset(_codecs().values())
 
 
 @frozen
@@ -127,7 +133,8 @@ def codec_of(charset: str) -> str | None:
     """Return Python's codec for a charset, as browsers understand it; None if it is not known."""
     if not charset.isascii():
         return None
-    return _CODECS.get(encodings.normalize_encoding(charset.strip()).lower())
+    name = encodings.normalize_encoding(charset.strip()).lower()
+    return _UTF_8 if name == _UTF_8 else _codecs().get(name)  # a table for the others takes time, and few need it
 
 
 def is_marked(data: bytes | bytearray) -> bool:

@@ -9,11 +9,12 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Final, NoReturn
 
 from fingergw.net.workers import limited
-from fingergw.net.workers.conversions import converted
 
 CPU_SECONDS: Final = 1.0
 """The processor time after which a worker is killed."""
@@ -38,8 +39,7 @@ def fork_server(control: socket.socket, mapped_bytes: int) -> NoReturn:
     workers: dict[int, int] = {}
     _detach(control.fileno())
     sys.setrecursionlimit(_RECURSION)
-    gc.collect()
-    gc.freeze()  # so that workers do not copy pages that they only read
+    gc.freeze()  # so that this process does not copy the gateway's pages to look for garbage
     while True:
         place, sockets, *_ = socket.recv_fds(control, 1, 1)
         if not place:
@@ -53,7 +53,18 @@ def fork_server(control: socket.socket, mapped_bytes: int) -> NoReturn:
     os._exit(0)
 
 
+@cache
+def _loaded() -> Callable[[bytes], bytes]:
+    """Return what converts, with the libraries that it needs: this process is small until the first worker is."""
+    from fingergw.net.workers.converting import converted
+
+    gc.collect()
+    gc.freeze()  # so that workers do not copy pages that they only read
+    return converted
+
+
 def _hire(control: socket.socket, fileno: int, mapped_bytes: int) -> int:
+    _loaded()  # here, and once for all workers
     pid = os.fork()
     if pid == 0:
         control.close()
@@ -89,7 +100,7 @@ def _serve(connection: socket.socket, mapped_bytes: int) -> None:
     while mark == MORE and (request := _receive(connection)) is not None:
         room = max(limited.ROOM_BYTES, _ROOM_PER_BYTE * len(request))
         limited.limit(CPU_SECONDS, (limited.address_space_bytes() or mapped_bytes + before) + room)
-        reply = converted(request)
+        reply = _loaded()(request)
         del request
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before > _LARGE_BYTES:
             mark = LAST
