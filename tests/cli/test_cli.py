@@ -609,6 +609,7 @@ HEAVY = {
     "fingergw.app.admin",
     "fingergw.net.workers.converting",
     "inscriptis",
+    "jinja2",
     "lxml",
     "prometheus_client",
     "re2",
@@ -617,7 +618,7 @@ HEAVY = {
     "txredisapi",
 }
 """What takes time and memory, and neither the packaged configuration nor one with a static map uses."""
-HTTP = {"fingergw.backends.http", "jinja2", "treq", "twisted.web"}
+HTTP = {"fingergw.backends.http", "treq", "twisted.web"}
 OTHER_TYPES = {"fingergw.backends.command", "fingergw.backends.finger"}
 TLS = {"fingergw.listen.certificates"}
 

@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from fingergw.net.workers.templates import TemplateError, fill, names_within_limits
+from fingergw.net.workers.template_names import TemplateError, names_within_limits
+from fingergw.net.workers.templates import fill
 
 MAX_BYTES = 65536
 

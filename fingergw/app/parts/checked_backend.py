@@ -21,6 +21,7 @@ from fingergw.core.settings import Key, is_secrets, keys_of, templates_in, witho
 from fingergw.net.files import read_secret, read_text
 from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
+from fingergw.net.workers.template_names import TemplateError, names_within_limits
 
 _TWICE = "this name is defined twice, differing only by {}; remove one of the two"
 _MAX_TEMPLATE_BYTES = 65536  # of a template's output, where the table has no max_bytes
@@ -97,8 +98,6 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
         if program is not None:
             checked.programs[key.name] = str(program)
     elif kind is Jinja:
-        from fingergw.net.workers.templates import TemplateError, names_within_limits  # loads Jinja2
-
         max_bytes = getattr(checked.table.settings, "max_bytes", _MAX_TEMPLATE_BYTES)
         try:
             checked.template_names |= names_within_limits(value, max_bytes)

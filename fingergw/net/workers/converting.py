@@ -7,7 +7,8 @@ import json
 from fingergw.net.http.charsets import decode
 from fingergw.net.workers.conversions import DONE, FAILED, Conversion
 from fingergw.net.workers.html_text import html_text
-from fingergw.net.workers.templates import TemplateError, fill
+from fingergw.net.workers.template_names import TemplateError
+from fingergw.net.workers.templates import fill
 
 _REASON_CHARACTERS = 200  # it may quote the upstream's data
 

@@ -60,11 +60,12 @@ def remove_limits() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
+def run(work: Callable[[], bytes], cpu_seconds: float, prepare: Callable[[], object] = lambda: None) -> bytes:
     """Run work in a forked process, within limits, and wait for its result.
 
     :param work: it must catch its exceptions, except MemoryError.
     :param cpu_seconds: processor time.
+    :param prepare: called in that process before the limits begin.
     :raises ExceededError: it took more time, or more than :data:`ROOM_BYTES` of memory.
     :raises OSError: no process can be forked, or no pipe opened.
     """
@@ -79,8 +80,9 @@ def run(work: Callable[[], bytes], cpu_seconds: float) -> bytes:
         code = 1
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            limit(cpu_seconds, (address_space_bytes() or _UNKNOWN_BYTES) + ROOM_BYTES)
             signal.setitimer(signal.ITIMER_REAL, _HANG_SECONDS)  # locks may be held by threads that do not exist here
+            prepare()
+            limit(cpu_seconds, (address_space_bytes() or _UNKNOWN_BYTES) + ROOM_BYTES)
             result = work()
             remove_limits()
             with os.fdopen(writer, "wb") as file:

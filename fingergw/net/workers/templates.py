@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 import jinja2
@@ -16,16 +16,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fingergw.core.text import clean
 from fingergw.net.http.charsets import UTF_8, decode
-from fingergw.net.workers import limited
+from fingergw.net.workers.template_names import TemplateError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
-_COMPILE_SECONDS = 0.5
 _NOT_JSON = "the body is not JSON, which the template needs"
 _SCALARS = (str, int, float)
-
-
-class TemplateError(ValueError):
-    """The template is wrong, or does not fit its data; the message says which."""
 
 
 @frozen(eq=False)
@@ -114,35 +109,6 @@ def names_in(text: str, max_bytes: int) -> frozenset[str]:
     for node in tree.find_all(nodes.Expr):
         _refuse_large(node, max_bytes)
     return frozenset(names)
-
-
-@lru_cache(maxsize=1024)  # it takes a process, and a reload examines all templates again
-def names_within_limits(text: str, max_bytes: int) -> frozenset[str]:
-    """Call :func:`names_in` in a forked process, within limits, and wait for its result.
-
-    :param max_bytes: of the rendered text.
-    :raises TemplateError: the template can never work, or takes too much to compile.
-    """
-    try:
-        found = json.loads(limited.run(partial(_examined, text, max_bytes), _COMPILE_SECONDS))
-    except limited.ExceededError:
-        raise TemplateError(
-            f"expected a Jinja2 template that takes less than {_COMPILE_SECONDS:g} s and "
-            f"{limited.ROOM_BYTES >> 20} MiB to compile"
-        ) from None
-    except OSError as error:
-        raise TemplateError(f"cannot be compiled, as no process can be started for it: {error.strerror}") from None
-    if isinstance(found, str):
-        raise TemplateError(found)
-    return frozenset(found)
-
-
-def _examined(text: str, max_bytes: int) -> bytes:
-    """Return, as JSON, the variables of a template, or what is wrong with it."""
-    try:
-        return json.dumps(sorted(names_in(text, max_bytes))).encode()
-    except TemplateError as error:
-        return json.dumps(str(error)).encode()
 
 
 def _refuse_large(node: nodes.Expr, max_bytes: int) -> None:
