@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = "fingergw"
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and not COMMANDS.keys().isdisjoint(words):
+        gc.disable()  # what is imported stays: to look for garbage among it takes a third of a command's time
     try:
         place = _place_of_command(words)
         if place is None:
@@ -58,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.add(partial(os._exit, _INTERRUPTED), signal.SIGINT)  # at once, whatever it waits for
         signals.release()
         module = _module(name)
+        if not gc.isenabled():
+            gc.freeze()  # nor is it looked at later, or at the end
+            gc.enable()
         command = f"fingergw {name}"
         before = _before(words, place)
         if refused := _options_of(module).not_options(before):
@@ -206,6 +212,7 @@ def run(arguments: Namespace) -> int:
     from fingergw.cli.configuration import read_to_run
     from fingergw.config.finding import find
 
+    gc.freeze()  # what is imported stays: Python is not to look for garbage among it again and again
     use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
     place, options = find(arguments.config), vars(arguments)
     configuration, problems = read_to_run(options, place, hint=True)

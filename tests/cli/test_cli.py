@@ -657,6 +657,22 @@ def test_imports(tmp_path: Path, arguments: list[str], module: str, others: set[
     assert imported & others == set()
 
 
+def test_garbage(tmp_path: Path) -> None:
+    """A command of its own process is not held up by searches for garbage among imports, but has them after that."""
+    (tmp_path / "fingergw.toml").write_text(LISTENER + HELLO)
+    code = (
+        "import gc, sys; from fingergw.app import build; from fingergw.cli import main; begun = gc.isenabled()\n"
+        "checked = build.check\n"
+        "build.check = lambda *given, **named: print(begun, gc.isenabled(), gc.get_freeze_count() > 0) or "
+        "checked(*given, **named)\n"
+        "main()"
+    )
+    for arguments in (["check"], ["-c", "fingergw.toml", "check"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.startswith("True True True\n"), done.stderr
+
+
 class TestOutput:
     """What commands print, and what they do where it cannot be printed."""
 
