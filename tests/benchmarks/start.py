@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from tests.support.configuration import HELLO, listener
 from tests.support.processes import COMMAND, ROOT
 from tests.support.sockets import finger, free_port
 
-REFERENCE = "import treq; from twisted.internet import endpoints, reactor, ssl; print('x', flush=True); input()"
-"""What the others are compared with: it has imported all that it will once it prints a line."""
+REFERENCE = "import treq; from twisted.internet import endpoints, reactor, ssl; print(flush=True); input()"
+"""What the others are compared with: it has imported all that it will once it prints a line, and ends after another."""
 QUERIES = {"static": (b"hello\r\n", b"Hello\r\n"), "packaged": (b"moshez\r\n", b"Happy and well\r\n")}
 """What each configuration is asked first: a static map alone, and the packaged one with an HTTP backend."""
 _PAUSE_SECONDS = 0.002
@@ -46,18 +47,23 @@ def spawned(arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen
             running.terminate()
 
 
-def seconds_of(arguments: Sequence[str], folder: Path) -> float:
-    """Run a command, and return how long it took.
+def seconds_of(command: Sequence[str], folder: Path) -> dict[str, float]:
+    """Run a command to its end, and return how long it took, and its processor time.
 
     :raises SystemExit: it failed.
     """
-    began = time.perf_counter()
-    with spawned([*COMMAND, *arguments], folder) as running:
-        running.communicate()
+    began, before = time.perf_counter(), _children_cpu_seconds()
+    with spawned(command, folder) as running:
+        running.communicate(b"\n")
         took = time.perf_counter() - began
     if running.returncode != 0:
-        raise SystemExit(f"fingergw {' '.join(arguments)} ended with {running.returncode}")
-    return took
+        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}")
+    return {"whole, s": took, "whole, s of CPU": _children_cpu_seconds() - before}
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory_mib(pid: int) -> tuple[float, float]:
@@ -80,22 +86,35 @@ def one_round(folder: Path) -> dict[str, float]:
     with spawned([sys.executable, "-c", REFERENCE], folder) as running:
         assert running.stdout is not None
         running.stdout.readline()
-        measured["reference, s"] = time.perf_counter() - began
-        measured["reference, MiB"], measured["reference, MiB shared in part"] = memory_mib(running.pid)
+        measured["reference: ready, s"] = time.perf_counter() - began
+        measured["reference: ready, s of CPU"] = _cpu_seconds(running.pid)
+        sizes = memory_mib(running.pid)
+        measured["reference: at rest, MiB"], measured["reference: at rest, MiB shared in part"] = sizes
+    measured |= _named("reference", seconds_of([sys.executable, "-c", REFERENCE], folder))
     for name, (query, answer) in QUERIES.items():
         port = free_port()
         path = folder / f"{name}.toml"
         path.write_text(configuration(name, port))
-        measured[f"{name}: check, s"] = seconds_of(["check", "--config", str(path)], folder)
+        measured |= _named(f"{name}: check", seconds_of([*COMMAND, "check", "--config", str(path)], folder))
         began = time.perf_counter()
         with spawned([*COMMAND, "--config", str(path), "--logfile", "/dev/null"], folder) as running:
             _wait_for(port, query, answer)
-            measured[f"{name}: first answer, s"] = time.perf_counter() - began
+            measured[f"{name}: first answer: ready, s"] = time.perf_counter() - began
+            measured[f"{name}: first answer: ready, s of CPU"] = _cpu_seconds(running.pid)
             resident, proportional = memory_mib(running.pid)
             measured[f"{name}: at rest, MiB"], measured[f"{name}: at rest, MiB shared in part"] = resident, proportional
             if name == "static":
-                measured["query, s"] = seconds_of(["query", f"hello@127.0.0.1:{port}"], folder)
+                measured |= _named("query", seconds_of([*COMMAND, "query", f"hello@127.0.0.1:{port}"], folder))
     return measured
+
+
+def _named(name: str, measured: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name}: {what}": value for what, value in measured.items()}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process's main thread; that of its whole process is told in hundredths."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _wait_for(port: int, query: bytes, answer: bytes) -> None:
@@ -122,8 +141,8 @@ def run(rounds: int = 15) -> None:
             for what, value in one_round(Path(made)).items():
                 found[what].append(value)
     for what, values in found.items():
-        unit = what.rpartition(", ")[2]
+        kind = what.rpartition(": ")[2]
         least, median = min(values), statistics.median(values)
-        beside = found[f"reference, {unit}"]
+        beside = found[f"reference: {kind}"]
         ratios = f"{least / min(beside):.2f} and {median / statistics.median(beside):.2f}"
         print(f"{what}: least {least:.3f}, median {median:.3f}; over the reference {ratios}")
