@@ -14,7 +14,7 @@ from fingergw.core.chain import Chain
 from fingergw.core.decide import Asked, Decision, read
 from fingergw.core.forwarding import Denied, Forwarding, normal_host
 from fingergw.core.query import Query, take_line
-from fingergw.core.routing import Mismatch
+from fingergw.core.routing import Mismatch, Route
 from fingergw.core.rules import Rules
 from fingergw.core.text import printable
 from fingergw.listen.endpoints import server
@@ -115,10 +115,11 @@ def _routed(
                 yield Tried(settings.name, line, matches=False, why=why)
             elif (route := next(own)).target is chain:
                 matched.append(settings)
-                yield Tried(settings.name, line, matches=True, why=_match(settings), groups=dict(query.groups))
+                why = _match(settings) + _cost(route)
+                yield Tried(settings.name, line, matches=True, why=why, groups=dict(query.groups))
                 return
             else:
-                why = _mismatch(settings, query, route.mismatch(query))
+                why = _mismatch(settings, query, route.mismatch(query)) + _cost(route)
                 yield Tried(settings.name, line, matches=False, why=why)
 
     def link(name: str) -> Link:
@@ -201,6 +202,13 @@ def _mismatch(route: tables.Route, query: Query, mismatch: Mismatch | None) -> s
         return f"user is none of {_some(route.users)}"
     kind, text = ("pattern", route.pattern) if route.pattern is not None else ("regex", route.regex)
     return f'user does not match the {kind} "{text}"'
+
+
+def _cost(route: Route[Chain]) -> str:
+    """Tell of a route that costs time for every name."""
+    if route.match is None or route.match.literals:
+        return ""
+    return "; it has no literal text, so it is tried for every name"
 
 
 def _denied(settings: tables.Forwarding, query: Query, denied: Denied) -> str:

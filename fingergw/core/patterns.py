@@ -6,12 +6,14 @@ import fnmatch
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
+
+from attrs import frozen
 
 from fingergw.core.errors import ExpectedError
+from fingergw.core.literals import MAX_READ, Literals, literals_of_glob, literals_of_regex
 from fingergw.core.query import compose, fold_function
 
-Matcher: TypeAlias = Callable[[str], dict[str, str] | None]
 _MAX_REGEX_BYTES = 2 << 20  # a larger one takes a second to compile
 _ESCAPED_OR_NOT = re.compile(r"\\.?|[^\\]+", re.DOTALL)
 _MAX_PLACE = 60  # shown of the text around a mistake, so that the reason after it is seen
@@ -30,25 +32,55 @@ _REASONS = {
 """What to say instead of RE2's own reasons, where these do not help."""
 
 
+@frozen(eq=False)
+class Matcher:
+    """What whole names are compared with. Names are in the form that queries have.
+
+    :param match: returns the named groups of a name that matches; None for any other name.
+    :param literals: texts that are in every name that matches.
+    """
+
+    match: Callable[[str], dict[str, str] | None]
+    literals: Literals = ()
+
+    def __call__(self, name: str) -> dict[str, str] | None:
+        """Return the named groups of a name that matches; None for any other name."""
+        return self.match(name)
+
+
 def glob(pattern: str, *, case_sensitive: bool = False) -> Matcher:
-    """Return a matcher of whole names for a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
-    # fnmatch translates to atomic groups, so that matching cannot take exponential time
-    match = re.compile(fnmatch.translate(fold_function(case_sensitive=case_sensitive)(pattern))).match
-    return lambda name: {} if match(name) else None
+    """Return a matcher for a shell-style pattern: ``*``, ``?``, ``[a-z]``, ``[!a-z]``."""
+    folded = fold_function(case_sensitive=case_sensitive)(pattern)
+    compiled: re.Pattern[str] | None = None
+
+    def match(name: str) -> dict[str, str] | None:
+        nonlocal compiled
+        if compiled is None:  # at the first name: no pattern is wrong, and of very many few may ever be tried
+            # fnmatch translates to atomic groups, so that matching cannot take exponential time
+            compiled = re.compile(fnmatch.translate(folded))
+        return {} if compiled.match(name) else None
+
+    return Matcher(match, literals_of_glob(folded))
 
 
 def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
-    """Return a matcher of whole names for an RE2 pattern, which returns its named groups.
+    """Return a matcher for an RE2 pattern, which returns its named groups.
 
     :raises ExpectedError: it is not RE2 syntax; the message says where.
     """
-    compiled = _compile(pattern, case_sensitive)
+    groups = _groups(pattern, case_sensitive)
+    compiled: Any = None
 
     def match(name: str) -> dict[str, str] | None:
-        found = compiled.fullmatch(name)
-        return None if found is None else {key: value or "" for key, value in found.groupdict().items()}
+        nonlocal compiled
+        if compiled is None:  # again, at the first name: of very many few may ever be tried
+            compiled = _compile(pattern, case_sensitive)
+        found = compiled.fullmatch(name.encode())  # RE2 counts bytes; to count characters, its wrapper takes its time
+        if found is None:
+            return None
+        return {group: (found[number] or b"").decode() for group, number in groups} if groups else {}
 
-    return match
+    return Matcher(match, literals_of_regex(composed(pattern)))
 
 
 def group_names(pattern: str) -> frozenset[str]:
@@ -56,7 +88,7 @@ def group_names(pattern: str) -> frozenset[str]:
 
     :raises ExpectedError: it is not RE2 syntax; the message says where.
     """
-    return frozenset(_compile(pattern, False).groupindex)
+    return frozenset(group for group, _ in _groups(pattern, False))
 
 
 def composed(pattern: str) -> str:
@@ -64,7 +96,12 @@ def composed(pattern: str) -> str:
     return "".join(each if each[0] == "\\" else compose(each) for each in _ESCAPED_OR_NOT.findall(pattern))
 
 
-@lru_cache(maxsize=1024)  # each is compiled for the check, for its groups, and for each listener
+@lru_cache(maxsize=MAX_READ)
+def _groups(pattern: str, case_sensitive: bool) -> tuple[tuple[str, int], ...]:
+    """Return the names and numbers of a regex's groups, for which it is compiled."""
+    return tuple(_compile(pattern, case_sensitive).groupindex.items())
+
+
 def _compile(pattern: str, case_sensitive: bool) -> Any:
     import re2  # it is large, and most configurations have no regex
 

@@ -33,6 +33,7 @@ from fingergw.config.tables import Answers, Forwarding, Log, Route
 from fingergw.core.decide import Asked
 from fingergw.core.outcome import Answered, Failed, Missing
 from fingergw.core.query import Query
+from fingergw.core.routing import Router
 from fingergw.core.rules import Limits, Rules
 from fingergw.core.setting_types import Bytes, Count, HostName, Line
 from fingergw.finger.factory import FingerFactory
@@ -444,7 +445,7 @@ def test_reasons_are_those_of_the_router(configuration: model.Config, line: str,
     router = listener_of(configuration, "first").rules.router
     query = Query(line, client=client)
     for route in router.routes:
-        assert (route.mismatch(query) is None) == (evolve(router, routes=[route]).find(query) is not None)
+        assert (route.mismatch(query) is None) == (Router([route]).find(query) is not None)
 
 
 # Asking
@@ -676,3 +677,27 @@ def test_routes_of_the_same_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert code == 0
     assert 'line 3 "a" no: user is "a", but not for 127.0.0.1, only for clients in 10.0.0.0/8\n' in told
     assert 'line 7 "a" matches: user is "a"\nchain line 13 "two" (static)' in told
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "is_tried_for_all"),
+    [
+        ("pattern", "*", True),
+        ("pattern", "?[ab]*", True),
+        ("pattern", "*-b", False),
+        ("regex", "[a-z]+(-[a-z])?", True),
+        ("regex", ".*(x|y)+", False),
+        ("user", "a", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["ab-c", "1"])
+def test_patterns_that_are_tried_for_every_name(
+    config: Path, capsys: pytest.CaptureFixture[str], name: str, key: str, text: str, *, is_tried_for_all: bool
+) -> None:
+    """Of a pattern or regex that has no text to look it up by, that is told whether or not it matches."""
+    config.write_text(
+        f"[[listeners]]\nendpoint = 'tcp:1079'\n[[routes]]\n{key} = '{text}'\nbackends = ['b']\n"
+        "[backends.b]\ntype = 'static'\ntext = 'Hi'\n"
+    )
+    told = explained(config, capsys, name)[1]
+    assert ("; it has no literal text, so it is tried for every name\n" in told) == is_tried_for_all

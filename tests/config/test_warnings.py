@@ -18,7 +18,7 @@ from fingergw.app import build
 from fingergw.backends.static import Static
 from fingergw.config import read
 from fingergw.config.model import Backend, Config
-from fingergw.config.problems import located
+from fingergw.config.problems import dotted, located
 from fingergw.config.tables import Listener, Route
 from fingergw.config.warnings.configuration import find_warnings
 from fingergw.config.warnings.globs import Glob
@@ -48,13 +48,15 @@ GLOBS = st.lists(PIECES, min_size=1, max_size=5).map("".join).map(Glob)
 @given(one=GLOBS, other=GLOBS, names=st.lists(st.text("abc-[]!", max_size=5), min_size=1, max_size=20))
 def test_patterns_are_read_as_they_are_matched(one: Glob, other: Glob, names: list[str]) -> None:
     """A pattern that is said to cover another, to match all, or none, or one, does so for every name."""
+    assert (one.example is None) == one.matches_none
+    assert one.example is None or fnmatch.fnmatchcase(one.example, one.text)
     for name in names:
         matches = fnmatch.fnmatchcase(name, one.text)
         assert matches or not (one.covers(other) and fnmatch.fnmatchcase(name, other.text))
         assert matches or not (one.matches_all and name)
         assert not (matches and one.matches_none)
-        assert not (matches and one.is_plain) or name == one.prefix
-        assert not matches or (name.startswith(one.prefix) and len(name) >= one.least_bytes)
+        assert not (matches and one.is_plain) or name == one.example
+        assert not matches or len(name) >= one.least_bytes
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,39 @@ def test_large_files(matches: list[dict[str, Any]]) -> None:
     began = time.process_time()
     assert find_warnings(config) == []
     assert time.process_time() - began < 3
+
+
+def tried_for_all(patterns: int, regexes: int, second: int) -> list[str]:
+    """Return the warnings about two listeners and a decoy, with patterns and regexes that have no text in them.
+
+    :param patterns: how many there are; and as many that do have some.
+    :param second: how many patterns there are for the second listener alone.
+    """
+
+    def pattern(number: int, zero: str, one: str) -> str:
+        return f"{number:010b}".replace("0", zero).replace("1", one)
+
+    matches: list[dict[str, Any]] = [
+        *({"pattern": pattern(number, "[ab]", "[ac]")} for number in range(patterns)),
+        *({"pattern": f"*-{number}-?"} for number in range(patterns)),
+        *({"regex": f"[a-z]{{{number}}}"} for number in range(regexes)),
+        *({"pattern": pattern(number, "[xy]", "[xz]"), "listeners": ("second",)} for number in range(second)),
+    ]
+    routes = [Route(backends=("b",), **match) for match in matches]
+    names = ("first", "second", "trap")
+    listeners = [Listener(endpoint=f"tcp:{port}", name=name, decoy=name == "trap") for port, name in enumerate(names)]
+    backends = {"b": Backend("static", Static(text="x"))}
+    found = find_warnings(Config(listeners=tuple(listeners), routes=tuple(routes), backends=backends))
+    return [f"{dotted(each.path)}: {each.message}" for each in found]
+
+
+def test_patterns_that_are_tried_for_every_name() -> None:
+    """From a thousand on, patterns and regexes that names cannot be looked up by are warned of at their listener."""
+    why = (
+        " of its patterns and regexes have no literal text, so all of these are tried for every name; give each a text "
+        "that is in all names that it matches, such as a prefix, or make one regex of several"
+    )
+    assert tried_for_all(patterns=500, regexes=499, second=1) == [f"listeners[1]: 1000{why}"]
 
 
 @given(data=st.data())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +19,7 @@ from fingergw.core.addresses import Networks
 from fingergw.core.chain import Chain
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.patterns import glob, regex
+from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
 from fingergw.finger.listener import Listener
 from tests.support.fakes import FakeBackend
@@ -387,3 +390,43 @@ def test_work() -> None:
         return Counting.looked
 
     assert work(b"secret\r\n") == work(b"nobody\r\n") == 1
+
+
+def steps(router: Router[str], user: str, client: str) -> int:
+    """Return how many instructions Python executes to look for a name."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        router.find(Query(user, client=client))
+    finally:
+        sys.settrace(previous)
+    return count
+
+
+@pytest.mark.parametrize("others", [1, 100], ids=["few patterns", "many patterns"])
+def test_steps(others: int) -> None:
+    """Looking for a name of a pattern that is not for who asks takes the very steps that any other name takes."""
+    inside, elsewhere = Networks([ip_network("10.0.0.0/8")]), Networks([ip_network("192.0.2.0/24")])
+    closed = [
+        Route("glob", "", match=glob("secret-*"), clients=inside),
+        Route("regex", "", match=regex("(?P<team>[a-z]+)-secret"), clients=inside),
+        Route("no text", "", match=regex("[x-z].*"), clients=inside),
+    ]
+    routes = [Route("", "", match=glob(f"svc-{number}*")) for number in range(others)]
+    routes += [Route("", "", match=glob(f"web-{number}*"), clients=elsewhere) for number in range(others)]
+    router = Router([*routes, *closed, *routes])
+    names = ["secret-pub", "pub-secret", "x-secret-y", "nobodyever"]
+    assert len({*map(len, names)}) == 1
+    for client in (OUTSIDER, "unix", "192.0.2.7"):
+        steps(router, "nobodyever", client)  # what is open to a client is found once
+        assert len({steps(router, name, client) for name in names}) == 1, client
+    steps(router, "nobodyever", INSIDER)
+    assert steps(router, "secret-pub", INSIDER) != steps(router, "nobodyever", INSIDER)  # who may use it is told

@@ -88,7 +88,13 @@ def routes_of(configuration: model.Config, backends: Mapping[str, Backend]) -> l
     :param backends: what chains ask, by name; a backend that is not there is left out of its chains.
     """
     case_sensitive = configuration.answers.case_sensitive
-    return [(table, _route(table, _chain(table, backends), case_sensitive)) for table in configuration.routes]
+    # a router looks a client up once in those that routes share
+    networks = {each.clients: Networks(each.clients) for each in configuration.routes if each.clients is not None}
+    routes = []
+    for table in configuration.routes:
+        clients = None if table.clients is None else networks[table.clients]
+        routes.append((table, _route(table, _chain(table, backends), clients, case_sensitive)))
+    return routes
 
 
 def _chain(route: tables.Route, backends: Mapping[str, Backend]) -> Chain:
@@ -127,7 +133,7 @@ def rules_of(
     )
 
 
-def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Chain]:
+def _route(route: tables.Route, chain: Chain, clients: Networks | None, case_sensitive: bool) -> Route[Chain]:
     match = None
     if route.pattern is not None:
         match = glob(route.pattern, case_sensitive=case_sensitive)
@@ -140,7 +146,7 @@ def _route(route: tables.Route, chain: Chain, case_sensitive: bool) -> Route[Cha
         users=tuple(map(fold_function(case_sensitive=case_sensitive), users)),
         match=match,
         index=route.index,
-        clients=None if route.clients is None else Networks(route.clients),
+        clients=clients,
     )
 
 

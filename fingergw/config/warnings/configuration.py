@@ -8,6 +8,7 @@ from fingergw.config.warnings.admitted import unreachable
 from fingergw.config.warnings.chains import kept_for_nothing, never_asked, too_slow
 from fingergw.config.warnings.scope import scopes_of
 from fingergw.config.warnings.shadowed import shadowed
+from fingergw.config.warnings.unindexed import tried_for_all
 from fingergw.config.warnings.values import doubtful_values
 
 
@@ -20,6 +21,7 @@ def find_warnings(configuration: model.Config) -> list[Problem]:
     return [
         *unreachable(configuration, scopes),
         *shadowed(configuration, scopes),
+        *tried_for_all(configuration, scopes),
         *never_asked(configuration),
         *too_slow(configuration, scopes),
         *kept_for_nothing(configuration),

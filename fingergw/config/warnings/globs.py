@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 from attrs import field, frozen
 
+from fingergw.core.literals import glob_pieces
+
 _STAR: Final = "*"
 _ANY: Final = "?"
+_NOWHERE: Final = "\x00"  # in no pattern
 _MAX_PIECES: Final = 200  # comparing two takes time by the product of theirs
 
 
@@ -27,16 +29,21 @@ class Glob:
 
     @pieces.default
     def _find_pieces(self) -> tuple[str, ...]:
-        return tuple(_pieces(self.text))
+        return tuple(glob_pieces(self.text))
 
     @property
-    def prefix(self) -> str:
-        """The characters before the first wildcard."""
+    def example(self) -> str | None:
+        """A name that it matches, with a character that no pattern has for each wildcard; None if none is found."""
         found = ""
         for piece in self.pieces:
-            if not piece.startswith("="):
-                break
-            found += piece[1:]
+            inside = (
+                next((each for each in (_NOWHERE, *piece) if _match(piece, each)), None)
+                if piece[0] == "["
+                else _NOWHERE
+            )
+            if inside is None:
+                return None
+            found += piece[1:] if piece[0] == "=" else inside
         return found
 
     @property
@@ -97,19 +104,3 @@ def _covers(mine: str, theirs: str) -> bool:
 @lru_cache(maxsize=4096)
 def _match(piece: str, character: str) -> bool:
     return fnmatch.fnmatchcase(character, piece)
-
-
-def _pieces(text: str) -> Iterator[str]:
-    place = 0
-    while place < len(text):
-        found = text[place]
-        place += 1
-        if found == "[":
-            # fnmatch takes a bracket right after the opening one, or after its !, as one of the characters
-            begin = place + text[place:].startswith("!")
-            end = text.find("]", begin + text[begin:].startswith("]"))
-            if end >= 0:
-                inside, place = text[place:end], end + 1
-                yield f"={inside}" if len(inside) == 1 and inside != "!" else f"[{inside}]"
-                continue
-        yield found if found in (_STAR, _ANY) else f"={found}"

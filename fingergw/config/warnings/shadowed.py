@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from attrs import Factory, define, frozen
@@ -14,6 +13,8 @@ from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.config.warnings.globs import Glob
 from fingergw.config.warnings.scope import Scope
+from fingergw.core.literals import literals_of_glob, literals_of_regex
+from fingergw.core.pattern_index import PatternIndex, keys_of
 from fingergw.core.patterns import Matcher, composed, glob, regex
 from fingergw.core.query import fold_function
 from fingergw.core.settings import KeyPath
@@ -47,34 +48,29 @@ class _Item:
 class _Earlier:
     """What the routes so far match. Each is found by what it could match, as far as that is known.
 
-    :param globs: patterns by the text before their first wildcard.
-    :param matchers: of those patterns and regexes that a name has been compared with.
+    :param index: all patterns and regexes, those that are still to come too.
+    :param matchers: of those that a name has been compared with.
     :param left: the comparisons that are still attempted.
     """
 
     scopes: Sequence[Scope]
     case_sensitive: bool
+    index: PatternIndex[tuple[int, _Item]]
     names: dict[str, list[int]] = Factory(lambda: defaultdict(list))
-    globs: dict[str, list[tuple[int, Glob]]] = Factory(lambda: defaultdict(list))
     matchers: dict[tuple[Callable[..., Matcher], str], Matcher] = Factory(dict)
     same_globs: dict[str, list[int]] = Factory(lambda: defaultdict(list))
-    regexes: list[tuple[int, str]] = Factory(list)
     same_regexes: dict[str, list[int]] = Factory(lambda: defaultdict(list))
     all_names: list[int] = Factory(list)
-    lengths: set[int] = Factory(set)
     left: int = _MOST_COMPARISONS
 
     def add(self, route: int, item: _Item) -> None:
         if item.name is not None:
             self.names[item.name].append(route)
         elif item.glob is not None:
-            self.globs[item.glob.prefix].append((route, item.glob))
-            self.lengths.add(len(item.glob.prefix))
             self.same_globs[item.glob.text].append(route)
             if item.glob.matches_all:
                 self.all_names.append(route)
         elif item.regex is not None:
-            self.regexes.append((route, item.regex))
             self.same_regexes[item.regex].append(route)
             if _ALL.fullmatch(item.regex):
                 self.all_names.append(route)
@@ -82,7 +78,7 @@ class _Earlier:
     def first(self, route: int, item: _Item) -> int | None:
         """Return the first earlier route that takes all that an item of a route matches; None if none is found."""
         scope = self.scopes[route]
-        return min(filter(lambda other: self._includes(other, scope), self._candidates(item)), default=None)
+        return min(filter(lambda other: self._includes(other, scope), self._candidates(route, item)), default=None)
 
     def _includes(self, other: int, scope: Scope) -> bool:
         earlier = self.scopes[other]
@@ -92,36 +88,37 @@ class _Earlier:
                 return False
         return earlier.includes(scope)
 
-    def _candidates(self, item: _Item) -> Iterator[int]:
-        """Return the earlier routes that match all that an item does."""
+    def _candidates(self, route: int, item: _Item) -> Iterator[int]:
+        """Return the earlier routes that match all that an item of a route does."""
         if item.name is not None:
             yield from self.names.get(item.name, ())[:_MOST_OF_ONE_NAME]
             if item.name:
-                yield from self._matching(item.name)
+                yield from self._matching(route, item.name)
         elif item.glob is not None:
             yield from self.same_globs.get(item.glob.text, ())[:_MOST_OF_ONE_NAME]
-            yield from self._covering(item.glob)
+            yield from self._covering(route, item.glob)
             yield from self.all_names[:_MOST_OF_ONE_NAME]
         elif item.regex is not None:
             yield from self.same_regexes.get(item.regex, ())[:_MOST_OF_ONE_NAME]
             yield from self.all_names[:_MOST_OF_ONE_NAME]
 
-    def _beginning(self, text: str) -> Iterable[tuple[int, Glob]]:
-        """Return the patterns whose text before the first wildcard is the beginning of a text."""
-        lengths = [length for length in self.lengths if length <= len(text)]
-        return chain.from_iterable(self.globs.get(text[:length], ()) for length in lengths)
+    def _like(self, route: int, name: str) -> Iterator[tuple[int, _Item]]:
+        """Return the earlier patterns and regexes that may match a name."""
+        for other, item in self.index.candidates(name):
+            if other >= route or self.left <= 0:
+                return
+            yield other, item
 
-    def _matching(self, name: str) -> Iterator[int]:
-        for make, cost, patterns in (
-            (glob, 1, ((other, pattern.text) for other, pattern in self._beginning(name))),
-            (regex, _REGEX_COST, self.regexes),
-        ):
-            for other, pattern in patterns:
-                if self.left <= 0:
-                    return
-                self.left -= cost
-                if self._matcher(make, pattern)(name) is not None:
-                    yield other
+    def _matching(self, route: int, name: str) -> Iterator[int]:
+        for other, item in self._like(route, name):
+            if item.glob is not None:
+                self.left -= 1
+                matcher = self._matcher(glob, item.glob.text)
+            else:
+                self.left -= _REGEX_COST
+                matcher = self._matcher(regex, item.regex or "")
+            if matcher(name) is not None:
+                yield other
 
     def _matcher(self, make: Callable[..., Matcher], pattern: str) -> Matcher:
         if (make, pattern) not in self.matchers:
@@ -129,13 +126,13 @@ class _Earlier:
             self.matchers[make, pattern] = make(pattern, case_sensitive=self.case_sensitive)
         return self.matchers[make, pattern]
 
-    def _covering(self, mine: Glob) -> Iterator[int]:
-        for other, theirs in self._beginning(mine.prefix):
-            if self.left <= 0:
-                return
-            self.left -= 1 + len(mine.pieces) // 4
-            if theirs.covers(mine):
-                yield other
+    def _covering(self, route: int, mine: Glob) -> Iterator[int]:
+        example = mine.example  # what matches all that this one does, matches that
+        for other, item in () if example is None else self._like(route, example):
+            if item.glob is not None:
+                self.left -= 1 + len(mine.pieces) // 4
+                if item.glob.covers(mine):
+                    yield other
 
 
 def shadowed(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[Problem]:
@@ -144,23 +141,32 @@ def shadowed(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[P
     :param scopes: those of the routes.
     """
     case_sensitive = configuration.answers.case_sensitive
-    earlier = _Earlier(scopes, case_sensitive)
-    for place, route in enumerate(configuration.routes):
-        items = list(_items(place, route, case_sensitive=case_sensitive))
+    items_of = [[*_items(place, route, case_sensitive)] for place, route in enumerate(configuration.routes)]
+    earlier = _Earlier(scopes, case_sensitive, _index(items_of))
+    for place, items in enumerate(items_of):
         if scopes[place].listeners:  # else that is the warning
             own: set[str] = set()
             for item in items:
                 if item.name is not None and item.name in own:
                     yield Problem(item.where, "this name is in the list already; remove one of the two")
                 elif (taker := earlier.first(place, item)) is not None:
-                    other = next(_items(taker, taking := configuration.routes[taker], case_sensitive=case_sensitive))
-                    yield Problem(item.where, _why(taker, taking, item, other))
+                    yield Problem(item.where, _why(taker, configuration.routes[taker], item, items_of[taker][0]))
                 own.add(item.name or "")
         for item in items:
             earlier.add(place, item)
 
 
-def _items(place: int, route: tables.Route, *, case_sensitive: bool) -> Iterator[_Item]:
+def _index(items_of: Sequence[Sequence[_Item]]) -> PatternIndex[tuple[int, _Item]]:
+    """Return an index over the patterns and regexes among the items of routes."""
+    patterns = [(place, item) for place, items in enumerate(items_of) for item in items if item.name is None]
+    literals = [
+        literals_of_glob(item.glob.text) if item.glob is not None else literals_of_regex(item.regex or "")
+        for _, item in patterns
+    ]
+    return PatternIndex(zip(patterns, keys_of(literals), strict=True))
+
+
+def _items(place: int, route: tables.Route, case_sensitive: bool) -> Iterator[_Item]:
     folded = fold_function(case_sensitive=case_sensitive)
     where: KeyPath = ("routes", place)
     if route.index:
