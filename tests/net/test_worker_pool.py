@@ -225,6 +225,14 @@ class ProcessTests(PoolCase):
             assert sorted(found) == ["pipe", "pipe", "pipe", "socket"]
             assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
+    async def test_gateways_memory_is_shared(self) -> None:
+        """The process that forks the workers copies no more than a fraction of the gateway's memory."""
+        held = [[] for _ in range(500_000)]  # type: ignore[var-annotated]
+        server = self.begun()
+        await self.pool.convert("a", fill("{{ user }}"), b"{}")
+        copied = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[7])  # its minor page faults
+        assert copied * resource.getpagesize() < sum(map(sys.getsizeof, held)) / 2
+
     def test_gateway_killed(self) -> None:
         """Workers end when the gateway is killed."""
         program = (

@@ -39,7 +39,7 @@ def fork_server(control: socket.socket, mapped_bytes: int) -> NoReturn:
     workers: dict[int, int] = {}
     _detach(control.fileno())
     sys.setrecursionlimit(_RECURSION)
-    gc.freeze()  # so that this process does not copy the gateway's pages to look for garbage
+    gc.freeze()  # so that neither this process nor the workers copy what they only read; a collection would copy all
     while True:
         place, sockets, *_ = socket.recv_fds(control, 1, 1)
         if not place:
