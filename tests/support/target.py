@@ -199,7 +199,7 @@ def target(
     :param is_ended: the test itself has it end.
     """
     (folder / "fingergw.toml").write_text(text)
-    (folder / "big.toml").write_text(f'big = "{"x" * BIG_BYTES}"\n')
+    (folder / "big.toml").write_text(f"big = '{'x' * BIG_BYTES}'\n")  # tomllib reads "..." character by character
     running = _started(folder, before) if before else Forked(["--config", "fingergw.toml"], folder, folder / "log")
     try:
         gateway = Target(running, port, folder)
