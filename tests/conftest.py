@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.support.transports import without_fast_path
 
 # A busy machine is no failure; pytest-timeout ends what hangs.
 hypothesis.settings.register_profile("fingergw", deadline=None)
@@ -36,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others = [item for item in items if not item.nodeid.startswith(_TOGETHER)]
     third = len(others) // 3
     items[:] = first + others[:third] + later + others[third:]
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test over the transport that its parameter names; tests.support.transports gives it one."""
+    with nullcontext() if request.param == "fast" else without_fast_path():
+        yield request.param
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -33,6 +33,7 @@ from tests.support.processes import COMMAND, ROOT, forked, process
 from tests.support.reload_storm import listener, storm
 from tests.support.reloading import ReloadCase, told
 from tests.support.sockets import finger, free_port, listens, serves
+from tests.support.transports import on_both_transports
 from tests.support.waiting import DEADLINE_SECONDS, until, wait_until
 
 LISTENER = '[[listeners]]\nname = "a"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
@@ -54,6 +55,7 @@ def is_open(path: Path) -> bool:
     return any(os.path.realpath(link) == str(path.resolve()) for link in Path("/proc/self/fd").iterdir())
 
 
+@on_both_transports
 class RulesTests(ReloadCase):
     """What a reload changes for clients."""
 
@@ -161,6 +163,7 @@ class RulesTests(ReloadCase):
         assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
 
 
+@on_both_transports
 class ListenerTests(ReloadCase):
     """Sockets that are added, kept and removed."""
 
@@ -554,6 +557,7 @@ class BackendTests(ReloadCase):
         assert len(upstream.requests) == 1
 
 
+@on_both_transports
 def test_reload_storm(tmp_path: Path) -> None:
     """During at least twenty reloads each of some thousand queries gets the answer of one configuration."""
     told, done = storm(tmp_path, queries=4000, reloads=20)

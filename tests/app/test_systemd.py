@@ -25,6 +25,7 @@ from tests.support.activation import passing
 from tests.support.configuration import HELLO
 from tests.support.processes import COMMAND, ROOT, process
 from tests.support.sockets import finger, free_port, receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 UNITS = ROOT / "ansible/roles/fingergw/files/systemd"
@@ -349,6 +350,7 @@ def test_sockets_all_taken(tmp_path: Path) -> None:
         assert b" 200 OK" in finger(ports[2], b"GET /healthz HTTP/1.0\r\n\r\n")
 
 
+@on_both_transports
 def test_reload_keeps_passed_sockets(tmp_path: Path) -> None:
     """A reload that would leave a passed socket without a listener is refused; clients are answered as before."""
     both = ("systemd:domain=INET:name=a", "systemd:domain=INET:name=b")
@@ -383,6 +385,7 @@ max_connections_per_client = 200
 """
 
 
+@on_both_transports
 def test_restart_loses_nothing(tmp_path: Path) -> None:
     """Restarts lose no query, also none that takes a second.
 

@@ -23,6 +23,7 @@ from tests.support.configuration import HELLO, LISTENER
 from tests.support.forked import Forked
 from tests.support.processes import COMMAND, ROOT, forked, process, run
 from tests.support.sockets import finger, free_port, listens, receive_all, serves
+from tests.support.transports import on_both_transports
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 FULL = "fingergw: standard output: No space left on device; redirect it to a disk with free space\n"
@@ -82,6 +83,7 @@ class TestRun:
             stop(running)
         assert "answered" in (tmp_path / "access.log").read_text()
 
+    @on_both_transports
     def test_answer_in_flight(self, tmp_path: Path) -> None:
         """SIGTERM lets an answer under way finish, refuses new clients, and exits with 0."""
         port = free_port()
@@ -98,6 +100,7 @@ class TestRun:
             running.communicate(timeout=20)
             assert running.returncode == 0
 
+    @on_both_transports
     def test_stop_is_bounded(self, tmp_path: Path) -> None:
         """SIGTERM waits no longer than answer_timeout, and a second one changes nothing."""
         port = free_port()

@@ -15,6 +15,7 @@ from fingergw.core.outcome import Answered
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase
 from tests.support.listener import FakeTransport, connect, make_listener
+from tests.support.transports import on_both_transports
 
 NOBODY = b"No such user\r\n"
 LINES = [
@@ -133,6 +134,7 @@ def test_logged_whole(tmp_path: Path) -> None:
     assert b"\x1b" not in path.read_bytes()
 
 
+@on_both_transports
 class RealTests(GatewayCase):
     """From the file to the socket."""
 

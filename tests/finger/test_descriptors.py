@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.sockets import drop, free_port, rest
 from tests.support.target import HELLO_WIRE, Figures, Note, Target, configuration, target
+from tests.support.transports import on_both_transports
 from tests.support.waiting import wait_until
 
 FEW = 64
@@ -92,6 +93,7 @@ def short_of_descriptors(folder: Path, note: Note) -> Iterator[tuple[Target, con
         yield gateway, clients, Figures(gateway, note)
 
 
+@on_both_transports
 class TestNoneLeft:
     """Clients connect until there are none."""
 
@@ -138,6 +140,11 @@ class TestNoneLeft:
             figures.settle()
             record_property("lines for 300 that are closed on", len(gateway.logged))
             assert len(gateway.logged) < 30
+
+
+# Over one transport: by the time that a backend is asked, it makes no difference any more.
+class TestBackendsWithNone:
+    """Backends are asked while there are none."""
 
     @pytest.mark.parametrize(
         ("query", "answers"),

@@ -21,6 +21,7 @@ from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import put
 from tests.support.sockets import drop, receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import in_thread, until
 
 TEXTS = """
@@ -57,6 +58,7 @@ def to_unix(gateway: Gateway) -> socket.socket:
     return client
 
 
+@on_both_transports
 class EndOfFileTests(GatewayCase):
     """What a client gets that closes its side."""
 

@@ -39,9 +39,11 @@ from tests.support.target import (
     served_all_along,
     target,
 )
+from tests.support.transports import on_both_transports
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
 
+@on_both_transports
 class TestSlowClients:
     """Clients that take their time."""
 
@@ -153,6 +155,7 @@ def _is_open(client: socket.socket) -> bool:
         return False
 
 
+@on_both_transports
 class TestFloods:
     """More of everything than there should be."""
 
@@ -372,6 +375,7 @@ GARBAGE = {
 }
 
 
+@on_both_transports
 def test_garbage(tmp_path: Path, record_property: Note) -> None:
     """Whatever is sent, and however much of it, there is one answer of one line or none, and then the end."""
     port = free_port()
@@ -462,6 +466,7 @@ class TestTls:
 TRUSTED = "127.0.0.9"
 
 
+@on_both_transports
 class TestProxied:
     """Connections to a listener that is only for proxies."""
 
@@ -563,6 +568,7 @@ def _first_told(clients: Sequence[socket.socket]) -> bytes:
     return rest(readable[0])
 
 
+@on_both_transports
 def test_decoy(tmp_path: Path, record_property: Note) -> None:
     """A decoy that takes its time holds a connection for each who asks, and nothing else; it ends at once."""
     port, number = free_port(), 500

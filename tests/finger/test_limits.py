@@ -24,6 +24,7 @@ from fingergw.finger.listener import Listener
 from tests.support.fakes import FakeBackend, say
 from tests.support.gateway import GatewayCase
 from tests.support.listener import FakeTransport, connect, make_listener, rate_of
+from tests.support.transports import on_both_transports
 
 BUSY = b"Too many queries, try again later\r\n"
 
@@ -293,6 +294,7 @@ class SharesOfWaitingTests(TestCase):
             assert listener.connections.waiting == len(waiting)
 
 
+@on_both_transports
 class RealTests(GatewayCase):
     """From the file to the socket."""
 

@@ -15,6 +15,7 @@ from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import connect, make_listener
 from tests.support.sockets import receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import in_thread
 
 INVALID = b"Invalid query\r\n"
@@ -79,6 +80,7 @@ BYTES = {
 }
 
 
+@on_both_transports
 class OtherProtocolTests(GatewayCase):
     """What comes of them."""
 

@@ -37,6 +37,7 @@ from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import FakeTransport, connect, make_listener, put
 from tests.support.sockets import receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import in_thread, reactor, until
 
 UNIX_LISTENER = '[[listeners]]\nendpoint = "unix:s"\n'
@@ -61,6 +62,7 @@ def tcp_client(gateway: Gateway) -> socket.socket:
     return client
 
 
+@on_both_transports
 class OneAnswerTests(GatewayCase):
     """What arrives at a client of each kind of endpoint."""
 
@@ -163,6 +165,7 @@ class TlsTests(GatewayCase):
         assert answer == b"Too many queries, try again later\r\n"
 
 
+@on_both_transports
 class UnicodeTests(GatewayCase):
     """Names in which an accent is a character of its own, as some keyboards and systems send them."""
 
@@ -209,6 +212,7 @@ class UnicodeTests(GatewayCase):
             assert "this name is defined twice, differing only by how its accents are composed; remove" in problem
 
 
+@on_both_transports
 class DeliveryTests(GatewayCase):
     """The answer arrives whole, however the client behaves."""
 

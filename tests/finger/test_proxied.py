@@ -19,6 +19,7 @@ from fingergw.finger.listener import Listener
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase
 from tests.support.listener import connect, make_listener
+from tests.support.transports import on_both_transports
 
 PROXIES = Networks([ip_network("203.0.113.0/24")])
 PROXY = "203.0.113.1"
@@ -143,6 +144,7 @@ class LimitTests(TestCase):
         assert len(listener.connections.per_client) == 0
 
 
+@on_both_transports
 class RealTests(GatewayCase):
     """From the file to the socket."""
 

@@ -20,6 +20,7 @@ from tests.support.finger_server import FingerServer, Served, says, trickles
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.processes import COMMAND, ROOT
 from tests.support.sockets import free_port, receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import in_thread, reactor
 
 CLIENT = "127.0.0.2"
@@ -363,6 +364,7 @@ def method_name(place: int, section: str, says: str) -> str:
     return f"test_{section.replace('.', '_')}__{place:02d}_{words}"
 
 
+@on_both_transports
 class ClauseTests(GatewayCase):
     """A test for each row, against a gateway on real sockets."""
 

@@ -26,6 +26,7 @@ from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, caches
 from tests.support.http_server import Upstream, response
 from tests.support.listener import FakeTransport, connect, make_listener
+from tests.support.transports import on_both_transports
 from tests.support.waiting import until
 
 INSIDER, OUTSIDER = "10.0.0.1", "192.0.2.1"
@@ -357,6 +358,11 @@ class AskedTests(GatewayCase):
         for _ in range(2):
             assert await self._insider(gateway, b"\r\n") == b"secret  Not for all\r\nopen    For all\r\n"
             assert self._seen(gateway, b"\r\n")[0] == b"open  For all\r\n"
+
+
+@on_both_transports
+class WireTests(GatewayCase):
+    """The same over a network."""
 
     async def test_on_the_wire(self) -> None:
         """What comes over a real connection is the same too, and so is how the connection ends."""

@@ -36,6 +36,7 @@ from tests.support.good_certificates import GOOD
 from tests.support.good_certificates import put as issued
 from tests.support.listener import make_listener, put
 from tests.support.sockets import free_port, listens, receive_all
+from tests.support.transports import on_both_transports
 from tests.support.waiting import in_thread, reactor, until
 
 ANCHORED = [
@@ -137,6 +138,7 @@ def listener(endpoint: str = ANY, extra: str = "") -> str:
     return f"[[listeners]]\nendpoint = '{endpoint}'\n{extra}\n"
 
 
+@on_both_transports
 class SeveralTests(GatewayCase):
     """Listeners side by side."""
 
@@ -200,6 +202,7 @@ class SeveralTests(GatewayCase):
         ]
 
 
+@on_both_transports
 class WhoMayAskTests(GatewayCase):
     """``allow`` and ``deny``, for a client at 127.0.0.1."""
 
@@ -254,6 +257,7 @@ class WhoMayAskTests(GatewayCase):
         assert " denied " in line
 
 
+@on_both_transports
 class BindingTests(GatewayCase):
     """Listeners that cannot be bound."""
 
@@ -426,6 +430,7 @@ class SlowEndpoint:
         return self.binding
 
 
+@on_both_transports
 class DrainTests(GatewayCase):
     """What stopping does to connections."""
 

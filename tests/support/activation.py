@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tests.support.processes import COMMAND, ROOT
+from tests.support.processes import ROOT, command_of_gateway
 
 _LAUNCHER = """
 import fcntl, os, sys
@@ -38,7 +38,7 @@ def passing(
     pairs = list(sockets.items()) if isinstance(sockets, Mapping) else sockets
     names, numbers = ":".join(name for name, _ in pairs), [each.fileno() for _, each in pairs]
     running = subprocess.Popen(
-        [sys.executable, "-c", _LAUNCHER, names, ",".join(map(str, numbers)), *COMMAND, *arguments],
+        [sys.executable, "-c", _LAUNCHER, names, ",".join(map(str, numbers)), *command_of_gateway(), *arguments],
         pass_fds=numbers,
         stdin=subprocess.DEVNULL,
         stdout=log,

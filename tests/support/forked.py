@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fingergw import backends, cli
+from tests.support import on_twisted
 
 # What forks has neither threads nor a reactor, and nothing that a test has imported or patched.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -24,7 +25,12 @@ _CONTEXT.set_forkserver_preload(
 
 
 def _command(
-    arguments: Sequence[str], cwd: str, env: dict[str, str], outputs: tuple[str, str], packages: str | None
+    arguments: Sequence[str],
+    cwd: str,
+    env: dict[str, str],
+    outputs: tuple[str, str],
+    packages: str | None,
+    is_left_to_twisted: bool,
 ) -> None:
     """Be ``fingergw`` in this process."""
     for number, path in enumerate(outputs, 1):
@@ -37,6 +43,8 @@ def _command(
     sys.argv = ["fingergw", *arguments]
     if packages is not None:
         sys.path.append(packages)
+    if is_left_to_twisted:
+        on_twisted.leaving_to_twisted().patch()
     from fingergw.cli import main
 
     sys.exit(main(list(arguments)))
@@ -65,7 +73,14 @@ class Forked:
         names = tuple(map(str, self._outputs))
         self._process = _CONTEXT.Process(
             target=_command,
-            args=(arguments, str(cwd or Path.cwd()), {**os.environ}, names, packages and str(packages)),
+            args=(
+                arguments,
+                str(cwd or Path.cwd()),
+                {**os.environ},
+                names,
+                packages and str(packages),
+                on_twisted.is_left_to_twisted(),
+            ),
         )
         self._process.start()
         assert self._process.pid is not None

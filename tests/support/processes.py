@@ -10,12 +10,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support import on_twisted
 from tests.support.forked import Forked
 from tests.support.sockets import serves
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "fingergw"]
+
+
+def command_of_gateway() -> list[str]:
+    """Return what starts a gateway whose TCP connections have the transport that a test is run over."""
+    return [*COMMAND[:-1], "tests.support.on_twisted"] if on_twisted.is_left_to_twisted() else COMMAND
 
 
 @contextlib.contextmanager
@@ -29,7 +35,7 @@ def process(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run ``fingergw`` in a process of its own, wait until it serves on the port, and end it."""
     running = subprocess.Popen(
-        [*(command or COMMAND), *arguments],
+        [*(command or command_of_gateway()), *arguments],
         cwd=cwd,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from attrs import define, field
 
 from tests.support.forked import Forked
-from tests.support.processes import COMMAND, ROOT
+from tests.support.processes import ROOT, command_of_gateway
 from tests.support.sockets import receive_all, serves
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
@@ -231,7 +231,7 @@ def _started(folder: Path, before: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a gateway by another command."""
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
-            [*before, *COMMAND, "--config", "fingergw.toml"],
+            [*before, *command_of_gateway(), "--config", "fingergw.toml"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
