@@ -42,6 +42,9 @@ from tests.support.target import (
 from tests.support.transports import on_both_transports
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
 
+# An honest client has no more time than hostile ones, on a machine that is busy with other tests.
+UNHURRIED = "query_timeout = 10\n"
+
 
 @on_both_transports
 class TestSlowClients:
@@ -87,7 +90,8 @@ class TestSlowClients:
         """When clients reset, what works for them is ended at once, and all they held is given back."""
         port = free_port()
         more = SLOW_COMMAND + "max_running = 8\n"
-        with target(tmp_path, configuration(port, more=more), port) as gateway, served_all_along(gateway):
+        text = configuration(port, limits=UNHURRIED, more=more)
+        with target(tmp_path, text, port) as gateway, served_all_along(gateway):
             figures = Figures(gateway, record_property)
             for _ in range(3):
                 clients = [gateway.connect() for _ in range(20)]
@@ -103,7 +107,8 @@ class TestSlowClients:
     def test_reset_while_an_answer_is_sent(self, tmp_path: Path, record_property: Note) -> None:
         """Clients that reset in the middle of a big answer cost nothing but its making."""
         port = free_port()
-        with target(tmp_path, configuration(port), port) as gateway, served_all_along(gateway):
+        text = configuration(port, limits=UNHURRIED)
+        with target(tmp_path, text, port) as gateway, served_all_along(gateway):
             gateway.ask(b"big\r\n")
             figures = Figures(gateway, record_property)
             for _ in range(60):
@@ -116,8 +121,7 @@ class TestSlowClients:
     def test_client_that_never_reads(self, tmp_path: Path, record_property: Note) -> None:
         """Fifty clients that ask for a big answer and do not read it are gone at the deadline, with their memory."""
         port, number = free_port(), 50
-        # the honest client, too, has no more than that, on a machine that is busy with other tests
-        text = configuration(port, limits="query_timeout = 10\nanswer_timeout = 3")
+        text = configuration(port, limits=UNHURRIED + "answer_timeout = 3")
         with target(tmp_path, text, port) as gateway, served_all_along(gateway) as service:
             figures = Figures(gateway, record_property)
             for _ in range(2):

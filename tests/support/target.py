@@ -282,7 +282,7 @@ def served_all_along(gateway: Target, source: str = HONEST) -> Iterator[Service]
     finally:
         over.set()
         thread.join()
-    assert service.wrong == []
+    assert service.wrong == [], service.wrong
     assert service.asked
     assert service.slowest < LATE_SECONDS
 
