@@ -111,7 +111,11 @@ class FastPath:
         if not data:
             self.close(accepted)
         else:
-            known = known_answer(accepted.factory.listener, accepted.peer, accepted.counted_as, data)
+            try:
+                known = known_answer(accepted.factory.listener, accepted.peer, accepted.counted_as, data)
+            except Exception:  # a bug, for which the client is not to pay
+                _log.failure("the protocol is asked, as what is known failed")
+                known = None
             if known is None:
                 self._converse(accepted, data)
             else:
@@ -120,7 +124,9 @@ class FastPath:
         return True
 
     def close(self, accepted: Accepted) -> None:
-        """Close a connection that has no protocol."""
+        """Close a connection that has no protocol, if it is open."""
+        if accepted.sock.fileno() < 0:
+            return
         self._polling.forget(accepted.sock.fileno())
         accepted.sock.close()
         accepted.leave()

@@ -87,9 +87,11 @@ class Polling:
         try:
             yield
         finally:
-            self._at_end()
             self._is_batch = False
-            self._act()
+            try:
+                self._at_end()
+            finally:
+                self._act()
 
     def _next_turn(self) -> None:
         self._is_called = False
