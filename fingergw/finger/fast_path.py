@@ -13,17 +13,16 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 from twisted.internet import tcp
 from twisted.logger import Logger
 
 from fingergw.core.addresses import client_of
-from fingergw.core.errors import BadProxyHeader
-from fingergw.core.proxy_header import take_header
 from fingergw.finger.accepted import Accepted
+from fingergw.finger.answering import begin
 from fingergw.finger.factory import FingerFactory, usual_text
-from fingergw.finger.listener import Listener
 from fingergw.finger.polling import READABLE, Polling
 from fingergw.finger.protocol import FingerProtocol
 from fingergw.finger.transport import LAST_FLAGS, READ_BYTES, READ_FLAGS, Transport, has_unread
@@ -55,8 +54,8 @@ class FastPath:
         self._factory = factory
         self._accept_simply = port.doRead
         self._accept = accept_function(port.socket)
-        self._polling = Polling(reactor, self._send_known)
-        self._known: list[tuple[Accepted, bytes]] = []
+        self._polling = Polling(reactor, self._send_answers)
+        self._answers: list[tuple[Accepted, bytes]] = []
         port.doRead = self.accept  # type: ignore[method-assign]
 
     def end(self) -> None:
@@ -111,17 +110,26 @@ class FastPath:
         if not data:
             self.close(accepted)
         else:
-            try:
-                known = known_answer(accepted.factory.listener, accepted.peer, accepted.counted_as, data)
-            except Exception:  # a bug, for which the client is not to pay
-                _log.failure("the protocol is asked, as what is known failed")
-                known = None
-            if known is None:
-                self._converse(accepted, data)
-            else:
-                answer, accepted.peer, accepted.counted_as = known
-                self._known.append((accepted, answer))
+            self._serve(accepted, data)
         return True
+
+    def _serve(self, accepted: Accepted, data: bytes) -> None:
+        """Answer what a client has sent first, or have a protocol do it."""
+        try:
+            begun = begin(accepted.factory.listener, accepted.peer, accepted.counted_as, data)
+        except Exception:  # a bug, which the protocol may not have
+            _log.failure("a query could not be begun; the protocol is asked")
+            begun = None
+        if begun is None:
+            self._converse(accepted, data)
+            return
+        accepted.peer, accepted.counted_as, line, now, step = begun
+        if isinstance(step, bytes):
+            self._answers.append((accepted, step))
+        else:
+            protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
+            transport = self._hand_over(accepted, protocol)
+            transport.run(partial(protocol.go_on, line, now, step))
 
     def close(self, accepted: Accepted) -> None:
         """Close a connection that has no protocol, if it is open."""
@@ -153,10 +161,10 @@ class FastPath:
         protocol.begin(accepted.counted_as, rejected, accepted.due)
         return transport
 
-    def _send_known(self) -> None:
-        """Send the answers of this batch that were known, and close."""
-        known, self._known = self._known, []
-        for accepted, answer in known:
+    def _send_answers(self) -> None:
+        """Send the answers of this batch that need no protocol, and close."""
+        answers, self._answers = self._answers, []
+        for accepted, answer in answers:
             sock = accepted.sock
             try:
                 sent = sock.send(answer, LAST_FLAGS)
@@ -173,44 +181,6 @@ class FastPath:
             protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
             self._hand_over(accepted, protocol)
             protocol.finish(answer[sent:])
-
-
-def known_answer(
-    listener: Listener, client: str, counted_as: str | None, data: bytes
-) -> tuple[bytes, str, str | None] | None:
-    """Return what is known to be the answer to what a client has sent; it is counted and logged as the protocol does.
-
-    :param client: its address, or that of the proxy which names it.
-    :param counted_as: the client that the connection is counted towards.
-    :param data: all that was received.
-    :return: the answer, the client, and the one that the connection is counted towards; None if the protocol has to see
-        to it, as a limit is reached, or nothing is known: then nothing was counted.
-    """
-    rules, connections, header_client = listener.rules, listener.connections, None
-    if rules.trusted_proxies is not None:
-        try:
-            taken = take_header(data)
-        except BadProxyHeader:
-            return None
-        if taken is None:
-            return None
-        client, data = taken[0] or client, taken[1]
-        if not rules.lets_in(client):
-            return None
-        header_client = client_of(client)
-    known = listener.known.find(client, data)
-    if known is None:
-        return None
-    if header_client is not None:
-        if not connections.per_client.enter(header_client, rules.limits.max_connections_per_client):
-            return None
-        counted_as = header_client
-    now = connections.seconds()
-    if counted_as is not None and not listener.spend_query(counted_as, now):
-        if header_client is not None:
-            connections.per_client.leave(header_client)
-        return None
-    return listener.known.use(known, client, now), client, counted_as
 
 
 def accept_function(listening: socket.socket) -> _Accept:

@@ -12,15 +12,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fingergw.core.addresses import client_of
-from fingergw.core.chain import Result
-from fingergw.core.decide import Asked, decide
-from fingergw.core.outcome import Answered
+from fingergw.core.decide import Asked
 from fingergw.core.query import take_last_line, take_line
 from fingergw.core.rules import Refusal
 from fingergw.core.text import escape
+from fingergw.finger.answering import Pending, Said, Step, crashed, said, take_step
 from fingergw.finger.listener import DRAIN_SECONDS, LINGER_SECONDS, SMALL_ANSWER_BYTES, Listener
 from fingergw.net.reasons import is_reset, tls_reason
-from fingergw.telemetry.event_log import log_failed
 from fingergw.telemetry.meters import RejectReason
 
 _log = Logger()
@@ -134,49 +132,45 @@ class FingerProtocol(Protocol):
 
         :param data: all that the client has sent, if that came at once, and is nothing but the line.
         """
-        limits = self.rules.limits
-        self._asked_at = now = self.connections.seconds()
-        self._line = line[: limits.max_query_bytes]  # for the log
-        self.due = now + limits.answer_timeout
+        now = self.connections.seconds()
         if self._counted_as is not None and not self.listener.spend_query(self._counted_as, now):
+            self._received_at(line, now)
             self._reject("rate")
             return
         local_address = self._local_address() if b"@" in line else ""
-        decision = decide(self.rules, line, self.client, local_address, now)
-        if isinstance(decision, Asked):
-            self._ask(decision, data)
-        elif decision.at > now:  # a decoy takes its time
-            self._state, self.due = _ANSWERING, decision.at
+        self.go_on(line, now, take_step(self.listener, line, self.client, local_address, now, data))
+
+    def _received_at(self, line: bytes, now: float) -> None:
+        limits = self.rules.limits
+        self._asked_at, self._line = now, line[: limits.max_query_bytes]  # for the log
+        self.due = now + limits.answer_timeout
+
+    def go_on(self, line: bytes, now: float, step: Step) -> None:
+        """Go on with what came of a line.
+
+        :param now: when the line was there, on the listener's clock.
+        """
+        self._received_at(line, now)
+        if isinstance(step, Said):
+            self._say(step)
+        elif isinstance(step, Pending):
+            self._ask(step)
+        elif step.at > now:  # a decoy takes its time
+            self._state, self.due = _ANSWERING, step.at
         else:
-            if decision.why:
-                self._may_send_more = True
-                client = self.listener.shown(self.client)
-                _log.debug("{client}: invalid query: {why}", client=client, why=decision.why)
-            self._refuse(decision.refusal)
-            if data:
-                self.listener.known.learn_refusal(self.client, data, self._line, decision)
+            self._may_send_more = True
+            client = self.listener.shown(self.client)
+            _log.debug("{client}: invalid query: {why}", client=client, why=step.why)
+            self._refuse(step.refusal)
 
     def _local_address(self) -> str:
         assert self.transport is not None
         return getattr(self.transport.getHost(), "host", "")
 
-    def _ask(self, asked: Asked, data: bytes) -> None:
-        """Ask a chain, and send its result: at once, if it is known at once.
-
-        :param data: as for :meth:`_decide`.
-        """
-        self._state, self._route = _ANSWERING, asked.route
-        try:
-            result, place = asked.chain.at_once(asked.query)
-            if result is not None:
-                self._send_result(asked, result)
-                if data:
-                    self.listener.known.learn_result(self.client, data, self._line, asked, result, place)
-                return
-        except Exception:
-            self._crashed()
-            return
-        work = self._work = Deferred.fromCoroutine(self._wait_for(asked, place))
+    def _ask(self, pending: Pending) -> None:
+        """Ask a chain, and send its result."""
+        self._state, self._route = _ANSWERING, pending.asked.route
+        work = self._work = Deferred.fromCoroutine(self._wait_for(*pending))
         if not work.called:
             self.connections.begin_waiting(self, self._counted_as, work, self.rules.limits.max_waiting)
 
@@ -190,28 +184,19 @@ class FingerProtocol(Protocol):
         try:
             result = await asked.chain.answer(asked.query, place)
             if self._state is _ANSWERING:
-                self._send_result(asked, result)
+                self._say(said(self.listener, asked, result))
         except Exception as error:
             if self._state is _ANSWERING or not isinstance(error, CancelledError):
-                self._crashed()
+                failed = crashed(self.listener, asked.route)
+                if self._state is _ANSWERING:
+                    self._say(failed)
 
-    def _crashed(self) -> None:
-        _log.failure("the chain of route {route} failed", route=self._route)
-        if self._state is _ANSWERING:
-            self._refuse("internal_error")
+    def _say(self, said: Said) -> None:
+        answer, outcome, self._route, backend, cache = said
+        self._send(answer, outcome, backend, cache)
 
-    def _send_result(self, asked: Asked, result: Result) -> None:
-        """Send a chain's result; the reasons of failures go to the log alone."""
-        for backend, failed in result.failures:
-            log_failed("backend {backend} failed, asked by route {route}: {why}", failed, backend, route=self._route)
-        outcome = result.outcome
-        if isinstance(outcome, Answered):
-            self._send(self.listener.to_wire(outcome.text), "answered", result.backend, outcome.cache)
-        else:
-            self._refuse(asked.refusal(outcome), outcome.cache)
-
-    def _refuse(self, refusal: Refusal, cache: str = "") -> None:
-        self._send(self.rules.refusals[refusal], refusal, "", cache)
+    def _refuse(self, refusal: Refusal) -> None:
+        self._send(self.rules.refusals[refusal], refusal, "", "")
 
     def _reject(self, reason: RejectReason) -> None:
         self.connections.meter.rejections[reason] += 1

@@ -6,8 +6,9 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -210,12 +211,15 @@ class Transport:
         self._received(data)
 
     def received(self, data: bytes) -> None:
-        """Pass on what was received; never raise.
+        """Pass on what was received; never raise."""
+        self.run(partial(self._received, data))
 
-        :param data: empty at the client's end of file.
-        """
+    def run(self, work: Callable[[], object]) -> None:
+        """Have the protocol do something, and wait for what is to come, or end the connection if it raises."""
         try:
-            self._received(data)
+            work()
+            if not self._is_acting:  # it may be closed by then
+                self._watch()
         except Exception:
             self._failed()
 

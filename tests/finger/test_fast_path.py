@@ -66,7 +66,7 @@ class FastPathTests(GatewayCase):
         service, port = gateway.listeners[0], port_of(gateway)
         self.patch(FingerFactory, "protocol_for", lambda factory, peer: Broken(factory.listener, peer))
         with capturedLogs() as logged:
-            assert await in_thread(lambda: finger(port, b"hello\r\n")) == b""
+            assert await in_thread(lambda: finger(port, b"hel")) == b""
         self.flushLoggedErrors(RuntimeError)
         assert [event["log_format"] for event in logged if event.get("log_failure")] == ["a connection failed"]
         self.patch(FingerFactory, "protocol_for", lambda factory, peer: FingerProtocol(factory.listener, peer))

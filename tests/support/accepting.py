@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from fingergw.core.addresses import client_of
-from fingergw.finger.fast_path import known_answer
+from fingergw.finger.answering import begin
 from fingergw.finger.listener import Listener
 from fingergw.finger.protocol import FingerProtocol
 from tests.support.listener import FakeTransport, connect
@@ -40,14 +40,16 @@ def accept(listener: Listener, client: str, data: bytes, *, uses_known: bool) ->
         return transport
     connections, counted_as = listener.connections, client_of(client)
     rejected = connections.enter(counted_as, listener.rules.limits)
-    known = None if rejected is not None else known_answer(listener, client, counted_as, data)
-    if known is not None:
+    begun = None if rejected is not None else begin(listener, client, counted_as, data)
+    if begun is not None and isinstance(begun.step, bytes):
         connections.leave(counted_as)
-        return KnownConnection(known[0])
+        return KnownConnection(begun.step)
     protocol = FingerProtocol(listener, client)
     transport = FakeTransport(protocol)
     protocol.connected, protocol.transport = True, transport
     protocol.begin(counted_as, rejected)
-    if not transport.closed and data:
+    if begun is not None and not isinstance(begun.step, bytes):
+        protocol.go_on(begun.line, begun.at, begun.step)
+    elif not transport.closed and data:
         protocol.dataReceived(data)
     return transport
