@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attrs import define
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
@@ -15,29 +16,29 @@ from fingergw import __version__
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.cache import store_of
-from fingergw.app.parts.checked_backend import CheckedBackend, check_backend
+from fingergw.app.parts.checked_backend import check_backend
 from fingergw.app.parts.denied import denied
 from fingergw.app.parts.forwarding import forwarding_of
-from fingergw.app.parts.listeners import check_socket, check_sockets, keywords_of, passed_as, routes_of, rules_of
+from fingergw.app.parts.listeners import check_socket, check_sockets, passed_as, routes_of, rules_of
 from fingergw.app.parts.machine import Machine
-from fingergw.app.parts.open_backend import OpenBackend, fingerprint, open_backend
+from fingergw.app.parts.opening import Opener, keep_backends, may_open_in_thread, open_each
 from fingergw.app.parts.parts import Parts
 from fingergw.app.parts.run_as import announce_root, check_process
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.memory import Memory
 from fingergw.config import model, tables
-from fingergw.config.backend_types import ForeignError
 from fingergw.config.problems import Problem, to_error
+from fingergw.core.chain import Chain
+from fingergw.core.forwarding import Forwarding
 from fingergw.core.text import escape
 from fingergw.finger.listener import Listener
 from fingergw.listen.binding import Socket
 from fingergw.listen.endpoints import on_loopback
 from fingergw.net import root
-from fingergw.net.site import Site
+from fingergw.net.threads import in_thread
 from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.log_file import may_be_link, own_descriptor
-from fingergw.telemetry.meters import BackendMeter
 
 _log = Logger()
 _AS_IT_IS = tables.Process()
@@ -121,19 +122,77 @@ def build(
     opens: bool = True,
     warns: bool = True,
 ) -> tuple[Parts, list[Problem]]:
-    """Build a configuration: check it on this machine, and make or keep each of its parts.
+    """Build a configuration at once: draft it, open its backends, and finish it.
+
+    The parameters are those of :func:`draft`.
+
+    :return: the parts, and the problems with the files, programs and endpoints that the configuration names. If there
+        are any, the parts cannot be used.
+    """
+    drafted = draft(configuration, previous, environment, warns=warns, opens=opens, run_as=run_as)
+    for _ in drafted.open():
+        pass
+    if opens and drafted.problems:
+        drafted.give_up()
+    return finish(drafted), drafted.problems
+
+
+@define(eq=False)
+class Draft:
+    """A configuration that is checked on this machine, and whose backends are not all open yet.
+
+    :param parts: those that there are.
+    :param previous: the active parts; None at a start.
+    :param machine: what was found wrong.
+    :param sockets: the listeners, each with its socket.
+    :param forwarding: the hosts that queries are forwarded to.
+    :param openers: what opens the backends that are neither kept nor open.
+    """
+
+    parts: Parts
+    previous: Parts | None
+    environment: Environment
+    machine: Machine
+    sockets: list[tuple[tables.Listener, Socket]]
+    forwarding: Forwarding[Chain]
+    openers: dict[str, Opener]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with what it names, and not known from its file."""
+        return [problem for problem in self.machine.problems if not self.machine.mistaken.has(*problem.path)]
+
+    def open(self) -> Iterator[None]:
+        """Open its backends, one at each step, in the reactor's thread."""
+        return open_each(self.parts, self.openers, self.machine)
+
+    def give_up(self) -> None:
+        """Close what is open of it, and not kept."""
+        for close in self.parts.closers(keeping=self.previous):
+            close()
+
+
+def draft(
+    configuration: model.Config,
+    previous: Parts | None,
+    environment: Environment,
+    *,
+    warns: bool,
+    opens: bool,
+    run_as: tables.Process = _AS_IT_IS,
+) -> Draft:
+    """Check a configuration on this machine, and make or keep those of its parts that may be made in any thread.
 
     :param previous: the active parts, of which those are kept whose fingerprints are the same; None at a start.
     :param environment: what outlives the configuration.
-    :param run_as: the user, group and root that the process changes to after a start.
-    :param opens: whether backends are opened, if nothing is wrong; otherwise they cannot be asked.
     :param warns: whether to look for what cannot be meant, which only a whole configuration can tell.
-    :return: the parts, and the problems with the files, programs and endpoints that the configuration names. If there
-        are any, the parts cannot be used.
+    :param opens: whether backends are opened, if nothing is wrong; otherwise they cannot be asked.
+    :param run_as: the user, group and root that the process changes to after a start.
     """
     reactor, cache = environment.reactor, configuration.cache
     source, process = configuration.source, configuration.process
     machine = Machine(Path.cwd()) if source is None else Machine(source.base, mistaken=source.mistaken)
+    machine.run = partial(in_thread, reactor)
     machine.is_start = opens
     machine.is_for_root = not opens and (process.user, process.group, process.chroot) != (None, None, None)
     if previous is None:
@@ -153,17 +212,12 @@ def build(
     if parts.admin and passed_as(parts.admin[0]) in {passed_as(socket) for _, socket in sockets} - {""}:
         why = "a listener uses this socket already; choose another"
         machine.problems.append(Problem(("admin", "endpoint"), why))
+    openers: dict[str, Opener] = {}
     if opens and not machine.problems:
-        _open_backends(parts, checked, environment, machine, {} if previous is None else previous.backends)
-        if machine.problems:
-            for close in parts.closers(keeping=previous):
-                close()
-    chained = {name: backend.entry for name, backend in parts.backends.items()}
-    routes = routes_of(configuration, chained)
-    for listener, socket in sockets:
-        rules = rules_of(listener, configuration, routes, forwarding)
-        connections = environment.connections_at(socket.place)
-        parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
+        openers = keep_backends(parts, checked, environment, {} if previous is None else previous.backends)
+        here = {name: openers.pop(name) for name in list(openers) if may_open_in_thread(parts, name)}
+        for _ in open_each(parts, here, machine):
+            pass
     parts.warnings += machine.warnings
     if warns:
         from fingergw.app.parts.warnings import warnings_of  # a start does not look
@@ -171,7 +225,20 @@ def build(
         parts.warnings += warnings_of(configuration, sockets, parts.admin and parts.admin[0])
     if previous is None:
         parts.warnings += denied(machine, source, run_as)
-    return parts, [problem for problem in machine.problems if not machine.mistaken.has(*problem.path)]
+    return Draft(parts, previous, environment, machine, sockets, forwarding, openers)
+
+
+def finish(drafted: Draft) -> Parts:
+    """Make the routes and the rules of a configuration whose backends are open. It may be done in any thread."""
+    parts, configuration = drafted.parts, drafted.parts.configuration
+    parts.backends = {name: parts.backends[name] for name in configuration.backends if name in parts.backends}
+    chained = {name: backend.entry for name, backend in parts.backends.items()}
+    routes = routes_of(configuration, chained)
+    for listener, socket in drafted.sockets:
+        rules = rules_of(listener, configuration, routes, drafted.forwarding)
+        connections = drafted.environment.connections_at(socket.place)
+        parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
+    return parts
 
 
 def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:
@@ -181,52 +248,6 @@ def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: 
         path = "off" if found is None else str(found)
     log = AccessLog(path, settings.format, reactor, time.time, settings.anonymise)
     return previous if previous is not None and previous.fingerprint == log.fingerprint else log
-
-
-def _open_backends(
-    parts: Parts,
-    checked_backends: Sequence[CheckedBackend],
-    environment: Environment,
-    machine: Machine,
-    previous: dict[str, OpenBackend],
-) -> None:
-    """Open each backend, or keep the previous one.
-
-    That may be answering queries, which a new one would have to ask for again, beyond its ``max_running``.
-    """
-    configuration = parts.configuration
-    routes = configuration.routes
-    beside: dict[str, object] = {"case_sensitive": configuration.answers.case_sensitive, "routes": routes}
-    keywords = keywords_of(routes)  # once: there may be as many backends as routes
-    for checked in checked_backends:
-        name, active = checked.name, previous.get(checked.name)
-        hides_client = configuration.log.anonymise and checked.inputs.client
-        if active is not None:
-            used = {key: beside[key] for key in active.site.used}
-            if active.fingerprint == fingerprint(checked, used, parts.store, hides_client):
-                parts.backends[name] = active
-                parts.newer_files += [(watched, checked.files[key]) for key, watched in active.checked.files.items()]
-                continue
-        site = Site(
-            name,
-            environment.reactor,
-            environment.resolver,
-            checked.table.timeout,
-            environment.is_self,
-            files=checked.files,
-            programs=checked.programs,
-            given=beside,
-            keywords=keywords,
-            convert=partial(environment.workers.convert, name),
-        )
-        meter = BackendMeter() if active is None else active.meter
-        try:
-            parts.backends[name] = open_backend(
-                checked, site, meter, parts.memory, parts.store, hides_client=hides_client
-            )
-        except ForeignError as error:
-            why = f'type "{checked.table.type}" cannot be opened: {error}'
-            machine.problems.append(Problem(("backends", name), why))
 
 
 def _admin(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -16,15 +17,19 @@ from twisted.logger import Logger
 
 from fingergw import config
 from fingergw.app import signals
-from fingergw.app.build import build, make_gateway, process_problems
+from fingergw.app.build import Draft, draft, finish, make_gateway, process_problems
+from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.parts import Parts
 from fingergw.config import model
 from fingergw.config.problems import Problem, located, to_error
 from fingergw.core.errors import ConfigError, FingergwError, ListenError
 from fingergw.core.settings import changed
+from fingergw.net.threads import in_thread
 
+T = TypeVar("T")
 _log = Logger()
+_TURN_SECONDS = 0.005  # of opening backends, before others have their turn
 _NOT_BOUND = "; a restart can bind what needs root, or what another listener still uses"
 
 Read: TypeAlias = Callable[[], tuple[model.Config, list[Problem]]]
@@ -78,7 +83,8 @@ class Operation:
         signals.add(self._on_hangup, signal.SIGHUP)
         signals.add(self._on_reopen, signal.SIGUSR1)
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._process_is_ending)
-        _warn(self._gateway.parts)
+        parts = self._gateway.parts
+        _warn(located(parts.warnings, parts.configuration.source))
 
     def end(self) -> None:
         """Act on signals no more: their earlier handlers are restored."""
@@ -151,24 +157,69 @@ class Operation:
         """
         gateway, previous = self._gateway, self._gateway.parts
         assert self._read is not None
-        configuration, problems = self._read()
+        configuration, problems = await self._in_thread(self._read)
         process = previous.configuration.process
         if configuration.process != process:
-            problems = [*problems, *process_problems(configuration)]
             _log.warn("[process] has changed, which needs a restart; the rest is reloaded")
-            configuration = changed(configuration, process=process)
-        parts, found = build(configuration, previous, gateway.environment, opens=not problems, warns=not problems)
-        if problems or found:
-            raise to_error([*problems, *found], configuration.source)
+        drafted = await self._in_thread(partial(_draft, configuration, problems, previous, gateway.environment))
         try:
+            await self._open(drafted)
+            parts, warnings = await self._in_thread(partial(_finish, drafted))
             await gateway.change_to(parts)
         except BaseException:
-            for close in parts.closers(keeping=previous):
-                close()
+            drafted.give_up()
             raise
         _log.info("configuration reloaded")
-        _warn(parts)
-        return configuration
+        _warn(warnings)
+        return parts.configuration
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run work in a thread.
+
+        :raises FingergwError: meanwhile the gateway has begun to stop.
+        """
+        found = await in_thread(self._reactor, work)
+        if not self._gateway.running:
+            raise FingergwError("the gateway is stopping")
+        return found
+
+    async def _open(self, drafted: Draft) -> None:
+        """Open backends, of which there may be many: queries are answered in between."""
+        ends = time.monotonic() + _TURN_SECONDS
+        for _ in drafted.open():
+            if time.monotonic() > ends:
+                await deferLater(self._reactor, 0)
+                ends = time.monotonic() + _TURN_SECONDS
+
+
+def _draft(configuration: model.Config, problems: list[Problem], previous: Parts, environment: Environment) -> Draft:
+    """Check a configuration on this machine.
+
+    :param problems: those in its file.
+    :raises ConfigError: there are some, or what it names is wrong.
+    """
+    process = previous.configuration.process
+    if configuration.process != process:
+        problems = [*problems, *process_problems(configuration)]
+        configuration = changed(configuration, process=process)
+    drafted = draft(configuration, previous, environment, opens=not problems, warns=not problems)
+    _raise_if_any([*problems, *drafted.problems], configuration)
+    return drafted
+
+
+def _finish(drafted: Draft) -> tuple[Parts, list[str]]:
+    """Return the parts, and the warnings with their lines.
+
+    :raises ConfigError: a backend could not be opened.
+    """
+    configuration = drafted.parts.configuration
+    _raise_if_any(drafted.problems, configuration)
+    return finish(drafted), located(drafted.parts.warnings, configuration.source)
+
+
+def _raise_if_any(problems: list[Problem], configuration: model.Config) -> None:
+    if problems:
+        raise to_error(problems, configuration.source)
 
 
 def _log_refused(error: FingergwError) -> None:
@@ -181,8 +232,8 @@ def _log_refused(error: FingergwError) -> None:
     _log.error("{why}; the previous configuration stays active{advice}", why=why, advice=advice)
 
 
-def _warn(parts: Parts) -> None:
-    for warning in located(parts.warnings, parts.configuration.source):
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
         _log.warn("{warning}", warning=warning)
 
 

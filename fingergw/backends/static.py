@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -64,6 +65,7 @@ class Static:
     """Answers from a map in the configuration, from a map in a file, or with one text."""
 
     one_of = ("entries", "file", "text")
+    opens_in_thread = True
 
     entries: Entries | None = setting(
         "A map from name to text, or to a table for the classic finger layout.", default=None
@@ -82,15 +84,22 @@ class Static:
             answer = Answered(self.text)
             return StaticBackend(lambda _: answer)
         if self.file is not None:
-            return StaticFile(site.file("file").current, site.fold)
-        answers = _answers(self.entries or {}, site.fold)
-        return StaticBackend(lambda query: answers.get(query.user, _MISSING))
+            return StaticFile(site.file("file", partial(_texts_of, fold=site.fold)).current)
+        texts = _texts(self.entries or {}, site.fold)
+        return StaticBackend(lambda query: _answer(texts, query))
 
 
-def _answers(entries: Entries, fold: Callable[[str], str]) -> dict[str, Answered]:
-    return {
-        fold(user): Answered(entry if isinstance(entry, str) else entry.layout(user)) for user, entry in entries.items()
-    }
+def _texts(entries: Entries, fold: Callable[[str], str]) -> dict[str, str]:
+    """Return the text of each entry, by its name as queries have it.
+
+    They are no outcomes yet: the garbage collector does not look at text.
+    """
+    return {fold(user): entry if isinstance(entry, str) else entry.layout(user) for user, entry in entries.items()}
+
+
+def _answer(texts: Mapping[str, str], query: Query) -> Outcome:
+    text = texts.get(query.user)
+    return _MISSING if text is None else Answered(text)
 
 
 def _always() -> bool:
@@ -115,38 +124,43 @@ class StaticBackend:
         return self.at_once(query)
 
 
+@frozen(eq=False)
+class Texts:
+    """The texts in a file, by name.
+
+    :param version: a digest of them.
+    """
+
+    by_name: dict[str, str]
+    version: str
+
+
+def _texts_of(entries: Entries, fold: Callable[[str], str]) -> Texts:
+    texts, digest = _texts(entries, fold), hashlib.sha256()
+    for named in texts.items():  # one by one, as other threads wait while all of them are made into one text
+        digest.update(repr(named).encode())
+    return Texts(texts, digest.hexdigest()[:16])
+
+
 @define(eq=False)
 class StaticFile:
     """Answer from a map in a file, which may change.
 
-    :param entries: returns the current entries.
-    :param fold: brings a name to the case that names in queries have.
+    :param current: returns the current texts.
     """
 
-    entries: Callable[[], Entries]
-    fold: Callable[[str], str]
-    _current: Entries | None = field(init=False, default=None)
-    _answers: Mapping[str, Answered] = field(init=False)
-    _version: str = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._follow()
-
-    def _follow(self) -> None:
-        """Use the current entries if the file has changed."""
-        entries = self.entries()
-        if entries is not self._current:
-            self._current, self._answers, self._version = entries, _answers(entries, self.fold), ""
+    current: Callable[[], Texts]
+    _answered_from: Texts | None = field(init=False, default=None)
 
     def at_once(self, query: Query) -> Outcome:
         """Return the name's answer, or Missing."""
-        self._follow()
-        return self._answers.get(query.user, _MISSING)
+        texts = self._answered_from = self.current()
+        return _answer(texts.by_name, query)
 
     def lasting(self, query: Query) -> Callable[[], bool]:
-        """Return a function that tells whether the answer still holds: while the file has the same entries."""
-        answered_from = self._current
-        return lambda: self.entries() is answered_from
+        """Return a function that tells whether the outcome still holds: while the file has the same texts."""
+        current, answered_from = self.current, self._answered_from
+        return lambda: current() is answered_from
 
     async def answer(self, query: Query) -> Outcome:
         """Return the name's answer, or Missing."""
@@ -154,8 +168,5 @@ class StaticFile:
 
     @property
     def version(self) -> str:
-        """A digest of the entries."""
-        self._follow()
-        if not self._version:
-            self._version = hashlib.sha256(repr(self._current).encode()).hexdigest()[:16]
-        return self._version
+        """A digest of the texts."""
+        return self.current().version

@@ -14,7 +14,7 @@ from fingergw.core.settings import Key, Waits, is_secrets, is_table, keys_of, su
 
 _AT_THE_TOP = (SecretFile, WatchedFile, AuthoritiesFile, ProgramPath, Argv, Jinja)
 _TAKEN = frozenset({"type", "cache", "timeout", "max_running", "breaker"}) | frozenset(
-    {"check", "open", "sees", "only_placeholders", "may_vary", "coalesces", "waits", "one_of"}
+    {"check", "open", "sees", "only_placeholders", "may_vary", "coalesces", "waits", "one_of", "opens_in_thread"}
 )
 _SEEN = frozenset({"client", "listener", "verbose"})
 

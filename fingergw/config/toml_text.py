@@ -7,7 +7,7 @@ import shlex
 import tomllib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +49,7 @@ _REASONS: Final = {
 _MAX_DEPTH: Final = 100
 _MAX_NAMES: Final = 10
 _MAX_DIGITS: Final = 1000
+_PIECE_LENGTH: Final = 1 << 16
 _TOO_DEEP: Final = f"expected lists and tables nested at most {_MAX_DEPTH} deep"
 _DIGIT = "[0-9A-Fa-fxob_]"
 _DIGITS = rf"(?<!{_DIGIT})[0-9]{_DIGIT}{{{_MAX_DIGITS},}}+"
@@ -125,7 +126,7 @@ def parse(text: str, path: Path) -> dict[str, object]:
 
 def _hidden(text: str) -> Iterator[str]:
     """Return the controls that TOML forbids, each with its place: an editor may show none, or the end of a line."""
-    for found in _CONTROL.finditer(text):
+    for found in chain.from_iterable(_CONTROL.finditer(text, begin, end) for begin, end in _pieces(text)):
         number = ord(found[0])
         what = "a carriage return that does not end the line, as no line feed follows it"
         if number != 0x0D:
@@ -152,7 +153,19 @@ def _refuse_out_of_bounds(text: str, path: Path) -> None:
 
 def is_suspect(text: str) -> bool:
     """Tell quickly whether a text may be :func:`out_of_bounds` in what takes tomllib too long; most are not."""
-    return any(line.count(".") >= _MAX_NAMES for line in text.split("\n")) or _MANY_DIGITS.search(text) is not None
+    return any(
+        any(line.count(".") >= _MAX_NAMES for line in text[begin:end].split("\n"))
+        or _MANY_DIGITS.search(text, begin, end) is not None
+        for begin, end in _pieces(text)
+    )
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Return where a text's pieces of whole lines begin and end: a search in all of it would hold up other threads."""
+    end = 0
+    while end < len(text):
+        begin, end = end, text.find("\n", end + _PIECE_LENGTH) + 1 or len(text)
+        yield begin, end
 
 
 def out_of_bounds(text: str) -> Iterator[tuple[int, str]]:

@@ -136,6 +136,23 @@ def changed(table: T, **values: Any) -> T:
     return attrs.evolve(table, **values)  # type: ignore[misc]  # T is an attrs class
 
 
+def is_same(one: object, other: object) -> bool:
+    """Tell whether two values of the configuration are equal.
+
+    It goes step by step, as other threads wait while Python itself compares two large dicts.
+    """
+    if type(one) is not type(other):
+        return one == other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return len(one) == len(other) and all(key in other and is_same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if attrs.has(type(one)):
+        names = [field.name for field in attrs.fields(type(one)) if field.eq]  # type: ignore[arg-type]
+        return all(is_same(getattr(one, name), getattr(other, name)) for name in names)
+    return one == other
+
+
 def incomplete(cls: type[T], values: Mapping[str, Any]) -> T:
     """Return a table with values for some of its keys; to read another key raises AttributeError."""
     made = object.__new__(cls)

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IProtocolNegotiationFactory,
-    IReactorTime,
 )
 from twisted.internet.ssl import CertificateOptions, DiffieHellmanParameters
 from twisted.logger import Logger
@@ -32,6 +31,7 @@ from fingergw.listen.tls_connection import ServerConnection, TlsFactory
 from fingergw.net.files import unreadable
 from fingergw.net.reasons import tls_reason
 from fingergw.net.root import usable_now
+from fingergw.net.threads import Run, at_once, in_thread
 from fingergw.net.trust import authorities
 from fingergw.net.watched import Watched
 
@@ -154,21 +154,23 @@ class _Renewed:
         return connection
 
 
-def creator(files: KeyPair | PemFolder) -> IOpenSSLServerConnectionCreator:
+def creator(files: KeyPair | PemFolder, run: Run = at_once) -> IOpenSSLServerConnectionCreator:
     """Return a creator of TLS connections, which reads the files again when they change; open connections stay.
 
+    :param run: runs the looks at the files.
     :raises ListenError: a file cannot be used; the message says which and why.
     """
-    return _Renewed(Watched(files.load, files.files, _report))
+    return _Renewed(Watched(files.load, files.files, _report, run=run))
 
 
-def secured(files: KeyPair | PemFolder, clock: IReactorTime) -> Wrap:
+def secured(files: KeyPair | PemFolder, reactor: Any) -> Wrap:
     """Return a function that puts TLS before a factory's connections.
 
+    :param reactor: an IReactorTime; where it runs, the files are read again in threads.
     :raises ListenError: a file cannot be used; the message says which and why.
     """
-    made = creator(files)
-    return lambda factory: TlsFactory(made, False, factory, clock=clock)
+    made = creator(files, partial(in_thread, reactor))
+    return lambda factory: TlsFactory(made, False, factory, clock=reactor)
 
 
 def authorities_in(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from fingergw.listen.certificates import KeyPair, authorities_in
 from fingergw.listen.endpoint_strings import address, call, later_path, named_file, number, refusal, split
 from fingergw.listen.socket_files import check_length, lock_path
 from fingergw.net.resolving import Resolver
+from fingergw.net.threads import in_reactor
 from fingergw.net.trust import over_tls, system_trust
 
 _EXAMPLES = "tcp:HOST:79, tls:HOST:79, unix:PATH"
@@ -42,7 +43,7 @@ def parse_client(description: str, base: Path, resolver: Resolver, timeout: floa
         function, example = _TYPES[kind]
         return call(partial(function, base, resolver, timeout), description, example)
     try:
-        return clientFromString(resolver.as_reactor(), description), []
+        return in_reactor(resolver.reactor, partial(clientFromString, resolver.as_reactor(), description)), []
     except Exception as error:  # plug-ins raise what they like
         raise refusal(error, kind, _EXAMPLES) from None
 

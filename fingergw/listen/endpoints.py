@@ -32,6 +32,7 @@ from fingergw.listen.socket_files import check_file, check_length
 from fingergw.listen.unix_sockets import UnixEndpoint
 from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd, no_folder, no_folder_yet
 from fingergw.net.root import outside
+from fingergw.net.threads import in_reactor
 
 if TYPE_CHECKING:  # it is loaded where there is TLS
     from fingergw.listen.certificates import KeyPair, PemFolder, Wrap
@@ -236,7 +237,8 @@ def parse(socket_string: str, reactor: Any) -> IStreamServerEndpoint:
     if kind == "unix":
         return call(partial(_unix_endpoint, reactor), socket_string, _TYPES[kind][1])
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, socket_string)
+        make = partial(serverFromString, reactor, socket_string)
+        endpoint: IStreamServerEndpoint = make() if kind in _TYPES else in_reactor(reactor, make)
     except LookupError as error:
         if kind != "systemd":
             raise refusal(error, kind, _EXAMPLES) from None

@@ -52,15 +52,20 @@ class Site:
     converts: bool = field(init=False, default=False)
     """Whether the backend converts bodies. It is read by the gateway; not for backends."""
 
-    def file(self, key: str) -> Watched[Any]:
+    def file(self, key: str, make: Callable[[Any], Any] | None = None) -> Watched[Any]:
         """Return the file that a key of the table names.
 
         Call its ``current()`` at each query, as the file may change. It returns the secret of a SecretFile, the text of
         a WatchedFile or the value that its ``holds`` describes, and the trust root of an AuthoritiesFile.
 
+        :param make: makes what ``current()`` is to return of that. It is called wherever the file is read, and that may
+            be another thread.
         :raises LookupError: the table has no file at that key; the message lists the keys that have one.
         """
-        return _named(self._files, key, "file")
+        found: Watched[Any] = _named(self._files, key, "file")
+        if make is not None:
+            found.make(make)
+        return found
 
     def files(self, key: str) -> dict[str, Watched[Any]]:
         """Return the files in a table of secrets, a ``dict[str, SecretFile]``, by their names there."""

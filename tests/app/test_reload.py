@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,29 @@ def listen_only(ports: Sequence[int], expected: Sequence[int]) -> bool:
 def is_open(path: Path) -> bool:
     """Tell whether this process has a file open."""
     return any(os.path.realpath(link) == str(path.resolve()) for link in Path("/proc/self/fd").iterdir())
+
+
+def is_open_twice(path: Path) -> bool:
+    """Tell whether this process has a pipe open at both ends, by two descriptors."""
+    links = (os.path.realpath(link) for link in Path("/proc/self/fd").iterdir())
+    return list(links).count(str(path.resolve())) == 2
+
+
+@contextlib.contextmanager
+def hanging(path: Path) -> Iterator[Callable[[str], None]]:
+    """Put a pipe in the place of a file, so that reading it hangs until the returned function has it read a text."""
+    path.unlink()
+    os.mkfifo(path)
+    writer = os.fdopen(os.open(path, os.O_RDWR), "w")
+
+    def let_go(text: str) -> None:
+        writer.write(text)
+        writer.close()
+
+    try:
+        yield let_go
+    finally:
+        writer.close()
 
 
 @on_both_transports
@@ -161,6 +184,37 @@ class RulesTests(ReloadCase):
         logged = await self.reload(gateway, LISTENER + says_text("new") + '[process]\nuser = "nobody"\n')
         assert logged[0] == "[process] has changed, which needs a restart; the rest is reloaded"
         assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
+
+
+class HangingTests(ReloadCase):
+    """A reload whose file hangs."""
+
+    async def test_hangs(self) -> None:
+        """Queries are answered while the file hangs, and a reload that is requested meanwhile runs after it."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        with hanging(self.path) as let_go:
+            self.operation.reload()
+            await until(lambda: is_open_twice(self.path), "the reading")
+            self.operation.reload()
+            assert [await self.ask(gateway, b"x\r\n") for _ in range(3)] == [b"old\r\n"] * 3
+            assert not gateway.reloads
+            let_go(LISTENER + says_text("new"))
+        await until(lambda: sum(gateway.reloads.values()) == 2, "the end of both reloads")
+        assert gateway.reloads == {"applied": 1, "refused": 1}  # the second finds nothing in the pipe
+        assert await self.ask(gateway, b"x\r\n") == b"new\r\n"
+
+    async def test_stops_meanwhile(self) -> None:
+        """What is read after the gateway has been told to stop changes nothing."""
+        gateway = self.begin(LISTENER + says_text("old"))
+        before = gateway.parts
+        with hanging(self.path) as let_go:
+            self.operation.reload()
+            await until(lambda: is_open_twice(self.path), "the reading")
+            await gateway.stopService()
+            let_go(LISTENER + says_text("new"))
+        await until(lambda: gateway.reloads, "the end of the reload")
+        assert gateway.reloads == {"refused": 1}
+        assert gateway.parts is before
 
 
 @on_both_transports
@@ -589,6 +643,19 @@ def test_signal(tmp_path: Path) -> None:
         assert "nonsense" not in log.read_text().removeprefix(before)
         running.terminate()
         assert running.wait(20) == 0
+
+
+def test_stops_while_a_file_hangs(tmp_path: Path) -> None:
+    """SIGTERM ends a gateway whose reload hangs, as it ends any other."""
+    port, path = free_port(), tmp_path / "fingergw.toml"
+    path.write_text(listener(port) + says_text("old"))
+    with process(["--config", str(path)], port=port) as running, hanging(path):
+        running.send_signal(signal.SIGHUP)
+        descriptors = Path(f"/proc/{running.pid}/fd")
+        wait_until(lambda: str(path) in map(os.path.realpath, descriptors.iterdir()), "the reading")
+        assert finger(port, b"x\r\n") == b"old\r\n"
+        running.terminate()
+        assert running.wait(DEADLINE_SECONDS) == 0
 
 
 def test_signals_while_it_stops(tmp_path: Path) -> None:

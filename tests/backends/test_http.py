@@ -41,7 +41,7 @@ from tests.support.http_server import (
     trickle,
 )
 from tests.support.sockets import free_port
-from tests.support.waiting import reactor, until
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until
 
 
 class BodyTests(HttpCase):
@@ -311,6 +311,7 @@ class RequestTests(HttpCase):
     async def test_header_files_that_change(self) -> None:
         """A new value in a file is sent without a reload; one that is no value leaves the old one in use."""
         self.patch(watched, "LOOK_SECONDS", 0.0)
+        self.patch(watched, "PATIENCE_SECONDS", DEADLINE_SECONDS)
         self.write("auth", "Basic one").chmod(0o600)
         upstream = self.upstream(says(response(b"text")))
         gateway = self.gateway(upstream.url, header_files={"Authorization": "auth"})

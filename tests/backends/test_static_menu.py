@@ -9,7 +9,7 @@ import pytest
 
 from fingergw.api import Name
 from fingergw.backends.menu import MenuBackend
-from fingergw.backends.static import Entries, Person, Static, StaticFile
+from fingergw.backends.static import Person, Static, StaticFile, Texts
 from fingergw.core.outcome import Answered, Missing, Outcome
 from fingergw.core.query import Query, fold_case
 from tests.support.configuration import listener, one_backend
@@ -42,12 +42,13 @@ def test_lasting(static: Static) -> None:
 
 def test_lasting_in_a_file() -> None:
     """What is in a file holds until the file has other entries, even if they are equal."""
-    entries: Entries = {Name("x"): "Happy"}
-    backend: Any = StaticFile(lambda: entries, fold_case)
+    texts = Texts({"x": "Happy"}, "1")
+    backend: Any = StaticFile(lambda: texts)
+    backend.at_once(Query("x"))
     holds = backend.lasting(Query("x"))
     assert holds()
-    entries = dict(entries)
-    assert not holds()
+    texts = Texts({"x": "Happy"}, "1")
+    assert not backend.lasting(Query("x"))()  # as the answer was another's
     assert not holds()
     backend.at_once(Query("x"))
     assert backend.lasting(Query("x"))()

@@ -34,7 +34,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 IN_FLIGHT = 64
 _MAX_SECONDS = 60  # for so long answers are waited for
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,6 +58,14 @@ def raise_open_files() -> int:
     return limit
 
 
+def cpu_clock(pid: int) -> int:
+    """Return the clock of a process's user and system time, all threads included, for ``time.clock_gettime``.
+
+    So does clock_getcpuclockid(3), which Python does not have.
+    """
+    return ~pid << 3 | 2
+
+
 def ask_many(
     port: int, queries: int, query: Callable[[int], bytes], answer: bytes, *, in_flight: int = IN_FLIGHT
 ) -> list[float]:
@@ -64,21 +74,43 @@ def ask_many(
     :param query: the bytes to send as the n-th.
     :return: seconds from connecting to the end of the answer, for each.
     """
+    took = ask_while(port, lambda begun: begun < queries, query, answer, time.perf_counter, in_flight=in_flight)
+    return [ended - begun for begun, ended in took]
+
+
+def ask_while(
+    port: int,
+    more: Callable[[int], bool],
+    query: Callable[[int], bytes],
+    answer: bytes,
+    clock: Callable[[], T],
+    *,
+    in_flight: int = IN_FLIGHT,
+) -> list[tuple[T, T]]:
+    """Ask queries, so many at once; every answer must be right, and fit into a socket's buffer.
+
+    :param more: tells whether to ask another, when so many have begun.
+    :param query: the bytes to send as the n-th.
+    :return: what the clock read before connecting and at the end of the answer, for each.
+    """
     ended = select.epoll()
-    asking: dict[int, tuple[socket.socket, float]] = {}
-    seconds: list[float] = []
+    asking: dict[int, tuple[socket.socket, T]] = {}
+    took: list[tuple[T, T]] = []
     address = ("127.0.0.1", port)
 
     def begin() -> None:
+        begun = len(took) + len(asking)
+        if not more(begun):
+            return
         client = socket.socket()
-        begun_at = time.perf_counter()
+        begun_at = clock()
         client.connect(address)
-        client.sendall(query(len(seconds) + len(asking)))
+        client.sendall(query(begun))
         asking[client.fileno()] = client, begun_at
         ended.register(client.fileno(), select.EPOLLRDHUP)  # once, when the answer is here to its end
 
     with ended:
-        for _ in range(min(in_flight, queries)):
+        for _ in range(in_flight):
             begin()
         while asking:
             events = ended.poll(_MAX_SECONDS)
@@ -88,12 +120,11 @@ def ask_many(
                 client, begun_at = asking.pop(descriptor)
                 with client:
                     received = client.recv(1 << 20, socket.MSG_WAITALL)
-                seconds.append(time.perf_counter() - begun_at)
+                took.append((begun_at, clock()))
                 if received != answer:
                     raise SystemExit(f"a wrong answer: {received[:100]!r}")
-                if len(seconds) + len(asking) < queries:
-                    begin()
-    return seconds
+                begin()
+    return took
 
 
 def wait_for(port: int) -> None:

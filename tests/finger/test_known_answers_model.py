@@ -73,9 +73,9 @@ def happen(world: World, lines: Sequence[bytes], number: int, event: Event) -> N
         case "say":
             world.upstream.says = value
         case "write":
-            world.entries = {name: f"{name} {number}" for name in value}
+            world.write({name: f"{name} {number}" for name in value})
         case "rewrite":
-            world.entries = dict(world.entries)
+            world.write(dict(world.texts.by_name))
         case "tell":
             world.said = value
         case "last":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from fingergw.core.errors import ConfigError
 from fingergw.net.files import read_text
@@ -297,3 +298,62 @@ def test_catches_up(case: Case, path: Path) -> None:
     case.write("newest")
     assert case.after(0) == "new"
     assert [case.after(1) for _ in range(3)][-1] == "newest"
+
+
+class Later:
+    """Looks that last until they are let end."""
+
+    def __init__(self) -> None:
+        self.looks: list[Callable[[], object]] = []
+
+    def run(self, work: Callable[[], Any], patience_seconds: float = 0.0) -> Deferred[Any]:
+        """Begin a look."""
+        ended: Deferred[Any] = Deferred()
+        self.looks.append(lambda: maybeDeferred(work).chainDeferred(ended))
+        return ended
+
+
+@pytest.fixture
+def later(case: Case) -> Later:
+    """Have the looks of the file last."""
+    later = Later()
+    case.watched.run = later.run
+    return later
+
+
+def test_hangs(case: Case, later: Later) -> None:
+    """While a look hangs, the old value stays, and there is no other look; then the new one is there."""
+    case.write("new")
+    assert [case.after(2) for _ in range(5)] == ["old"] * 5
+    (look,) = later.looks
+    look()
+    assert case.after(0) == "new"
+
+
+def test_hangs_and_is_caught_up(case: Case, later: Later, path: Path) -> None:
+    """What a look finds that has hung since before a reload is dropped, and the next look may begin."""
+    case.write("new")
+    case.after(2)
+    case.watched.catch_up(Case(path).watched)
+    case.write("newest")
+    later.looks.pop()()
+    assert case.after(0) == "new"
+    case.after(2)
+    later.looks.pop()()
+    assert case.after(0) == "newest"
+
+
+def test_made(case: Case, path: Path) -> None:
+    """What is made of the value is made whenever that is loaded, by a reload too."""
+    case.watched.make(str.upper)
+    assert case.after(0) == "OLD"
+    case.write("new")
+    assert case.after(2) == "NEW"
+    case.write("newer")
+    newer = Case(path)
+    case.watched.prepare(newer.watched)
+    case.watched.catch_up(newer.watched)
+    assert case.after(0) == "NEWER"
+    case.write("newest")
+    case.watched.catch_up(Case(path).watched)  # of which nothing was made
+    assert case.after(0) == "NEWER"

@@ -9,6 +9,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from fingergw.net import watched
 from tests.support.configuration import one_backend
 from tests.support.gateway import GatewayCase
+from tests.support.waiting import DEADLINE_SECONDS
 
 STATIC = one_backend('type = "static"\nfile = "people.toml"\n[log]\naccess = "off"', name="people")
 
@@ -18,6 +19,7 @@ class AtOnce(GatewayCase):
 
     def setUp(self) -> None:
         self.patch(watched, "LOOK_SECONDS", 0.0)
+        self.patch(watched, "PATIENCE_SECONDS", DEADLINE_SECONDS)
         self.events: list[LogEvent] = []
         observer: Any = self.events.append
         globalLogPublisher.addObserver(observer)

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from fingergw.app.parts.checked_backend import CheckedBackend
 from fingergw.app.parts.open_backend import OpenBackend, open_backend
 from fingergw.backends.menu import Menu
-from fingergw.backends.static import Static, StaticFile
+from fingergw.backends.static import Static, StaticFile, Texts
 from fingergw.cache.memory import Memory
 from fingergw.config.model import Backend
 from fingergw.core.addresses import Networks
@@ -24,7 +24,7 @@ from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
 from fingergw.core.outcome import Answered, BackendCache, Outcome
 from fingergw.core.patterns import glob, regex
-from fingergw.core.query import Query, fold_case
+from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
 from fingergw.core.rules import Limits
 from fingergw.core.setting_types import Bytes, Count, Period, Seconds
@@ -67,6 +67,11 @@ class Lines:
     def shown(self, client: str) -> str:
         """Return a client as it may be logged."""
         return client
+
+
+def texts_of(texts: dict[str, str]) -> Texts:
+    """Return what a file with these texts holds."""
+    return Texts(texts, str(sorted(texts.items())))
 
 
 @define(eq=False)
@@ -128,7 +133,7 @@ class World:
     """A listener and all that it depends on.
 
     :param uses_known: whether it uses what it knows.
-    :param entries: what its file has.
+    :param texts: what its file has.
     :param saying: a backend whose answers last as it says.
     """
 
@@ -136,7 +141,7 @@ class World:
     situation: Situation
     clock: Clock = field(factory=Clock)
     log: Lines = field(factory=Lines)
-    entries: Any = field(factory=lambda: {"file": "of old", "kept": "of old"})
+    texts: Texts = field(factory=lambda: texts_of({"file": "of old", "kept": "of old"}))
     upstream: Upstream = field(factory=lambda: Upstream(says=Answered("first")))
     saying: Saying = field(factory=lambda: Saying(str))
     said: str = "said"
@@ -158,6 +163,10 @@ class World:
         self.open_others()
         self.reload(self.situation)
 
+    def write(self, texts: dict[str, str]) -> None:
+        """Have the file changed."""
+        self.texts = texts_of(texts)
+
     def open_backends(self, generation: int) -> None:
         """Open some backends anew, with other texts; what is cached stays."""
         self.open("text", text=f"text {generation}")
@@ -166,7 +175,7 @@ class World:
 
     def open_others(self) -> None:
         """Open the backends that stay."""
-        file = StaticFile(lambda: self.entries, fold_case)
+        file = StaticFile(lambda: self.texts)
         self.open("file", file)
         self.open("kept", file, CACHE)
         self.open("client", Saying(lambda query: f"you are {query.client}"))

@@ -22,6 +22,7 @@ from fingergw.core.settings import KeyPath
 from fingergw.core.text import escape, printable
 from fingergw.net.files import is_made_by_systemd, may_be_made_by_systemd, no_folder, no_folder_yet
 from fingergw.net.root import in_chroot, outside, outside_message, usable_now
+from fingergw.net.threads import Run, at_once
 from fingergw.net.watched import Watched
 
 _log = Logger()
@@ -34,6 +35,7 @@ class Machine:
 
     :param base: the folder that relative paths are relative to.
     :param mistaken: the keys of the file that have mistakes already.
+    :param run: runs the looks at files that are watched.
     :param is_start: whether the gateway is about to start or reload, so that what is missing now will be missing then.
     :param is_for_root: whether root will start the gateway, so that what only this user may not do is no problem.
     :param problems: what was found wrong so far.
@@ -45,6 +47,7 @@ class Machine:
 
     base: Path
     mistaken: MistakenKeys = field(factory=MistakenKeys)
+    run: Run = at_once
     is_start: bool = True
     is_for_root: bool = False
     problems: list[Problem] = field(factory=list)
@@ -174,7 +177,10 @@ class Machine:
                 "{key}: the previous content of its file stays in use: {why}", key=escape(key), why=printable(told)
             )
 
-        return self.load(path, lambda path: Watched(partial(load, path), lambda: (path,), report), *where)
+        def watched(path: Path) -> Watched[T]:
+            return Watched(partial(load, path), lambda: (path,), report, run=self.run)
+
+        return self.load(path, watched, *where)
 
 
 def _why_not_executable(name: str, path: str | Path) -> str:
