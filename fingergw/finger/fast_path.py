@@ -29,7 +29,8 @@ from fingergw.finger.transport import LAST_FLAGS, READ_BYTES, READ_FLAGS, Transp
 from fingergw.telemetry.meters import RejectReason
 
 _log = Logger()
-_AT_ONCE = 256  # connections in a batch: then others have their turn
+_AT_ONCE = 64  # connections in a batch
+_BATCHES = 16  # one after the other, while there are connections: then others have their turn
 _Accept: TypeAlias = Callable[[], tuple[Any, Any]]
 """Return a new connection's socket, and the client's address."""
 
@@ -54,6 +55,9 @@ class FastPath:
         self._factory = factory
         self._accept_simply = port.doRead
         self._accept = accept_function(port.socket)
+        self._queue = select.poll()
+        self._queue.register(port.fileno(), select.POLLIN)
+        self._expected = 1  # connections that surely wait, as about as many did last time
         self._polling = Polling(reactor, self._send_answers)
         self._answers: list[tuple[Accepted, bytes]] = []
         port.doRead = self.accept  # type: ignore[method-assign]
@@ -68,18 +72,31 @@ class FastPath:
         if factory is None or socket.getdefaulttimeout() is not None:  # with which sockets could wait
             self._accept_simply()
             return
-        with self._polling.batch():
-            try:
-                for _ in range(_AT_ONCE):
-                    sock, address = self._accept()
-                    try:
-                        self._begin(factory, sock, address)
-                    except Exception:  # a bug ends one connection, not the listener
-                        _log.failure("a connection failed")
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._accept_simply()  # knows what to do where there are too many descriptors
+        for _ in range(_BATCHES):
+            self._accept_batch(factory)
+            if not self._queue.poll(0):
+                break
+
+    def _accept_batch(self, factory: FingerFactory) -> None:
+        """Accept the connections that wait, and answer those that have sent a query."""
+        accept, some_wait, expected, count = self._accept, self._queue.poll, self._expected, 0
+        self._polling.begin_batch()
+        try:
+            # to look whether another one waits costs less than to find that none does
+            while count < expected or (count < _AT_ONCE and some_wait(0)):
+                sock, address = accept()
+                count += 1
+                try:
+                    self._begin(factory, sock, address)
+                except Exception:  # a bug ends one connection, not the listener
+                    _log.failure("a connection failed")
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._accept_simply()  # knows what to do where there are too many descriptors
+        finally:
+            self._polling.end_batch()
+        self._expected = max(1, count - count // 4)
 
     def _begin(self, factory: FingerFactory, sock: Any, address: tuple[Any, ...]) -> None:
         """Count a connection that was accepted, and answer if it has sent something."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -80,17 +79,17 @@ class Polling:
             self._is_called = True
             self._reactor.callLater(0, self._next_turn)
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Have all connections that get something to do within this act at its end."""
+    def begin_batch(self) -> None:
+        """Have all connections that get something to do from here on act at the end of the batch."""
         self._is_batch = True
+
+    def end_batch(self) -> None:
+        """Have them act."""
+        self._is_batch = False
         try:
-            yield
+            self._at_end()
         finally:
-            self._is_batch = False
-            try:
-                self._at_end()
-            finally:
+            if self._acting:
                 self._act()
 
     def _next_turn(self) -> None:
@@ -128,8 +127,11 @@ class Polling:
         if self._epoll.closed:  # in the same turn
             return
         get = self._waiting.get
-        with self.batch():
+        self.begin_batch()
+        try:
             for fd, events in self._epoll.poll(0, _AT_ONCE):
                 waiting = get(fd)
                 if waiting is not None:  # or it was closed in this batch
                     waiting.ready(events)
+        finally:
+            self.end_batch()

@@ -30,6 +30,7 @@ READ_FLAGS: Final = socket.MSG_DONTWAIT
 SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 LAST_FLAGS: Final = SEND_FLAGS | getattr(socket, "MSG_MORE", 0)
 """For what is followed by the end: both go in one segment, which halves the work."""
+_NONE: Final = bytes(4)  # bytes that wait
 _RESET: Final = struct.pack("ii", 1, 0)
 _DONE = Failure(ConnectionDone())
 _LOST = Failure(ConnectionLost())
@@ -42,9 +43,7 @@ _End: TypeAlias = Literal["", "write", "all", "reset"]
 
 def has_unread(sock: Any) -> bool:
     """Tell whether a client has sent what was not read: closing would reset the connection."""
-    waiting = bytearray(4)
-    fcntl.ioctl(sock.fileno(), termios.FIONREAD, waiting)
-    return any(waiting)
+    return fcntl.ioctl(sock.fileno(), termios.FIONREAD, _NONE) != _NONE
 
 
 @implementer(ITransport, ISystemHandle)

@@ -21,7 +21,7 @@ from attrs import define, frozen
 from tests.benchmarks import IN_FLIGHT, ask_many, cpu_seconds, gateway, raise_open_files
 from tests.benchmarks.upstreams import ANSWER as PAGE
 from tests.benchmarks.upstreams import upstream
-from tests.benchmarks.yardsticks import Yardstick, c_loop, tutorial
+from tests.benchmarks.yardsticks import Asking, Yardstick, asking, c_loop, tutorial
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -121,30 +121,31 @@ def _running(endpoints: Sequence[Table], route: Table, backends: Table) -> Itera
             yield _Gateway(ports, running.pid, _Log(access))
 
 
-def compare(case: Case, running: _Gateway, others: Others, queries: int, rounds: int) -> None:
+def compare(case: Case, running: _Gateway, others: Others, ask: Asking, queries: int, rounds: int) -> None:
     """Ask all in turn, round by round, and print the medians of the times and of the ratios.
 
+    :param ask: asks one of them.
     :param queries: to each, in each round.
     """
 
     def ask_gateway(count: int) -> None:
         running.log.asked += count
-        ask_many(case.port, count, case.query, case.answer, in_flight=case.in_flight)
+        ask(case.port, count, case.query, case.answer, case.in_flight)
         running.log.settle()  # the log, too, is part of the gateway's work
 
     def ask_other(port: int, count: int) -> None:
-        ask_many(port, count, case.plain_query, case.answer, in_flight=case.in_flight)
+        ask(port, count, case.plain_query, case.answer, case.in_flight)
 
     asks: dict[str, tuple[int, Callable[[int], object]]] = {"fingergw": (running.pid, ask_gateway)}
     for name, yardstick in others.items():
         asks[name] = yardstick.pid, partial(ask_other, yardstick.port)
-    for _, ask in asks.values():
-        ask(warming(queries))
+    for _, ask_one in asks.values():
+        ask_one(warming(queries))
     spent: dict[str, list[float]] = {name: [] for name in asks}
     for turn in range(rounds):
-        for name, (pid, ask) in sorted(asks.items(), reverse=turn % 2 == 1):
+        for name, (pid, ask_one) in sorted(asks.items(), reverse=turn % 2 == 1):
             before = cpu_seconds(pid)
-            ask(queries)
+            ask_one(queries)
             spent[name].append((cpu_seconds(pid) - before) / queries)
     print(row(f"{case.name}, {case.in_flight} in flight", spent, case.goals), flush=True)
 
@@ -171,7 +172,7 @@ def row(name: str, spent: Mapping[str, Sequence[float]], goals: Mapping[str, flo
     return "   ".join(columns)
 
 
-def _static(others: Others, queries: int, rounds: int, in_flights: Sequence[int], names: int) -> None:
+def _static(others: Others, ask: Asking, queries: int, rounds: int, in_flights: Sequence[int], names: int) -> None:
     """Measure what needs no backend that waits."""
     sizes = {in_flight: queries * (2 if in_flight > 500 else 1) for in_flight in in_flights}
     names = max(names, sum(warming(size) + rounds * size for size in sizes.values()))
@@ -187,19 +188,19 @@ def _static(others: Others, queries: int, rounds: int, in_flights: Sequence[int]
         for in_flight, size in sizes.items():
             goals = {"tutorial": 0.55, "C loop": 2.0}
             case = Case("known", port, always(KNOWN), always(KNOWN), TEXT, goals, in_flight)
-            compare(case, running, others, size, rounds)
+            compare(case, running, others, ask, size, rounds)
         each_once = in_turn("name")
         for in_flight, size in sizes.items():
             case = Case("static", port, each_once, always(KNOWN), TEXT, {"tutorial": 0.80}, in_flight)
-            compare(case, running, others, size, rounds)
+            compare(case, running, others, ask, size, rounds)
         new = in_turn("nobody")
         case = Case("refusal", port, new, new, MISSING, {"tutorial": 0.70})
-        compare(case, running, tutorial_alone, queries, rounds)
+        compare(case, running, tutorial_alone, ask, queries, rounds)
         case = Case("haproxy:", proxied, always(_PROXY_HEADER + KNOWN), always(KNOWN), TEXT, {})
-        compare(case, running, tutorial_alone, queries, rounds)
+        compare(case, running, tutorial_alone, ask, queries, rounds)
 
 
-def _fresh_hits(others: Others, queries: int, rounds: int) -> None:
+def _fresh_hits(others: Others, ask: Asking, queries: int, rounds: int) -> None:
     """Measure answers of a cache, each of which is asked for once after it has been put there."""
     names = warming(queries) + rounds * queries
     with upstream("http") as server:
@@ -211,7 +212,7 @@ def _fresh_hits(others: Others, queries: int, rounds: int) -> None:
             running.log.asked = names
             running.log.settle()
             case = Case("fresh hit", port, in_turn("page"), always(b"page\r\n"), PAGE, {"tutorial": 0.85})
-            compare(case, running, {"tutorial": others["tutorial"]}, queries, rounds)
+            compare(case, running, {"tutorial": others["tutorial"]}, ask, queries, rounds)
             fresh = running.log.path.read_text().count(" fresh\n")
     if fresh != names:
         raise SystemExit(f"{fresh} of {names} answers were fresh ones of the cache")
@@ -240,11 +241,11 @@ def run(
     raise_open_files()
     print("processor time of a query, and its ratio to that of others: medians, and the middle half")
     users = {KNOWN.strip(): TEXT.strip(), b"page": PAGE.strip()}
-    with tutorial(users) as plain, c_loop(TEXT) as loop:
+    with tutorial(users) as plain, c_loop(TEXT) as loop, asking() as ask:
         others = {"tutorial": plain}
         if loop is None:
             print("There is no C compiler, so that the loop in C is left out.")
         else:
             others["C loop"] = loop
-        _static(others, queries, rounds, in_flights, names)
-        _fresh_hits(others, queries, rounds)
+        _static(others, ask, queries, rounds, in_flights, names)
+        _fresh_hits(others, ask, queries, rounds)

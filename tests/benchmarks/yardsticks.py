@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
-from tests.benchmarks import server
+from tests.benchmarks import ask_many, server
 from tests.support.sockets import free_port
 
 _TUTORIAL = """
@@ -36,7 +37,6 @@ class Factory(protocol.ServerFactory):
 endpoints.serverFromString(reactor, "tcp:{port}:interface=127.0.0.1:backlog=4096").listen(Factory())
 reactor.run()
 """
-_LOOP = Path(__file__).with_name("epoll_loop.c")
 
 
 @frozen
@@ -66,12 +66,43 @@ def c_loop(answer: bytes) -> Iterator[Yardstick | None]:
     :param answer: what it says to any line.
     :return: None where there is no compiler.
     """
+    with _compiled("epoll_loop.c") as program:
+        if program is None:
+            yield None
+            return
+        port = free_port()
+        with server(str(port), answer.decode(), port=port, program=program) as running:
+            yield Yardstick(port, running.pid)
+
+
+Asking: TypeAlias = Callable[[int, int, Callable[[int], bytes], bytes, int], object]
+"""Ask queries: at which port, how many, what returns the bytes of the n-th, the answer to all, how many at once."""
+
+
+@contextmanager
+def asking() -> Iterator[Asking]:
+    """Return what asks: clients in C, so that no server waits for them, or in Python where there is no compiler."""
+    with _compiled("asking.c") as program:
+
+        def ask(port: int, count: int, query: Callable[[int], bytes], answer: bytes, in_flight: int) -> None:
+            if program is None:
+                ask_many(port, count, query, answer, in_flight=in_flight)
+                return
+            parts = [answer, *map(query, range(count))]
+            data = b"".join(len(part).to_bytes(2, "little") + part for part in parts)
+            subprocess.run([program, str(port), str(in_flight)], input=data, check=True)
+
+        yield ask
+
+
+@contextmanager
+def _compiled(name: str) -> Iterator[str | None]:
+    """Compile a program in C; None where there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        program, port = str(Path(folder, "epoll_loop")), free_port()
-        subprocess.run([compiler, "-O2", "-o", program, str(_LOOP)], check=True)
-        with server(str(port), answer.decode(), port=port, program=program) as running:
-            yield Yardstick(port, running.pid)
+        program = str(Path(folder, "program"))
+        subprocess.run([compiler, "-O2", "-o", program, str(Path(__file__).with_name(name))], check=True)
+        yield program
