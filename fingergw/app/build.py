@@ -24,6 +24,7 @@ from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.opening import Opener, keep_backends, may_open_in_thread, open_each
 from fingergw.app.parts.parts import Parts
 from fingergw.app.parts.run_as import announce_root, check_process
+from fingergw.app.parts.warnings import warnings_of
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.memory import Memory
@@ -57,7 +58,7 @@ def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Proce
     where = "" if source is None else f" with {escape(str(source.path.absolute()))}"
     _log.info("fingergw {version}{where}", version=__version__, where=where)  # first, as an operator looks there
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
-    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS, warns=False)
+    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS)
     if problems:
         raise to_error(problems, source)
     if run_as is None or (run_as.user, run_as.group, run_as.chroot) != (None, None, None):
@@ -220,8 +221,6 @@ def draft(
             pass
     parts.warnings += machine.warnings
     if warns:
-        from fingergw.app.parts.warnings import warnings_of  # a start does not look
-
         parts.warnings += warnings_of(configuration, sockets, parts.admin and parts.admin[0])
     if previous is None:
         parts.warnings += denied(machine, source, run_as)

@@ -30,7 +30,6 @@ MODULES: Final = (
     "fingergw.cache.redis",
     "fingergw.cache.sqlite",
     "fingergw.app.parts.forwarding_targets",
-    "fingergw.app.parts.warnings",
     "fingergw.listen.certificates",
     "fingergw.net.workers.converting",
     "difflib",

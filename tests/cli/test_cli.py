@@ -636,11 +636,7 @@ TLS = {"fingergw.listen.certificates"}
         (["check", "--config", "hello.toml"], "check", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS}),
         (["check", "--config", "shipped.toml"], "check", {*HEAVY, *TLS, "fingergw.backends.finger"}),
         (["explain", "--config", "hello.toml", "x"], "explain", {*HEAVY - {"tree_sitter"}, *HTTP, *OTHER_TYPES, *TLS}),
-        (
-            ["--config", "hello.toml"],
-            "command",
-            {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, "fingergw.config.warnings.shadowed", "difflib", "twisted.trial"},
-        ),
+        (["--config", "hello.toml"], "command", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, "difflib", "twisted.trial"}),
         (["--config", "shipped.toml"], "command", {*HEAVY, *TLS, "fingergw.backends.finger"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
