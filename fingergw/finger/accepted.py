@@ -12,8 +12,8 @@ from fingergw.finger.listener import DRAIN_SECONDS
 _log = Logger()
 
 
-class Path(Protocol):
-    """What accepted it."""
+class Acceptor(Protocol):
+    """What has accepted a connection, and sees to it until there is a protocol."""
 
     def read(self, accepted: Accepted) -> bool:
         """Read from it for the first time."""
@@ -25,17 +25,19 @@ class Path(Protocol):
 class Accepted:
     """A connection that was accepted and counted, and has no protocol yet: there may be very many that wait.
 
-    :param path: what accepted it.
+    :param acceptor: what accepted it.
     :param factory: the one that was active then.
     :param sock: its socket.
     :param peer: the client's address as text, or the proxy's.
     :param counted_as: the client that it was counted towards.
     """
 
-    __slots__ = ("_since", "counted_as", "due", "factory", "path", "peer", "sock")
+    __slots__ = ("_since", "acceptor", "counted_as", "due", "factory", "peer", "sock")
 
-    def __init__(self, path: Path, factory: FingerFactory, sock: Any, peer: str, counted_as: str | None) -> None:
-        self.path, self.factory, self.sock, self.peer, self.counted_as = path, factory, sock, peer, counted_as
+    def __init__(
+        self, acceptor: Acceptor, factory: FingerFactory, sock: Any, peer: str, counted_as: str | None
+    ) -> None:
+        self.acceptor, self.factory, self.sock, self.peer, self.counted_as = acceptor, factory, sock, peer, counted_as
         self.due = self._since = 0.0
 
     @property
@@ -66,16 +68,16 @@ class Accepted:
     def ready(self, events: int) -> None:
         """Read the query."""
         try:
-            self.path.read(self)
+            self.acceptor.read(self)
         except Exception:
             _log.failure("a connection failed")
-            self.path.close(self)
+            self.acceptor.close(self)
 
     def expired(self) -> None:
         """Close, as the query has not come in time."""
         listener = self.factory.listener
         listener.record("timeout", self.peer, seconds=listener.connections.seconds() - self._since)
-        self.path.close(self)
+        self.acceptor.close(self)
 
     def drain(self) -> None:
         """Close soon: the query may be on its way."""

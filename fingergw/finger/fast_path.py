@@ -173,7 +173,7 @@ class FastPath:
         transport = Transport(accepted.sock, protocol, self._polling, reads_on=rejected is None)
         if accepted.is_waiting:
             accepted.end_wait()
-            transport.is_watched_for(READABLE)
+            transport.take_over(READABLE)
         protocol.connected, protocol.transport = True, transport
         protocol.begin(accepted.counted_as, rejected, accepted.due)
         return transport

@@ -40,7 +40,7 @@ class ListenerService(BoundService):
         self.listener.activate(None)
         super().privilegedStartService()
 
-    def is_bound_at(self, port: IListeningPort) -> None:
+    def began_listening(self, port: IListeningPort) -> None:
         """Take the fast path for its connections, where there is one."""
         if is_available(port):
             self._fast_path = FastPath(port, self._plain_factory, self.reactor)  # type: ignore[arg-type]

@@ -55,6 +55,8 @@ class Transport:
     ends it.
 
     :param sock: the connection's socket.
+    :param protocol: what it tells of input, and of the ends of both sides.
+    :param polling: tells it when the socket is ready, and when a batch ends.
     :param reads_on: whether it does so. A connection that was rejected is to cost nothing more.
     """
 
@@ -79,8 +81,8 @@ class Transport:
         self._has_sent = self._has_ended = self._is_acting = self._is_shut = False
         self._events = -1  # not watched
 
-    def is_watched_for(self, events: int) -> None:
-        """Take over a socket that is watched already."""
+    def take_over(self, events: int) -> None:
+        """Take over a socket that is watched for these events already."""
         self._events = events
         self._polling.replace(self._sock.fileno(), self)
 

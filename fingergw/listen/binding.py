@@ -138,10 +138,10 @@ class BoundService(Service):
 
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
-        self.is_bound_at(port)
+        self.began_listening(port)
 
-    def is_bound_at(self, port: IListeningPort) -> None:
-        """Note that it is bound."""
+    def began_listening(self, port: IListeningPort) -> None:
+        """Note that it is bound, and listens at this port. Here that means nothing."""
 
     @property
     def plain_factory(self) -> IProtocolFactory | None:
