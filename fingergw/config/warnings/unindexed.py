@@ -9,8 +9,7 @@ from typing import Final
 from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.config.warnings.scope import Scope
-from fingergw.core.literals import glob_pieces
-from fingergw.core.patterns import regex
+from fingergw.core.patterns import glob, regex
 
 MANY: Final = 1000
 
@@ -40,6 +39,5 @@ def tried_for_all(configuration: model.Config, scopes: Sequence[Scope]) -> Itera
 
 
 def _has_literals(route: tables.Route, case_sensitive: bool) -> bool:
-    if route.pattern is not None:
-        return any(piece.startswith("=") for piece in glob_pieces(route.pattern))
-    return bool(regex(route.regex or "", case_sensitive=case_sensitive).literals)
+    make, text = (regex, route.regex or "") if route.pattern is None else (glob, route.pattern)
+    return bool(make(text, case_sensitive=case_sensitive).literals)
