@@ -17,21 +17,15 @@ from fingergw.finger.accepted import Accepted
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.fast_path import accept_function, is_available
 from fingergw.finger.protocol import FingerProtocol
-from tests.support.configuration import LISTENER
+from tests.support.configuration import HELLO, LISTENER
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
 from tests.support.listener import put
 from tests.support.sockets import drop, finger, receive_all
 from tests.support.waiting import in_thread, reactor, until
 
-MAP = """
-[[routes]]
-user = "hello"
-backends = ["map"]
-[backends.map]
-type = "static"
-[backends.map.entries]
-hello = "Hello"
+MAP = f"""
+{HELLO}
 [log]
 access = "off"
 [limits]

@@ -620,14 +620,20 @@ def test_a_file_that_cannot_be_reopened(tmp_path: Path) -> None:
     ]
 
 
-def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that did not fit in the old file go to the new one, except for a line that the old file has a part of."""
-    path = tmp_path / "log"
+def cut_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[AccessLog, list[int]]:
+    """Return a log with three lines, of which the disk took 90 bytes: one, and a part of the second; and its room."""
     log, _ = make(path)
     room = disk_with_room(monkeypatch, 90)
     for name in (b"one", b"two", b"three"):
         log.add("public", "::1", name, "", "", "answered", 16, 0.1)
     log.flush()
+    return log, room
+
+
+def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that did not fit in the old file go to the new one, except for a line that the old file has a part of."""
+    path = tmp_path / "log"
+    log, room = cut_log(path, monkeypatch)
     path.rename(tmp_path / "log.1")
     room[0] = 0
     monkeypatch.setattr(os, "open", lambda *args, _open=os.open: (room.__setitem__(0, 9999), _open(*args))[1])
@@ -641,11 +647,7 @@ def test_reopen_from_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_reopen_of_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the file was not renamed, and a full disk took a part of a line, the next line begins on a new one."""
     path = tmp_path / "log"
-    log, _ = make(path)
-    room = disk_with_room(monkeypatch, 90)
-    for name in (b"one", b"two", b"three"):
-        log.add("public", "::1", name, "", "", "answered", 16, 0.1)
-    log.flush()
+    log, room = cut_log(path, monkeypatch)
     monkeypatch.setattr(os, "open", lambda *args, _open=os.open: (room.__setitem__(0, 9999), _open(*args))[1])
     log.reopen()
     log.close()
