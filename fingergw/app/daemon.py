@@ -33,8 +33,6 @@ from fingergw.telemetry.log_file import open_log_as, own_descriptor
 
 _log = Logger()
 _DAEMON_UMASK = 0o077
-# So long the reactor waits for a thread that reads a file, at any system call: 200 times for 64 queries in flight.
-_SWITCH_SECONDS = 0.00005
 
 
 @frozen
@@ -171,7 +169,6 @@ class _Run:
 
     def _running(self) -> None:
         gc.freeze()  # what is there now stays: looking through all of it takes longer than many answers
-        sys.setswitchinterval(_SWITCH_SECONDS)
         signals.release()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         launcher, self._launcher = self._launcher, None

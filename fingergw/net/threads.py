@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,6 +15,10 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 _here = threading.local()
+# A thread that computes may take Python's lock at each of the reactor's system calls, some 400 for 64 queries, and keep
+# it for sys.getswitchinterval(), or until it rests. After that it waits for the lock, that long if others want it.
+_WORK_SECONDS = 0.001
+_REST_SECONDS = 0.001
 
 
 class Run(Protocol):
@@ -32,7 +39,8 @@ def at_once(work: Callable[[], T], _patience_seconds: float = 0.0, /) -> Deferre
 def in_thread(reactor: Any, work: Callable[[], T], patience_seconds: float = 0.0) -> Deferred[T]:
     """Run work in a daemon thread of its own: one that hangs delays no other work, no stop, and no end of the process.
 
-    Where the reactor does not run, as at a start, and where no thread can be started, the work runs here and now.
+    It takes longer there, as it gives way to the reactor all the time, but for within a single call of what is written
+    in C. Where the reactor does not run, as at a start, and where no thread can be started, the work runs here and now.
 
     :param reactor: an IReactorFromThreads and IReactorCore.
     :param work: touches neither the reactor nor anything that others change.
@@ -47,6 +55,8 @@ def in_thread(reactor: Any, work: Callable[[], T], patience_seconds: float = 0.0
 
     def run() -> None:
         _here.is_beside_reactor = True
+        if sys.getprofile() is None:  # otherwise somebody looks where time goes, and wants all of it
+            sys.setprofile(_give_way(time.perf_counter() + patience_seconds + _WORK_SECONDS))
         try:
             results.append(work())
         except BaseException:  # for the caller to see
@@ -65,6 +75,24 @@ def in_thread(reactor: Any, work: Callable[[], T], patience_seconds: float = 0.0
     if patience_seconds and ended.wait(patience_seconds):
         fire()
     return fired
+
+
+def _give_way(rests_at: float) -> Callable[[FrameType, str, object], None]:
+    """Return a profile function, which Python calls whenever the thread calls a function or returns from one: it rests.
+
+    So libraries give way, too, which know nothing of it.
+
+    :param rests_at: when to rest first, by ``time.perf_counter``.
+    """
+    seconds, rest = time.perf_counter, time.sleep
+
+    def look(_frame: FrameType, _event: str, _argument: object) -> None:
+        nonlocal rests_at
+        if seconds() >= rests_at:
+            rest(_REST_SECONDS)
+            rests_at = seconds() + _WORK_SECONDS
+
+    return look
 
 
 def in_reactor(reactor: Any, work: Callable[[], T]) -> T:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -29,6 +31,24 @@ class ThreadTests(TestCase):
         assert not waiting.called
         over.set()
         assert await waiting == (True, threading.current_thread())
+
+    async def test_gives_way(self) -> None:
+        """Work in Python lets the reactor turn, even if Python itself would not take turns before the work ends."""
+        await deferLater(reactor, 0)
+        has_turned: list[bool] = []
+
+        def work() -> bool:
+            deadline = time.monotonic() + DEADLINE_SECONDS / 2
+            while not has_turned and time.monotonic() < deadline:
+                pass
+            return bool(has_turned)
+
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(DEADLINE_SECONDS)
+        working = in_thread(reactor, work)
+        await deferLater(reactor, 0)
+        has_turned.append(True)
+        assert await working
 
     async def test_failure(self) -> None:
         """What the work raises is raised where it is awaited."""
