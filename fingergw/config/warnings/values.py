@@ -110,6 +110,10 @@ def _statuses(where: KeyPath, statuses: tuple[int, ...]) -> Iterator[Problem]:
             )
 
 
+def _has_brace(text: object) -> bool:
+    return isinstance(text, str) and "{" in text
+
+
 def _unfilled(configuration: model.Config) -> Iterator[Problem]:
     """Find placeholders where nothing is filled in; in a map of names and the like, those that a route sets."""
     texts: list[tuple[KeyPath, Any]] = []
@@ -118,13 +122,14 @@ def _unfilled(configuration: model.Config) -> Iterator[Problem]:
         for key in _TEXTS.get(backend.type, ()):
             value, where = getattr(backend.settings, key), ("backends", name, key)
             inner = value.items() if isinstance(value, dict) else ()
-            texts += [((*where, each), text) for each, text in inner] if inner else [(where, value)]
+            # not all: other threads wait while a list of 100,000 is freed
+            texts += [((*where, each), text) for each, text in inner if _has_brace(text)] if inner else [(where, value)]
     for answer in keys_of(type(configuration.answers)):  # type: ignore[arg-type]  # a class has a hash
         texts.append((("answers", answer.name), getattr(configuration.answers, answer.name)))
     found = [
         (path, _SINGLE.findall(_AS_IT_IS.sub("", text)) if path[-1] == "template" else _PLACEHOLDER.findall(text))
         for path, text in texts
-        if isinstance(text, str) and "{" in text
+        if _has_brace(text)
     ]
     if not any(names for _, names in found):
         return
