@@ -80,16 +80,21 @@ def in_thread(reactor: Any, work: Callable[[], T], patience_seconds: float = 0.0
 def _give_way(rests_at: float) -> Callable[[FrameType, str, object], None]:
     """Return a profile function, which Python calls whenever the thread calls a function or returns from one: it rests.
 
-    So libraries give way, too, which know nothing of it.
+    So libraries give way, too, which know nothing of it. While the main thread, which is the reactor's, has nothing to
+    do, there is no rest.
 
     :param rests_at: when to rest first, by ``time.perf_counter``.
     """
-    seconds, rest = time.perf_counter, time.sleep
+    seconds, rest, used_until = time.perf_counter, time.sleep, 0.0
+    reactor_clock = time.pthread_getcpuclockid(threading.main_thread().ident or 0)
 
     def look(_frame: FrameType, _event: str, _argument: object) -> None:
-        nonlocal rests_at
+        nonlocal rests_at, used_until
         if seconds() >= rests_at:
-            rest(_REST_SECONDS)
+            used = time.clock_gettime(reactor_clock)
+            if used > used_until:
+                rest(_REST_SECONDS)
+                used_until = time.clock_gettime(reactor_clock)
             rests_at = seconds() + _WORK_SECONDS
 
     return look

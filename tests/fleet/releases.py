@@ -12,7 +12,7 @@ from tests.fleet.observed import release
 from tests.fleet.space import ROOT
 
 CRASHES = {"app/gateway.py": ("super().startService()", "raise SystemExit('this release does not start')")}
-ANSWERS_NOTHING = {"backends/static.py": ("self._answers.get(query.user, _MISSING)", "_MISSING")}
+ANSWERS_NOTHING = {"backends/static.py": ("_answer(texts.by_name, query)", "_MISSING")}
 
 
 def source_tree(folder: Path, version: str) -> Path:

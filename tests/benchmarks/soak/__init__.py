@@ -44,9 +44,12 @@ MAX_OBJECTS = 50
 WARM_UP = 10_000
 _REST_SECONDS = 15.0
 _TELL_SECONDS = 60.0
-# What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words, and what
-# breakers remember.
-_KEPT = re.compile(r"fingergw\.(cache\.(entry\.Entry|shares\.(Item|Owner))|core\.(outcome\.\w+|breaker\._Unanswered))")
+# What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words, what
+# breakers remember, and answers that are known by what clients send.
+_KEPT = re.compile(
+    r"fingergw\.(cache\.(entry\.Entry|shares\.(Item|Owner))|core\.(outcome\.\w+|breaker\._Unanswered)"
+    r"|finger\.known_answers\.Known)"
+)
 # What is logged as an error and is none of the gateway's: the faults that were injected.
 _FORESEEN = re.compile(
     r"backend \S+ (failed, (asked by route \S+|so its cached answer stays in use): (?!unforeseen)|is not asked for )"
