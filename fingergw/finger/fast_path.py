@@ -80,6 +80,7 @@ class FastPath:
     def _accept_batch(self, factory: FingerFactory) -> None:
         """Accept the connections that wait, and answer those that have sent a query."""
         accept, some_wait, expected, count = self._accept, self._queue.poll, self._expected, 0
+        cannot_accept = False
         self._polling.begin_batch()
         try:
             # to look whether another one waits costs less than to find that none does
@@ -93,10 +94,12 @@ class FastPath:
         except BlockingIOError:
             pass
         except OSError:
-            self._accept_simply()  # knows what to do where there are too many descriptors
+            cannot_accept = True
         finally:
             self._polling.end_batch()
         self._expected = max(1, count - count // 4)
+        if cannot_accept and not count:  # else those that have closed now may have left descriptors for more
+            self._accept_simply()  # knows what to do where there are too many
 
     def _begin(self, factory: FingerFactory, sock: Any, address: tuple[Any, ...]) -> None:
         """Count a connection that was accepted, and answer if it has sent something."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +143,19 @@ class TestNoneLeft:
             figures.settle()
             record_property("lines for 300 that are closed on", len(gateway.logged))
             assert len(gateway.logged) < 30
+
+
+# Twisted's transport closes on those that it finds no descriptor for at once.
+def test_more_clients_at_once_than_descriptors(tmp_path: Path, record_property: Note) -> None:
+    """Clients that have asked are all answered where each answer frees a descriptor for the next one."""
+    with short_of_descriptors(tmp_path, record_property) as (gateway, clients, figures):
+        os.kill(gateway.running.pid, signal.SIGSTOP)
+        asking = [clients.enter_context(gateway.connect()) for _ in range(4 * FEW)]
+        for client in asking:
+            client.sendall(b"hello\r\n")
+        os.kill(gateway.running.pid, signal.SIGCONT)
+        assert Counter(map(rest, asking)) == {HELLO_WIRE: len(asking)}
+        figures.settle()
 
 
 # Over one transport: by the time that a backend is asked, it makes no difference any more.
