@@ -146,15 +146,25 @@ def begin(listener: Listener, client: str, counted_as: str | None, data: bytes) 
         if named is not None:
             per_client.leave(named)
         return None  # it is refused again there, at no cost
-    if known is not None:
-        return Begun(client, counted_as, known.query, now, listener.known.use(known, client, now))
-    assert line is not None
-    step: bytes | Step = take_step(listener, line, client, "", now, data)
-    line = line[: rules.limits.max_query_bytes]
-    if isinstance(step, Said) and len(step.answer) <= SMALL_ANSWER_BYTES:
-        answer, outcome, route, backend, cache = step
-        took = listener.connections.seconds() - now
-        listener.record(outcome, client, line, route, backend, len(answer), took, cache)
-        listener.connections.meter.times[route].add(took)
-        step = answer
-    return Begun(client, counted_as, line, now, step)
+    try:
+        if known is not None:
+            return Begun(client, counted_as, known.query, now, listener.known.use(known, client, now))
+        assert line is not None
+        step = _take_whole_step(listener, line, client, now, data)
+        return Begun(client, counted_as, line[: rules.limits.max_query_bytes], now, step)
+    except Exception:  # a bug: the protocol counts the client itself
+        if named is not None:
+            per_client.leave(named)
+        raise
+
+
+def _take_whole_step(listener: Listener, line: bytes, client: str, now: float, data: bytes) -> bytes | Step:
+    """Decide about a line as :func:`take_step` does; count and log what can be sent without a protocol."""
+    step = take_step(listener, line, client, "", now, data)
+    if not isinstance(step, Said) or len(step.answer) > SMALL_ANSWER_BYTES:
+        return step
+    answer, outcome, route, backend, cache = step
+    took, logged = listener.connections.seconds() - now, line[: listener.rules.limits.max_query_bytes]
+    listener.record(outcome, client, logged, route, backend, len(answer), took, cache)
+    listener.connections.meter.times[route].add(took)
+    return answer

@@ -185,22 +185,29 @@ class FastPath:
         """Send the answers of this batch that need no protocol, and close."""
         answers, self._answers = self._answers, []
         for accepted, answer in answers:
-            sock = accepted.sock
             try:
-                sent = sock.send(answer, LAST_FLAGS)
-                if sent == len(answer):
-                    sock.shutdown(socket.SHUT_WR)
-                    if not has_unread(sock):
-                        self.close(accepted)
-                        continue
-            except BlockingIOError:
-                sent = 0
-            except OSError:  # the client is gone
+                self._send_answer(accepted, answer)
+            except Exception:  # a bug ends one connection, not the batch
+                _log.failure("a connection failed")
                 self.close(accepted)
-                continue
-            protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
-            self._hand_over(accepted, protocol)
-            protocol.finish(answer[sent:])
+
+    def _send_answer(self, accepted: Accepted, answer: bytes) -> None:
+        sock = accepted.sock
+        try:
+            sent = sock.send(answer, LAST_FLAGS)
+            if sent == len(answer):
+                sock.shutdown(socket.SHUT_WR)
+                if not has_unread(sock):
+                    self.close(accepted)
+                    return
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the client is gone
+            self.close(accepted)
+            return
+        protocol = FingerProtocol(accepted.factory.listener, accepted.peer)
+        self._hand_over(accepted, protocol)
+        protocol.finish(answer[sent:])
 
 
 def accept_function(listening: socket.socket) -> _Accept:

@@ -13,10 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from fingergw.core.outcome import Answered
+from fingergw.finger import fast_path
 from fingergw.finger.accepted import Accepted
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.fast_path import accept_function, is_available
+from fingergw.finger.known_answers import KnownAnswers
 from fingergw.finger.protocol import FingerProtocol
+from fingergw.finger.transport import has_unread
 from tests.support.configuration import HELLO, LISTENER
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
@@ -66,6 +69,46 @@ class FastPathTests(GatewayCase):
         self.patch(FingerFactory, "protocol_for", lambda factory, peer: FingerProtocol(factory.listener, peer))
         assert await in_thread(lambda: finger(port, b"hello\r\n")) == b"Hello\r\n"
         assert (service.connections.open, service.connections.entered) == (set(), 0)
+
+    async def test_bug_in_a_batch(self) -> None:
+        """What raises at the end of a batch ends one connection, too; the others of the batch and later are served."""
+        gateway = self.start(LISTENER + MAP)
+        connections, port = gateway.listeners[0].connections, port_of(gateway)
+        outcomes = iter([RuntimeError("a bug")])
+
+        def once(sock: socket.socket) -> bool:
+            for error in outcomes:
+                raise error
+            return has_unread(sock)
+
+        self.patch(fast_path, "has_unread", once)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(3)]
+            for client in clients[:2]:
+                client.sendall(b"hello\r\n")
+            answers = await in_thread(lambda: b"".join(map(receive_all, clients[:2])))
+            clients[2].sendall(b"hello\r\n")  # who has waited since
+            answers += await in_thread(lambda: receive_all(clients[2]))
+        self.flushLoggedErrors(RuntimeError)
+        assert answers == b"Hello\r\n" * 3
+        assert (connections.open, connections.entered) == (set(), 0)
+
+    async def test_bug_with_what_is_known(self) -> None:
+        """Where what is known cannot be used, the protocol answers, and a proxy's client is counted once."""
+        proxied = LISTENER.replace("tcp:0", "haproxy:tcp:0") + 'trusted_proxies = ["127.0.0.1"]\n'
+        gateway = self.start(proxied + MAP)
+        connections, port = gateway.listeners[0].connections, port_of(gateway)
+        query = b"PROXY TCP4 192.0.2.1 198.51.100.1 12345 79\r\nhello\r\n"
+
+        def use(*_: object) -> bytes:
+            raise RuntimeError("a bug")
+
+        self.patch(KnownAnswers, "use", use)
+        answers = [await in_thread(lambda: finger(port, query)) for _ in range(3)]
+        assert self.flushLoggedErrors(RuntimeError)
+        assert answers == [b"Hello\r\n"] * 3
+        await until(lambda: not connections.open, "the end of all")
+        assert (connections.entered, len(connections.per_client)) == (0, 0)
 
     async def test_sockets_that_would_wait(self) -> None:
         """Where a program sets a time-out for all new sockets, with which a read would wait, Twisted's way is taken."""
