@@ -26,6 +26,8 @@ _log = Logger()
 READ_BYTES: Final = 4096
 """As much is read first: more than a query with a PROXY header before it has, mostly."""
 _READ_ON_BYTES: Final = 16384
+_SEND_BYTES: Final = 131072
+"""As much is sent at once: then others have their turn."""
 READ_FLAGS: Final = socket.MSG_DONTWAIT
 SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 LAST_FLAGS: Final = SEND_FLAGS | getattr(socket, "MSG_MORE", 0)
@@ -153,7 +155,8 @@ class Transport:
         """Send what the kernel takes, and tell whether that was all."""
         out = self._out
         try:
-            sent = self._sock.send(out, LAST_FLAGS if self._end else SEND_FLAGS)
+            some = out if len(out) <= _SEND_BYTES else memoryview(out)[:_SEND_BYTES]
+            sent = self._sock.send(some, LAST_FLAGS if self._end else SEND_FLAGS)
         except BlockingIOError:
             sent = 0
         except OSError:

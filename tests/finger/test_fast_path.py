@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
 from twisted.logger import capturedLogs
 
 from fingergw.core.outcome import Answered
@@ -18,8 +19,9 @@ from fingergw.finger.accepted import Accepted
 from fingergw.finger.factory import FingerFactory
 from fingergw.finger.fast_path import accept_function, is_available
 from fingergw.finger.known_answers import KnownAnswers
+from fingergw.finger.polling import WRITABLE
 from fingergw.finger.protocol import FingerProtocol
-from fingergw.finger.transport import has_unread
+from fingergw.finger.transport import Transport, has_unread
 from tests.support.configuration import HELLO, LISTENER
 from tests.support.fakes import FakeBackend
 from tests.support.gateway import GatewayCase, port_of
@@ -152,6 +154,40 @@ class FastPathTests(GatewayCase):
             client.shutdown(socket.SHUT_WR)
             await until(lambda: not gateway.listeners[0].connections.open, "its end")
             assert client.recv(1) == b""
+
+
+class Called:
+    """What stands in for the polling: it calls nobody."""
+
+    events = 0
+
+    def later(self, acting: object) -> None:
+        pass
+
+    def watch(self, fd: int, waiting: object, events: int) -> None:
+        self.events = events
+
+    def forget(self, fd: int) -> None:
+        pass
+
+
+def test_a_big_answer_is_sent_in_parts() -> None:
+    """However much a socket takes, only so much of an answer is sent at once: then others have their turn."""
+    answer, polling, received = b"0123456789abcdef" * 32768, Called(), []
+    server, client = socket.socketpair()
+    with client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        transport = Transport(server, Protocol(), polling)  # type: ignore[arg-type]
+        transport.write(answer)
+        transport.act()
+        while polling.events & WRITABLE:
+            received.append(client.recv(1 << 20))
+            transport.ready(WRITABLE)
+        received.append(client.recv(1 << 20))
+        transport.abortConnection()
+        transport.act()
+    assert b"".join(received) == answer
+    assert max(map(len, received)) <= 131072
 
 
 def test_public_way_to_accept() -> None:
