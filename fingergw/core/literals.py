@@ -89,7 +89,7 @@ _TOKEN: Final = re.compile(
     | (?P<close> \) )
     | (?P<width> [$^] | \\[AbBz] )
     | (?P<any> \. | \\[dDsSwW] | \\[pP](?:\{[^}]*\}|[^{]) )
-    | (?P<class> \[ \^?+ \]?+ (?: \[:(?:(?!:\]).)*:\] | \\. | [^\]\\] )*+ \] )
+    | (?P<class> \[ \^?+ \]?+ (?: \[:\^?[a-z]+:\] | \\. | [^\]\\] )*+ \] )
     | \\Q (?P<quoted> .*? ) (?: \\E | \Z )
     | (?P<control> \\[afnrtv] )
     | \\x (?: \{ (?P<hexadecimal> [0-9A-Fa-f]+ ) \} | (?P<two_hexadecimal> [0-9A-Fa-f]{2} ) )

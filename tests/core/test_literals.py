@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import unicodedata
 
 import pytest
@@ -105,6 +106,9 @@ def test_deep_and_long() -> None:
     many = literals_of_regex("(a|b)" * 4 + r"\." * 2900)
     assert all(len(text) < 200 for choice in many for text in choice)
     assert len(literals_of_regex("|".join(f"name{number}" for number in range(300)))[0]) == 300
+    began = time.process_time()
+    assert shown(literals_of_regex("[" + "[:" * 30_000 + "x]a")) == [["a>"]]
+    assert time.process_time() - began < 5  # to look for each one's end would be some 10 ** 9 steps
 
 
 def test_what_unicode_adds() -> None:
