@@ -24,8 +24,8 @@ class Refused(NamedTuple):
     :param at: when it is told, on the clock that ``decide`` was given.
     :param why: what is wrong with the line; empty if it is a query.
     :param query: the query, without local names; None if the line was not read, or is none.
-    :param is_reusable: whether the same line comes to the same at any time, for every client to whom the same routes
-        are closed (``Router.closed``).
+    :param is_reusable: whether the same line comes to the same at any time, for every client in the same of the
+        routes' networks (``Router.networks_of``).
     """
 
     refusal: Refusal

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from attrs import define, field
 
+from fingergw.core.addresses import Networks
 from fingergw.core.chain import Result
 from fingergw.core.decide import Asked, Refused
 from fingergw.core.outcome import Answered, Failed, Holds, Reuse
@@ -18,7 +19,7 @@ MAX_KNOWN = 1024
 MAX_DATA_BYTES = 512
 """The longest line for which it does, with its end."""
 
-_Key: TypeAlias = bytes | tuple[frozenset[int], bytes]
+_Key: TypeAlias = bytes | tuple[frozenset[Networks], bytes]
 
 
 class Known(NamedTuple):
@@ -45,9 +46,9 @@ class Known(NamedTuple):
 class KnownAnswers:
     """The answers that are the same for the same bytes, as long as a listener has the same rules.
 
-    They are known by the bytes and by the routes that are closed to the client, from the second time on that these are
-    asked for. There are two generations: what is asked for is in the younger one, and when that is full, the older one
-    is dropped. So names that are invented cost next to nothing, and what is asked for again and again stays.
+    They are known by the bytes and by the routes' networks that the client is in, from the second time on that these
+    are asked for. There are two generations: what is asked for is in the younger one, and when that is full, the older
+    one is dropped. So names that are invented cost next to nothing, and what is asked for again and again stays.
 
     :param max_bytes: the longest answer.
     :param to_wire: returns an answer as bytes.
@@ -61,13 +62,13 @@ class KnownAnswers:
     to_wire: Callable[[str], bytes]
     record: Callable[[str, str, bytes, str, str, int, float, str], None]
     seconds: Callable[[], float]
-    _closed: Callable[[str], frozenset[int]] = field(init=False)
+    _networks: Callable[[str], frozenset[Networks]] = field(init=False)
     _younger: dict[_Key, Known] = field(init=False, factory=dict)
     _older: dict[_Key, Known] = field(init=False, factory=dict)
     _once: set[int] = field(init=False, factory=set)  # the hashes of what may have been asked for only once
 
     def __attrs_post_init__(self) -> None:
-        self._closed = self.rules.router.closed
+        self._networks = self.rules.router.networks_of
 
     def __len__(self) -> int:
         return len(self._younger.keys() | self._older.keys())
@@ -78,8 +79,8 @@ class KnownAnswers:
         :param client: its address in its usual text form. It has not been looked at whether it may ask.
         :param data: what one read has returned.
         """
-        closed = self._closed(client)
-        key = (closed, data) if closed else data
+        networks = self._networks(client)
+        key = (networks, data) if networks else data
         known = self._younger.get(key)
         if known is None:
             known = self._older.pop(key, None)
@@ -141,8 +142,8 @@ class KnownAnswers:
 
     def _key_of_second(self, client: str, data: bytes) -> _Key | None:
         """Return the key of what a client asks, if that was asked before; None if not, or if it is too long."""
-        closed = self._closed(client)
-        key = (closed, data) if closed else data
+        networks = self._networks(client)
+        key = (networks, data) if networks else data
         hashed, once = hash(key), self._once
         if hashed in once:
             return key if len(data) <= MAX_DATA_BYTES else None

@@ -119,8 +119,10 @@ def globs(draw: st.DrawFn) -> tuple[str, str]:
     return "".join(piece for piece, _ in pieces), "".join(sample for _, sample in pieces)
 
 
-CLIENTS = ["10.0.0.1", "10.1.0.1", "192.0.2.1"]
+MANY = [Networks([ip_network("10.1.0.0/16"), ip_network(f"172.16.{each}.0/24")]) for each in range(6)]
+CLIENTS = ["172.16.0.1", "10.0.0.1", "10.1.0.1", "192.0.2.1"]
 NETWORKS = [None, None, Networks([ip_network("10.0.0.0/8")]), Networks([ip_network("10.1.0.0/16")]), Networks([])]
+NETWORKS += MANY[:3]
 
 
 @frozen
@@ -199,7 +201,10 @@ def test_equal_to_a_scan(asked: tuple[list[Spec], str], client: str, *, case_sen
         routes = [spec.route(case_sensitive=case_sensitive) for spec in specs]
     except ExpectedError:
         assume(False)
-    fillers = [Route[Spec]("", specs[0], match=match) for match in FILLERS]
+    fillers = [
+        Route[Spec]("", specs[0], match=match, clients=MANY[place % len(MANY)] if place % 2 else None)
+        for place, match in enumerate(FILLERS)
+    ]
     router = Router([*fillers, *routes] if is_first else [*routes, *fillers])
     found = router.find(Query(name, client=client))
     expected = None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from ipaddress import ip_network
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from fingergw.core import routing
 from fingergw.core.addresses import Networks
+from fingergw.core.pattern_index import PatternIndex
 from fingergw.core.patterns import Matcher, glob, group_names, regex
 from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
@@ -199,9 +204,46 @@ def test_patterns_without_text_are_tried_in_their_place() -> None:
     assert tried == ["?", "[a-z]*", "*"]
 
 
-def test_closed() -> None:
-    """The routes that are closed to a client are told by their places; clients with the same ones find the same."""
+def test_networks_of() -> None:
+    """Which of the routes' networks a client is in; clients with the same ones find the same routes."""
     router = Router(ROUTES)
-    assert router.closed("192.0.2.1") == router.closed("unix") == {0, 5, 6}
-    assert router.closed("10.0.0.1") == router.closed("fd00::1") == frozenset()
-    assert Router(ROUTES[1:3]).closed("192.0.2.1") == frozenset()
+    assert router.networks_of("192.0.2.1") == router.networks_of("unix") == frozenset()
+    assert router.networks_of("10.0.0.1") == router.networks_of("fd00::1") == {INSIDE}
+    assert Router(ROUTES[1:3]).networks_of("10.0.0.1") == frozenset()
+
+
+def test_many_networks() -> None:
+    """Clients of ever other networks have their patterns found in indexes that are there, however many there are."""
+    networks = [Networks([ip_network(f"10.0.{number}.0/24")]) for number in range(100)]
+    routes = [Route("", each, match=glob(f"svc-{each}-*"), clients=networks[each % 100]) for each in range(300)]
+    router = Router([*routes, Route("", -1, match=glob("svc-2*"))])
+    with patch.object(routing, "PatternIndex", wraps=PatternIndex) as made:
+        for number in (*range(100), *range(100)):
+            for place in (number, number + 100, number + 200):
+                found = router.find(Query(f"svc-{place}-mail", client=f"10.0.{number}.1"))
+                assert found is not None
+                assert found[0].target == place
+            found = router.find(Query("svc-201-mail", client="10.0.0.1"))
+            assert found is not None
+            assert found[0].target == -1
+    assert made.call_count == 0
+
+
+def test_indexes_of_many_networks_are_bounded() -> None:
+    """Of clients that are in many networks, however many combinations, few have an index that is kept for them."""
+    made: list[weakref.ref[PatternIndex[object]]] = []
+
+    def make(patterns: Any) -> PatternIndex[object]:
+        index = PatternIndex(patterns)
+        made.append(weakref.ref(index))
+        return index
+
+    hosts = [[ip_network(f"10.0.0.{each}/32") for each in range(100) if each % 10 != number] for number in range(10)]
+    hosts += [[ip_network(f"10.0.0.{each}/32") for each in range(100) if each // 10 != number] for number in range(10)]
+    with patch.object(routing, "PatternIndex", make):
+        router = Router([Route("", 0, match=glob("svc-*"), clients=Networks(each)) for each in hosts])
+        at_first = len(made)
+        for number in range(100):
+            assert router.find(Query("nobody", client=f"10.0.0.{number}")) is None
+    assert len(made) == at_first + 100
+    assert sum(each() is not None for each in made[at_first:]) < 20
