@@ -109,7 +109,7 @@ class CachedBackend:
     def reuse(self, query: Query, outcome: Answered | Missing) -> Reuse | None:
         """Return how a fresh outcome is used again; None if it is not there any more, or is for one client."""
         entry = None if self.inputs.client else self.memory.peek(self.key(query))
-        if entry is None or type(entry.outcome) is not type(outcome):
+        if entry is None or entry.outcome != outcome:
             return None
         fresh = FreshAnswer(query, entry, self.memory, self.key, self.seconds, self.counts)
         return Reuse(fresh.holds, fresh.count_again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 
 from fingergw.cache.entry import Entry
 from fingergw.cache.memory import Memory
@@ -28,13 +28,16 @@ class FreshAnswer:
     key: Callable[[Query], str]
     seconds: Callable[[], float]
     counts: Counter[str]
+    _key_now: str = field(init=False, default="")
 
     def holds(self) -> bool:
         """Tell whether a query like this one would get it."""
-        # the key is made again, as the version of the backend may be another by now
-        return self.seconds() < self.entry.fresh_until and self.memory.peek(self.key(self.query)) is self.entry
+        if self.seconds() >= self.entry.fresh_until:
+            return False
+        self._key_now = self.key(self.query)  # made again, as the version of the backend may be another by now
+        return self.memory.peek(self._key_now) is self.entry
 
     def count_again(self) -> None:
-        """Count it as found fresh, and as used."""
+        """Count it, which holds, as found fresh, and as used."""
         self.counts["fresh"] += 1
-        self.memory.get(self.key(self.query))
+        self.memory.get(self._key_now)

@@ -249,6 +249,15 @@ def all_of(parts: Sequence[Reuse]) -> Reuse:
     return Reuse(lambda: all(each.holds() for each in parts), lambda: [each.count_again() for each in parts])
 
 
+def still_holds(holds: Holds) -> bool:
+    """Tell whether an answer still holds; not if that raises, as the backend that tells it has a bug then."""
+    try:
+        return bool(holds())
+    except BaseException as error:
+        _bug(error)
+        return False
+
+
 async def outcome_of(asking: Awaitable[T], cancelled: tuple[type[BaseException], ...]) -> T | Failed:
     """Await a backend that may have bugs.
 

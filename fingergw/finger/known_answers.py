@@ -10,7 +10,7 @@ from attrs import define, field
 from fingergw.core.addresses import Networks
 from fingergw.core.chain import Result
 from fingergw.core.decide import Asked, Refused
-from fingergw.core.outcome import Answered, Failed, Holds, Reuse
+from fingergw.core.outcome import Answered, Failed, Holds, Reuse, still_holds
 from fingergw.core.rules import Rules
 from fingergw.telemetry.meters import ListenerMeter, Times
 
@@ -87,11 +87,7 @@ class KnownAnswers:
             if known is None:
                 return None
             self._keep(key, known)
-        try:
-            holds = known.holds()
-        except (Exception, SystemExit):  # a bug in a backend, which is asked instead
-            holds = False
-        if holds:
+        if still_holds(known.holds):
             return known
         del self._younger[key]
         return None

@@ -130,8 +130,22 @@ def test_given_again_of_another_version() -> None:
     assert not reuse.holds()
 
 
+def test_given_again_asks_for_the_version_once() -> None:
+    """A backend that has told its version, for which an answer holds, need not be able to tell it again."""
+    versions = ["1"] * 2
+    bench = make(version=lambda: versions.pop())
+    bench.memory.put(bench.cache.key(QUERY), entry_of(), 0.0, NOBODY)
+    reuse = bench.cache.reuse(QUERY, entry_of().outcome)
+    assert reuse is not None
+    versions.append("1")
+    assert reuse.holds()
+    reuse.count_again()
+    assert bench.cache.counts == {"fresh": 1}
+
+
 def test_not_given_again() -> None:
-    """What is absent by now is not given again, nor what is missing by now, nor what depends on its client."""
+    """What is absent or another by now is not given again, nor what depends on its client."""
+    assert make().filled(NEW).cache.reuse(QUERY, OLD) is None
     assert make().cache.reuse(QUERY, OLD) is None
     assert make().filled(Missing()).cache.reuse(QUERY, OLD) is None
     assert make(inputs=Inputs(client=True)).filled().cache.reuse(QUERY, OLD) is None

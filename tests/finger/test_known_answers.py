@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -218,15 +219,20 @@ def test_a_backend_that_breaks() -> None:
         def lasting(self, _: Query) -> Callable[[], bool]:
             if not self.entries:
                 raise SystemExit(1)
-            return lambda: 1 // len(self.entries["x"]) > 0
+            return partial(self.holds, self.entries["x"])
+
+        def holds(self, text: str) -> bool:
+            if text:
+                raise BaseException("not even an Exception")
+            return 1 // len(text) > 0
 
     broken = Broken({})
     listener = listening(broken)
-    for entries in ({}, {"x": ""}):
+    for entries in ({}, {"x": ""}, {"x": "y"}):
         broken.entries = entries
         for _ in range(3):
             assert accept(listener, CLIENT, b"x\r\n", uses_known=True)
-    assert broken.asked == 6
+    assert broken.asked == 9
 
 
 def test_bounded() -> None:
