@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from fingergw.app.parts.checked_backend import CheckedBackend
@@ -22,7 +23,7 @@ from fingergw.core.addresses import Networks
 from fingergw.core.admission import Rate
 from fingergw.core.chain import Chain
 from fingergw.core.forwarding import Forwarding
-from fingergw.core.outcome import Answered, BackendCache, Outcome
+from fingergw.core.outcome import Answered, BackendCache, Failed, Missing, Outcome
 from fingergw.core.patterns import glob, regex
 from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
@@ -111,6 +112,35 @@ class Saying:
         return bool(self.holds) and self.text(query) == answered
 
 
+class Odd(Answered):
+    """What is no outcome, although it looks like one."""
+
+
+@define(eq=False)
+class Lying:
+    """A backend that does with ``at_once`` what it should not.
+
+    :param at_first: what that returns, or an exception that it raises.
+    """
+
+    at_first: object = None
+
+    def at_once(self, query: Query) -> Any:
+        """Return something, or raise."""
+        if isinstance(self.at_first, BaseException):
+            raise self.at_first
+        return self.at_first
+
+    async def answer(self, query: Query) -> Outcome:
+        """Answer."""
+        return Missing() if query.verbose else Answered("asked")
+
+    def lasting(self, query: Query) -> Callable[[], bool]:
+        """Tell whether it would do the same."""
+        at_first = self.at_first
+        return lambda: self.at_first is at_first
+
+
 class Situation(NamedTuple):
     """The rules of a listener.
 
@@ -118,7 +148,7 @@ class Situation(NamedTuple):
     :param decoy_delay: None if it is no decoy.
     """
 
-    order: Sequence[int] = range(12)
+    order: Sequence[int] = range(18)
     max_connections: int = 100
     per_client: int = 100
     rate: Rate | None = None
@@ -135,6 +165,7 @@ class World:
     :param uses_known: whether it uses what it knows.
     :param texts: what its file has.
     :param saying: a backend whose answers last as it says.
+    :param lying: one that need not say what is right.
     """
 
     uses_known: bool
@@ -144,6 +175,7 @@ class World:
     texts: Texts = field(factory=lambda: texts_of({"file": "of old", "kept": "of old"}))
     upstream: Upstream = field(factory=lambda: Upstream(says=Answered("first")))
     saying: Saying = field(factory=lambda: Saying(str))
+    lying: Lying = field(factory=Lying)
     said: str = "said"
     memory: Memory = field(factory=lambda: Memory(3, 10**6))
     meters: dict[str, BackendMeter] = field(factory=dict)
@@ -182,6 +214,7 @@ class World:
         self.open("kept client", Saying(lambda query: f"you were {query.client}"), CACHE)
         self.open("counts", Saying(lambda _: "times", "silent", counts=True))
         self.open("saying", self.saying)
+        self.open("lying", self.lying)
 
     def open(self, name: str, backend: object = None, cache: BackendCache | None = None, **own: Any) -> None:
         """Open a backend as a gateway does.
@@ -202,8 +235,8 @@ class World:
     def routes(self) -> list[Route[Chain]]:
         """Return the routes, of which several match the same names."""
 
-        def chain(*names: str) -> Chain:
-            return Chain(tuple((name, self.backends[name].entry) for name in names))
+        def chain(*names: str, after: tuple[type[Missing | Failed], ...] = (Missing, Failed)) -> Chain:
+            return Chain(tuple((name, self.backends[name].entry) for name in names), after, (CancelledError,))
 
         return [
             Route("inside", chain("map"), users=("inside",), clients=INSIDE),
@@ -218,6 +251,12 @@ class World:
             Route("kept client", chain("kept client"), users=("were",)),
             Route("odd", chain("counts"), users=("counts",)),
             Route("saying", chain("saying"), users=("saying",)),
+            Route("several", chain("file", "kept", "up", "map"), users=("several",)),
+            Route("after failed", chain("kept", "up", "text", after=(Failed,)), users=("failed",)),
+            Route("after missing", chain("file", "up", "text", after=(Missing,)), users=("missing",)),
+            Route("at last", chain("kept client", "lying", "up", "saying"), users=("last",)),
+            Route("none", chain("map", "file", "kept"), match=glob("none*")),
+            Route("lying", chain("map", "lying", "text"), users=("lying",)),
         ]
 
     def reload(self, situation: Situation) -> None:
