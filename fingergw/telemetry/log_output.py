@@ -187,18 +187,22 @@ class Output:
             self._wrote(write_at_once(self._fd, self._waiting, self._poll if self._is_shared else None))
 
     def _wrote(self, result: tuple[int, OSError | None]) -> None:
-        self._drop_written(*result)
+        done, error = result
+        self._tell(self._drop_written(done), error)
         self._go_on()
 
-    def _drop_written(self, done: int, error: OSError | None) -> None:
-        """Keep what was not written, and have it tried again.
-
-        :param done: how many bytes were written.
-        :param error: why the rest was not; None if it only has to wait.
-        """
+    def _drop_written(self, done: int) -> bool:
+        """Keep what was not written, which is all after so many bytes; return whether nothing was left."""
         waiting, is_all, self._writing = self._waiting, done == self._writing, 0
         if done:
             self._waiting, self._is_begun = waiting[done:], waiting[done - 1 : done] != b"\n"
+        return is_all
+
+    def _tell(self, is_all: bool, error: OSError | None) -> None:
+        """Have the rest tried again, and log how writing goes: to this very log, if it is the event log.
+
+        :param error: why there is a rest; None if it only has to wait.
+        """
         if not is_all:
             if not self._has_timer():
                 seconds = _TROUBLE_SECONDS if self._is_in_trouble else _RETRY_SECONDS
@@ -227,17 +231,19 @@ class Output:
 
     def _reopened(self, result: tuple[int, OSError | None, OpenFile | OSError]) -> None:
         done, error, file = result
-        self._drop_written(done, error)
+        is_all = self._drop_written(done)
+        if isinstance(file, OpenFile):
+            if self._is_begun:  # in the old file
+                self._is_begun, self._waiting = False, self._waiting.partition(b"\n")[2]
+                self.lost += 1
+            self._use(file)  # before anything is logged: the old descriptor is closed, and may be a client's by now
+        self._tell(is_all, error)
         if isinstance(file, OSError):
             text = "{name}: cannot be reopened, so lines go to the old file: {why}"
             _log.error(text, name=self.name, why=file.strerror, throttled=False)
             self._go_on()
-            return
-        if self._is_begun:  # in the old file
-            self._is_begun, self._waiting = False, self._waiting.partition(b"\n")[2]
-            self.lost += 1
-        self._use(file)
-        self._write()
+        else:
+            self._write()
 
     def _wait_for_reader(self, poll: select.poll) -> None:
         """Write what waits, and give who reads it one second."""

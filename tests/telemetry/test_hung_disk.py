@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from unittest import mock
 
 import pytest
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
 
 from fingergw.telemetry import log_output
 from fingergw.telemetry.log_output import Output
@@ -127,6 +128,38 @@ class OutputTests(HungCase):
         assert old.read_text().startswith("first\n")
         assert output.lost == 0
 
+    async def test_rotation_of_a_log_that_is_told_of_itself(self) -> None:
+        """A log that can be written again as it is reopened says so in its next file, by an open descriptor."""
+        output, write, is_full = await self.output(), os.write, [True]
+        told, refused = list[str](), list[OSError]()
+
+        def may_write(fd: int, data: bytes) -> int:
+            if is_full and bytes(data).startswith(b"first"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            try:
+                return write(fd, data)
+            except OSError as error:
+                refused.append(error)
+                raise
+
+        def observe(event: LogEvent) -> None:
+            if event["log_namespace"] == log_output.__name__:
+                told.append(formatEvent(event))
+                output.write(f"{told[-1]}\n".encode())
+
+        self.patch(os, "write", may_write)
+        observer: Any = observe
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        output.write(b"first\n")
+        await until(lambda: told, "that it cannot be written")
+        is_full.clear()
+        self.path.rename(self.path.with_name("log.1"))
+        output.reopen()
+        await until(self.path.exists, "the next file")
+        await self.written("the log: can be written again; lines lost: 0")
+        assert refused == []
+
     async def test_without_a_thread(self) -> None:
         """If no thread can be started, lines are written at once, as before the reactor runs."""
         self.patch(threading.Thread, "start", mock.Mock(side_effect=RuntimeError("can't start new thread")))
@@ -160,7 +193,7 @@ class OutputTests(HungCase):
             output.open()
         self.disk.respond()
         await until(lambda: not open_files(self.folder), "its end")
-        assert [each.name for each in threading.enumerate() if each.name == "log"] == []
+        await until(lambda: "log" not in [each.name for each in threading.enumerate()], "the end of its thread")
 
     async def test_close_without_a_reactor(self) -> None:
         """Where the reactor runs no more, as in the last moments of a process, the same can be waited for."""
