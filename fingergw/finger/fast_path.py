@@ -105,6 +105,8 @@ class FastPath:
         """Count a connection that was accepted, and answer if it has sent something."""
         peer = usual_text(address[0] if len(address) == 2 else _with_zone(address))
         if not factory.admits(peer):
+            with suppress(OSError):  # to close alone would reset the connection, if the client has sent its line
+                sock.shutdown(socket.SHUT_RDWR)
             sock.close()
             return
         listener = factory.listener

@@ -85,6 +85,13 @@ class EndOfFileTests(GatewayCase):
         lines = self.write("unused", "").with_name("access.log").read_text().splitlines()
         return [(entry["query"], entry["outcome"], entry["client"]) for entry in map(json.loads, lines)]
 
+    async def test_denied(self) -> None:
+        """A client that may not connect finds an end, and no reset, though it has sent its line."""
+        gateway = self.start(LISTENER + 'deny = ["127.0.0.1"]\n' + TEXTS)
+        with to_tcp(gateway) as client:
+            client.sendall(b"hello\r\n")
+            assert await in_thread(lambda: receive_all(client)) == b""
+
     async def test_tcp(self) -> None:
         """On TCP it is answered as with CRLF, also in pieces, with CRs behind it, or telnet commands around it."""
         gateway = self.start(LISTENER + TEXTS)
