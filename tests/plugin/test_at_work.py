@@ -83,6 +83,10 @@ class Running:
     def log(self) -> str:
         return (self.folder / "event.log").read_text()
 
+    def wait_for(self, text: str) -> None:
+        """Wait until the log has something: lines may come later than answers."""
+        wait_until(lambda: text in self.log, f"{text} in the log")
+
     @property
     def metrics(self) -> str:
         with urlopen(f"http://127.0.0.1:{self.admin}/metrics") as page:
@@ -172,13 +176,13 @@ def test_failures(tmp_path: Path, python: Path) -> None:
     with served(tmp_path, python) as running:
         assert running.ask("nobody") == "No such user\r\n"
         assert running.ask("fails") == "Internal error in server\r\n"
-        assert "backend book failed, asked by route *: the book is out" in running.log
+        running.wait_for("backend book failed, asked by route *: the book is out")
         assert "Traceback" not in running.log
         assert running.ask("raises") == "Internal error in server\r\n"
-        assert "backend book failed, asked by route *: unforeseen RuntimeError" in running.log
+        running.wait_for("backend book failed, asked by route *: unforeseen RuntimeError")
         assert "a page is torn" in running.log.partition("Traceback")[2]
         assert running.ask("breaks") == "Internal error in server\r\n"
-        assert "backend book failed, asked by route *: unforeseen SystemExit" in running.log
+        running.wait_for("backend book failed, asked by route *: unforeseen SystemExit")
 
 
 def test_limits(tmp_path: Path, python: Path) -> None:
@@ -190,11 +194,11 @@ def test_limits(tmp_path: Path, python: Path) -> None:
         assert running.ask("nobody") == "No such user\r\n"
         assert running.told("moshez")["asked"] == "6"  # what is known at once has no turn
         assert running.ask("hangs") == "Internal error in server\r\n"
-        assert "backend book failed, asked by route *: not done within 1.5 s" in running.log
+        running.wait_for("backend book failed, asked by route *: not done within 1.5 s")
         running.configure(lambda text: text.replace('"{user}"', '"{user}"\ntimeout = 0.1\nmax_running = 1'))
         running.reload()
         assert running.ask("hangs") == "Internal error in server\r\n"
-        assert "not done within 0.1 s" in running.log
+        running.wait_for("not done within 0.1 s")
         assert running.told("moshez")["most"] == "1"
 
 

@@ -26,10 +26,10 @@ from tests.support.waiting import wait_until
 HOSTILE = "\x1b]0;owned\x07\x9b1m\u202e\x7f\ud800\r\n2026-11-22T08:20:00+0000 [-] forged\r"
 SCRIPT = f"""
 import sys
-from fingergw.backends.static import StaticBackend
-async def answer(self, query):
+from fingergw.backends.static import Static, StaticBackend
+def at_once(query):
     raise ValueError({HOSTILE!a})
-StaticBackend.answer = answer
+Static.open = lambda self, site: StaticBackend(at_once)
 from fingergw.cli import main
 sys.exit(main(sys.argv[1:]))
 """
