@@ -73,6 +73,7 @@ class FastPath:
             self._accept_simply()
             return
         for _ in range(_BATCHES):
+            self._polling.doRead()  # who comes next may have just closed a connection, which is to count no more
             self._accept_batch(factory)
             if not self._queue.poll(0):
                 break

@@ -124,7 +124,7 @@ class Polling:
         """Do nothing: the reactor forgets it when it ends."""
 
     def doRead(self) -> None:
-        if self._epoll.closed:  # in the same turn
+        if not self._waiting:  # perhaps since this turn began; the epoll may be closed
             return
         get = self._waiting.get
         self.begin_batch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -21,9 +22,12 @@ from fingergw.core.outcome import Answered, Outcome
 from fingergw.core.query import Query
 from fingergw.core.routing import Route, Router
 from fingergw.finger.listener import Listener
+from tests.support.configuration import HELLO, listener
 from tests.support.fakes import FakeBackend, say
 from tests.support.gateway import GatewayCase
 from tests.support.listener import FakeTransport, connect, make_listener, rate_of
+from tests.support.processes import process
+from tests.support.sockets import finger, free_port
 from tests.support.transports import on_both_transports
 
 BUSY = b"Too many queries, try again later\r\n"
@@ -313,3 +317,14 @@ class RealTests(GatewayCase):
         assert await first.closed == b"No such user\r\n"
         assert await self.ask(gateway, b"x\r\n") == BUSY
         assert gateway.listeners[0].connections.meter.outcomes == {("", "no_such_user"): 1, ("", "busy"): 2}
+
+
+@on_both_transports
+def test_one_after_the_other(tmp_path: Path) -> None:
+    """A client that asks again as soon as its connection is closed is never told that it has too many."""
+    port, path = free_port(), tmp_path / "fingergw.toml"
+    limits = "limits = { max_connections_per_client = 2 }"
+    path.write_text(listener(port) + limits + HELLO + '[log]\naccess = "off"\nlevel = "debug"\n')
+    with process(["--config", str(path)], port=port, stdout=subprocess.DEVNULL):
+        answers = Counter(finger(port, b"\x1b\r\n") for _ in range(500))
+    assert answers == {b"Invalid query\r\n": 500}
