@@ -154,7 +154,8 @@ def test_revalidated(tmp_path: Path, python: Path) -> None:
         assert running.ask("motto-one") == "Onward, asked 1, confirmed 0\r\n"
         assert running.ask("motto-one") == "Onward, asked 1, confirmed 0\r\n"
         running.write("motto.txt", "Upward")
-        wait_until(lambda: running.ask("motto-one").startswith("Upward, asked 2, confirmed "), "the other version")
+        # asked twice, or thrice if the other version was there in the middle of a refresh
+        wait_until(lambda: running.ask("motto-one").startswith(("Upward, asked 2, ", "Upward, asked 3, ")), "the other")
 
 
 def test_counted(tmp_path: Path, python: Path) -> None:
