@@ -95,7 +95,7 @@ class _Gateway:
 
 
 @contextmanager
-def _running(endpoints: Sequence[Table], route: Table, backends: Table) -> Iterator[_Gateway]:
+def _running(endpoints: Sequence[Table], routes: Sequence[Table], backends: Table) -> Iterator[_Gateway]:
     """Run a gateway.
 
     :param endpoints: each listener's table; its endpoint has ``{}`` in the place of the port.
@@ -109,7 +109,7 @@ def _running(endpoints: Sequence[Table], route: Table, backends: Table) -> Itera
         most = {"max_connections": 5000, "max_connections_per_client": 5000, "max_waiting": 5000}
         tables = {
             "listeners": listeners,
-            "routes": [route],
+            "routes": routes,
             "backends": backends,
             "limits": {**most, "query_timeout": 60, "rate": _NEVER_REACHED},
             "cache": {"max_entries": 1_000_000, "max_bytes": 1 << 30},
@@ -183,7 +183,8 @@ def _static(others: Others, ask: Asking, queries: int, rounds: int, in_flights: 
     text = TEXT.decode().strip()
     people = {"type": "static", "entries": {"moshez": text, **{f"name-{number}": text for number in range(names)}}}
     tutorial_alone = {"tutorial": others["tutorial"]}
-    with _running(endpoints, {"pattern": "*", "backends": ["people"]}, {"people": people}) as running:
+    routes = [{"user": "moshez", "backends": ["people"]}, {"pattern": "name-*", "backends": ["people"]}]
+    with _running(endpoints, routes, {"people": people}) as running:
         port, proxied = running.ports
         for in_flight, size in sizes.items():
             goals = {"tutorial": 0.55, "C loop": 2.0}
@@ -193,9 +194,10 @@ def _static(others: Others, ask: Asking, queries: int, rounds: int, in_flights: 
         for in_flight, size in sizes.items():
             case = Case("static", port, each_once, always(KNOWN), TEXT, {"tutorial": 0.80}, in_flight)
             compare(case, running, others, ask, size, rounds)
-        new = in_turn("nobody")
-        case = Case("refusal", port, new, new, MISSING, {"tutorial": 0.70})
-        compare(case, running, tutorial_alone, ask, queries, rounds)
+        for name, stem in (("refusal", "nobody"), ("refusal by the map", "name-nobody")):
+            new = in_turn(stem)
+            case = Case(name, port, new, new, MISSING, {"tutorial": 0.70})
+            compare(case, running, tutorial_alone, ask, queries, rounds)
         case = Case("haproxy:", proxied, always(_PROXY_HEADER + KNOWN), always(KNOWN), TEXT, {})
         compare(case, running, tutorial_alone, ask, queries, rounds)
 
@@ -206,7 +208,7 @@ def _fresh_hits(others: Others, ask: Asking, queries: int, rounds: int) -> None:
     with upstream("http") as server:
         page = {"type": "http", "url": f"http://127.0.0.1:{server}/{{user}}", "cache": {"ttl": 100_000}}
         endpoints = [{"endpoint": "tcp:{}:interface=127.0.0.1"}]
-        with _running(endpoints, {"pattern": "page-*", "backends": ["page"]}, {"page": page}) as running:
+        with _running(endpoints, [{"pattern": "page-*", "backends": ["page"]}], {"page": page}) as running:
             port = running.ports[0]
             ask_many(port, names, in_turn("page"), PAGE)
             running.log.asked = names

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -81,16 +83,28 @@ Asking: TypeAlias = Callable[[int, int, Callable[[int], bytes], bytes, int], obj
 
 @contextmanager
 def asking() -> Iterator[Asking]:
-    """Return what asks: clients in C, so that no server waits for them, or in Python where there is no compiler."""
+    """Return what asks: clients in C, as many as there are processors, or one in Python where there is no compiler.
+
+    So the servers always have something to do, all of them: one that waits for its clients has to be woken for each.
+    """
     with _compiled("asking.c") as program:
 
         def ask(port: int, count: int, query: Callable[[int], bytes], answer: bytes, in_flight: int) -> None:
             if program is None:
                 ask_many(port, count, query, answer, in_flight=in_flight)
                 return
-            parts = [answer, *map(query, range(count))]
-            data = b"".join(len(part).to_bytes(2, "little") + part for part in parts)
-            subprocess.run([program, str(port), str(in_flight)], input=data, check=True)
+            parts = [len(part).to_bytes(2, "little") + part for part in map(query, range(count))]
+            clients = min(in_flight, len(os.sched_getaffinity(0)))
+            running = []
+            for place in range(clients):
+                command = [program, str(port), str(in_flight // clients)]
+                client = subprocess.Popen(command, stdin=subprocess.PIPE)
+                running.append((client, len(answer).to_bytes(2, "little") + answer + b"".join(parts[place::clients])))
+            with ThreadPoolExecutor(clients) as threads:
+                for _ in threads.map(lambda each: each[0].communicate(each[1]), running):
+                    pass
+            if any(client.returncode for client, _ in running):
+                raise SystemExit("a client has failed")
 
         yield ask
 
