@@ -17,7 +17,7 @@ T = TypeVar("T")
 _here = threading.local()
 # A thread that computes may take Python's lock at each of the reactor's system calls, some 400 for 64 queries, and keep
 # it for sys.getswitchinterval(), or until it rests. After that it waits for the lock, that long if others want it.
-_WORK_SECONDS = 0.001
+_WORK_SECONDS = 0.0005
 _REST_SECONDS = 0.001
 
 
