@@ -47,8 +47,8 @@ _TELL_SECONDS = 60.0
 # What these classes are kept in has bounds of its own: caches of answers, of texts and of log lines' words, what
 # breakers remember, and answers that are known by what clients send.
 _KEPT = re.compile(
-    r"fingergw\.(cache\.(entry\.Entry|shares\.(Item|Owner))|core\.(outcome\.\w+|breaker\._Unanswered)"
-    r"|finger\.known_answers\.Known)"
+    r"fingergw\.(cache\.(entry\.Entry|fresh_answer\.FreshAnswer|shares\.(Item|Owner))"
+    r"|core\.(outcome\.\w+|query\.Query|breaker\._Unanswered)|finger\.known_answers\.Known)"
 )
 # What is logged as an error and is none of the gateway's: the faults that were injected.
 _FORESEEN = re.compile(
