@@ -54,11 +54,22 @@ def test_signals_while_it_starts(tmp_path: Path, number: signal.Signals) -> None
         process.running.send_signal(number)
         process.go_on()
         wait_until(lambda: serves(port) or process.running.poll() is not None, "the listener")
+        out = _until_reloaded(process.running) if number == signal.SIGHUP else ""
         process.running.terminate()
-        out, err = process.running.communicate(timeout=DEADLINE_SECONDS)
+        rest, err = process.running.communicate(timeout=DEADLINE_SECONDS)
+        out += rest
     assert process.running.returncode == -signal.SIGTERM
     assert out.count("configuration reloaded") == (number == signal.SIGHUP)
     assert "Traceback" not in out + err
+
+
+def _until_reloaded(running: subprocess.Popen[str]) -> str:
+    """Read what a gateway prints until it has reloaded its configuration, or ends."""
+    assert running.stdout is not None
+    out = ""
+    while "configuration reloaded" not in out and (line := running.stdout.readline()):
+        out += line
+    return out
 
 
 def test_stop_while_it_starts(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class TestSlowClients:
                         client.sendall(b"big\r\n")
                     wait_closed(clients, DEADLINE_SECONDS)
                 wait_until(lambda: gateway.descriptors < 20, "the end of all connections")
-            figures.settle(SLACK_BYTES + 2 * BIG_BYTES)
+            figures.settle(SLACK_BYTES + number // 4 * BIG_BYTES)  # the C library may keep some of it for a while
             # what is sent and what is to be sent may both be there for a moment, for one connection at a time
             assert gateway.peak_memory - figures.memory < (number + 4) * BIG_BYTES + SLACK_BYTES
         record_property("slowest honest answer", f"{service.slowest:.3f} s of {service.asked}")
