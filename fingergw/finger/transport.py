@@ -198,6 +198,7 @@ class Transport:
                 self.act()
             if events & ~WRITABLE and self._sock is not None:
                 self._read()
+            self._watch()
         except Exception:
             self._failed()
 
@@ -222,8 +223,7 @@ class Transport:
         """Have the protocol do something, and wait for what is to come, or end the connection if it raises."""
         try:
             work()
-            if not self._is_acting:  # it may be closed by then
-                self._watch()
+            self._watch()
         except Exception:
             self._failed()
 
@@ -235,12 +235,10 @@ class Transport:
         else:
             self._has_ended = True
             self.protocol.readConnectionLost()  # type: ignore[attr-defined]
-        if not self._is_acting:  # it may be closed by then
-            self._watch()
 
     def _watch(self) -> None:
         """Wait for what is to come: input until the client closes its side, and room for what is not sent."""
-        if self._sock is None:
+        if self._sock is None or self._is_acting:  # it may be closed by the end of the batch
             return
         events = (0 if self._has_ended else READABLE) | (WRITABLE if self._out else 0)
         if events != self._events:

@@ -112,12 +112,9 @@ class Measured:
         began_at = self.seconds()
         outcome = self.known(query)
         kind = type(outcome)
-        if kind is Answered:  # as below, where a subclass is no outcome either
-            self.meter.outcomes["answered"] += 1
-        elif kind is Missing:
-            self.meter.outcomes["missing"] += 1
-        else:
+        if kind is not Answered and kind is not Missing:  # as below, where a subclass is no outcome either
             return None
+        self.meter.outcomes[_OUTCOMES[kind]] += 1
         self.meter.times.add(self.seconds() - began_at)
         return outcome  # type: ignore[return-value]
 
