@@ -22,6 +22,8 @@ from fingergw.core.errors import ConfigError, FingergwError, PrivilegeError
 from fingergw.net.identity import number_of
 
 _EX_USAGE = 2
+_THRESHOLDS: Final = gc.get_threshold()
+_NEVER: Final = 1 << 30  # collections of what is young before all is looked through for garbage
 _INTERRUPTED = 128 + signal.SIGINT
 
 COMMANDS: Final = {
@@ -44,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = "fingergw"
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and not COMMANDS.keys().isdisjoint(words):
-        gc.disable()  # what is imported stays: to look for garbage among it takes a third of a command's time
+    if arguments is None:
+        gc.set_threshold(*_THRESHOLDS[:2], _NEVER)  # to look through all that is imported takes a third of a start
     try:
         place = _place_of_command(words)
         if place is None:
@@ -61,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.add(partial(os._exit, _INTERRUPTED), signal.SIGINT)  # at once, whatever it waits for
         signals.release()
         module = _module(name)
-        if not gc.isenabled():
-            gc.freeze()  # nor is it looked at later, or at the end
-            gc.enable()
+        gc.freeze()  # what is imported is not looked at at the end, either
         command = f"fingergw {name}"
         before = _before(words, place)
         if refused := _options_of(module).not_options(before):
@@ -212,7 +212,6 @@ def run(arguments: Namespace) -> int:
     from fingergw.cli.configuration import read_to_run
     from fingergw.config.finding import find
 
-    gc.freeze()  # what is imported stays: Python is not to look for garbage among it again and again
     use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
     place, options = find(arguments.config), vars(arguments)
     configuration, problems = read_to_run(options, place, hint=True)
@@ -222,5 +221,6 @@ def run(arguments: Namespace) -> int:
     again = partial(read_to_run, options, place.absolute())
     own = daemon.settings(options, configuration.process, configuration.log)
     gateway.operation = Operation(gateway, again, lambda applied: own.event_log.follow(applied.log))
+    reactor.callWhenRunning(gc.set_threshold, *_THRESHOLDS)
     daemon.run(gateway, own, reactor)
     return 0

@@ -10,9 +10,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from fingergw.net.workers.template_names import TemplateError, names_within_limits
-from fingergw.net.workers.templates import fill
+from fingergw.net.workers.template_names import TemplateError, names_of
+from fingergw.net.workers.templates import fill, names_in
 
 MAX_BYTES = 65536
 
@@ -160,7 +162,7 @@ def test_size() -> None:
 def test_mistakes(template: str) -> None:
     """A template that can never work is a mistake, said within a second and without the memory that it would take."""
     with pytest.raises(ValueError, match="expected "):
-        names_within_limits(template, MAX_BYTES)
+        names_of(template, MAX_BYTES)
 
 
 def test_mistakes_have_lines(tmp_path: Any) -> None:
@@ -190,8 +192,51 @@ def test_mistakes_have_lines(tmp_path: Any) -> None:
 
 def test_names() -> None:
     """The variables that a template uses are found, also one that is called as one of Jinja2's own."""
-    found = names_within_limits("{{ name }}{% for x in range %}{{ x }}{% endfor %}{{ user.a }}", MAX_BYTES)
+    found = names_of("{{ name }}{% for x in range %}{{ x }}{% endfor %}{{ user.a }}", MAX_BYTES)
     assert found == {"name", "range", "user"}
+
+
+_WORDS = [
+    "name",
+    "a_1",
+    "range",
+    "body",
+    "loop",
+    "self",
+    "super",
+    "not",
+    "and",
+    "is",
+    "true",
+    "none",
+    "caller",
+    "class",
+]
+_MARKS = [*"{}-x._ \n\r\0é٣", "{{ ", "{{", " }}", "}}", "{%", "%}", "{#", "#}"]
+
+
+@given(st.lists(st.sampled_from([*_WORDS, *_MARKS, *(f"{{{{ {word} }}}}" for word in _WORDS)])).map("".join))
+@example("{{{ name }}}")
+@example("{{name}}}")
+@example("{{ name }")
+def test_plain(template: str) -> None:
+    """A template that is found to be plain without Jinja2 is what Jinja2 finds, too: right, and with these names."""
+    with patch("fingergw.net.workers.limited.run", side_effect=OSError):
+        try:
+            found = names_of(template, MAX_BYTES)
+        except TemplateError:
+            return
+    assert names_in(template, MAX_BYTES) == found
+
+
+def test_plain_takes_no_process() -> None:
+    """A small template of text and names alone takes no process to look at; its text may still be too large."""
+    with patch("fingergw.net.workers.limited.run", side_effect=AssertionError):
+        found = names_of("{{ name }} is on call until {{until}}, {see} }} {", MAX_BYTES)
+        assert found == {"name", "until"}
+        for other, max_bytes in (("x" * 2000, MAX_BYTES), ("larger", 5), ("{{ true }}", MAX_BYTES)):
+            with pytest.raises(AssertionError):
+                names_of(other, max_bytes)
 
 
 def test_no_more_processes() -> None:
@@ -202,14 +247,14 @@ def test_no_more_processes() -> None:
             patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable")),
             pytest.raises(ValueError, match="no process can be started for it: Resource temporarily unavailable"),
         ):
-            names_within_limits("{{ not_looked_at_before }}", MAX_BYTES)
+            names_of("{{ not_looked_at_before.a }}", MAX_BYTES)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_looked_at_once() -> None:
     """A template that is the same at a reload is not looked at again, which takes a process."""
-    found = names_within_limits("{{ name }} once", MAX_BYTES)
+    found = names_of("{{ name.a }} once", MAX_BYTES)
     with patch("fingergw.net.workers.limited.fork", side_effect=AssertionError):
-        assert names_within_limits("{{ name }} once", MAX_BYTES) == found
+        assert names_of("{{ name.a }} once", MAX_BYTES) == found
         with pytest.raises(AssertionError):
-            names_within_limits("{{ name }} once", 5)
+            names_of("{{ name.a }} once", 5)

@@ -21,7 +21,7 @@ from fingergw.core.settings import Key, is_secrets, keys_of, templates_in, witho
 from fingergw.net.files import read_secret, read_text
 from fingergw.net.trust import read_authorities
 from fingergw.net.watched import Watched
-from fingergw.net.workers.template_names import TemplateError, names_within_limits
+from fingergw.net.workers.template_names import TemplateError, names_of
 
 _TWICE = "this name is defined twice, differing only by {}; remove one of the two"
 _MAX_TEMPLATE_BYTES = 65536  # of a template's output, where the table has no max_bytes
@@ -100,7 +100,7 @@ def _check_value(checked: CheckedBackend, key: Key, value: Any, machine: Machine
     elif kind is Jinja:
         max_bytes = getattr(checked.table.settings, "max_bytes", _MAX_TEMPLATE_BYTES)
         try:
-            checked.template_names |= names_within_limits(value, max_bytes)
+            checked.template_names |= names_of(value, max_bytes)
         except TemplateError as error:
             machine.problems.append(Problem(where, str(error)))
     elif get_args(kind)[:1] == (Name,):
