@@ -26,7 +26,7 @@ class MistakenKeys:
 
     def has(self, *path: str | int) -> bool:
         """Tell whether a key, or what it is in, is wrong as a whole."""
-        return any(path[:end] in self._wrong for end in range(1, len(path) + 1))
+        return bool(self._wrong) and any(path[:end] in self._wrong for end in range(1, len(path) + 1))
 
     def touch(self, *path: str | int) -> bool:
         """Tell whether a key is wrong as a whole, or anything in it is."""

@@ -222,8 +222,8 @@ def _values(
 
     :param known: a key that the table has beside those of the class.
     """
-    keys = {key.name: key for key in keys_of(cls)}
-    strange = sorted(name for name in raw if name not in keys and name != known)
+    keys = _keys(cls)
+    strange = sorted(raw.keys() - keys.keys() - {known})
     meant = {name: near for name in strange if (near := nearest(name, keys)) is not None and near not in raw}
     values = {}
     for name, key in keys.items():
@@ -243,6 +243,11 @@ def _values(
         about = ((*path, name), (*path, meant[name])) if name in meant else ()
         reading.problems.append(Problem((*path, name), unknown(name, keys, "key"), about))
     return values
+
+
+@cache
+def _keys(cls: Any) -> dict[str, Key]:
+    return {key.name: key for key in keys_of(cls)}
 
 
 def _bounded(key: Key, value: object, path: KeyPath, reading: _Reading) -> Any:
