@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = "fingergw"
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
-        gc.set_threshold(*_THRESHOLDS[:2], _NEVER)  # to look through all that is imported takes a third of a start
+        gc.set_threshold(*_THRESHOLDS[:2], _NEVER)  # to look through all that is imported takes a tenth of a start
     try:
         place = _place_of_command(words)
         if place is None:
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.add(partial(os._exit, _INTERRUPTED), signal.SIGINT)  # at once, whatever it waits for
         signals.release()
         module = _module(name)
-        gc.freeze()  # what is imported is not looked at at the end, either
+        if arguments is None:
+            gc.freeze()  # what is imported is not looked at at the end, either
         command = f"fingergw {name}"
         before = _before(words, place)
         if refused := _options_of(module).not_options(before):
