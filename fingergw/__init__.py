@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from fingergw.config import dumps, load
     from fingergw.config.model import Config
     from fingergw.core.errors import ConfigError
-
-    __version__: str
+    from fingergw.core.version import __version__
 
 __all__ = ["Config", "ConfigError", "__version__", "dumps", "load", "make_service"]
 
 _MODULES = {
     "Config": "fingergw.config.model",
     "ConfigError": "fingergw.core.errors",
+    "__version__": "fingergw.core.version",
     "dumps": "fingergw.config",
     "load": "fingergw.config",
     "make_service": "fingergw.app.reload",
@@ -26,11 +26,6 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     # imported on first use (PEP 562), as commands such as query need few of these modules
-    if name == "__version__":
-        from importlib.metadata import version
-
-        globals()[name] = version("fingergw")
-        return globals()[name]
     if name in _MODULES:
         from importlib import import_module
 

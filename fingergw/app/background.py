@@ -21,7 +21,7 @@ _LAST_STREAM = 2  # standard error
 _STARTED, _FAILED, _REFUSED = b"started", b"failed", b"refused"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Launcher:
     """The process that waits in the foreground, as the daemon knows it."""
 

@@ -138,7 +138,7 @@ def build(
     return finish(drafted), drafted.problems
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Draft:
     """A configuration that is checked on this machine, and whose backends are not all open yet.
 

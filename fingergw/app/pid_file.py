@@ -23,7 +23,7 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MODE = 0o644
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PidFile:
     """A pid file that is created anew at each start; a file that somebody else has put in its place is left alone.
 

@@ -23,7 +23,7 @@ _BEATS = 3  # in the watchdog's time: the process is not killed because one is l
 _MAX_STATUS = 500  # characters; a message of more than 4096 bytes is not read at all
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ServiceManager:
     """The connection to the service manager that started this process; without one, nothing here does anything.
 

@@ -95,7 +95,7 @@ class Command:
         return CommandBackend(self, site.program("argv"), site.reactor, spawner(site.reactor, limits))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Run(ProcessProtocol):
     """One run of the program.
 
@@ -170,7 +170,7 @@ class _Run(ProcessProtocol):
             self.transport.loseConnection()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class CommandBackend:
     """Run a program, never through a shell, and answer with its output.
 

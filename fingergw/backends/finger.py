@@ -80,7 +80,7 @@ def encoded(line: str, charset: Charset) -> bytes | None:
     return wire if bytes(byte for byte in wire if byte < 0x80) == line.encode("ascii", "ignore") else None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class FingerBackend:
     """Ask another finger server, and pass on its answer.
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.web.client import HTTPConnectionPool
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from attrs import define
+from twisted.internet.defer import Deferred
 
 from fingergw.api import (
     Answered,
@@ -25,7 +21,6 @@ from fingergw.api import (
     ConversionError,
     Convert,
     Failed,
-    Freshness,
     HeaderName,
     HeaderValue,
     Jinja,
@@ -41,16 +36,17 @@ from fingergw.api import (
     setting,
     settings,
 )
-from fingergw.core.http_caching import FIELDS, conditions, freshness, redirected, revalidated
 from fingergw.core.text import is_blank
-from fingergw.net.http.bounded import BodyError, Undecoded, bounded_agent, discard, read
+from fingergw.core.version import __version__
 from fingergw.net.http.charsets import UTF_8, content_type, decode
-from fingergw.net.http.request import UPSTREAM_ERRORS, follow, get, header, reason, upstream
 from fingergw.net.resolving import connect_seconds
+from fingergw.net.threads import in_thread
 from fingergw.net.watched import Watched
 
-_USER_AGENT = f"fingergw/{version('fingergw')}"
-_MAX_REDIRECTS = 5
+if TYPE_CHECKING:
+    from fingergw.net.http.client import Client, Response
+
+_USER_AGENT = f"fingergw/{__version__}"
 _TWICE = "this header is given twice, in headers, header_files or by bearer_token_file; remove one of the two"
 _OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -118,40 +114,36 @@ class Http:
 
     def open(self, site: Site) -> Backend:
         """Return the backend."""
-        pool = HTTPConnectionPool(site.reactor)
-        agent = bounded_agent(
-            site.resolver,
-            site.trust("ca_file"),
-            pool,
-            timeout=connect_seconds(site.timeout),
-            max_bytes=self.max_bytes,
-        )
+        options = {"connect_seconds": connect_seconds(site.timeout), "max_bytes": self.max_bytes}
+        trust = site.trust("ca_file")
         secrets = [(name, "", file) for name, file in site.files("header_files").items()]
         if self.bearer_token_file is not None:
             secrets.append(("Authorization", "Bearer ", site.file("bearer_token_file")))
-        return HttpBackend(self, agent, site.reactor, time.time, site.converter(), secrets, pool.closeCachedConnections)
+
+        def make_client(module: Any) -> Client:
+            client: Client = module.client_of(site.reactor, site.resolver, trust, **options)
+            return client
+
+        return HttpBackend(self, site.reactor, make_client, site.converter(), secrets)
 
 
-@frozen
+@define(eq=False, repr=False)
 class HttpBackend:
     """Get a URL and answer with its content.
 
     :param settings: its table.
-    :param agent: makes the requests; it verifies TLS.
-    :param clock: for treq.
-    :param now: the time of day in seconds since 1970, to compare with upstream's dates.
+    :param reactor: for threads.
+    :param make_client: makes a client with the module that has it, which is imported at the first request.
     :param convert: converts a body to text in a worker.
     :param secrets: the names of headers, what their values begin with, and the files with the rest.
-    :param close: closes idle connections.
     """
 
     settings: Http
-    agent: IAgent
-    clock: Any
-    now: Callable[[], float]
+    reactor: Any
+    make_client: Callable[[Any], Client]
     convert: Convert
-    secrets: Sequence[tuple[str, str, Watched[str]]] = field(repr=False)
-    close: Callable[[], Deferred[object]]
+    secrets: Sequence[tuple[str, str, Watched[str]]]
+    _client: Client | None = None
 
     def at_once(self, query: Query) -> Outcome | None:
         """Return Missing for ``.`` and ``..``, which would change the path, as percent-encoding keeps dots."""
@@ -166,79 +158,48 @@ class HttpBackend:
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Get the URL, unless the cached answer still holds (RFC 9110 §13)."""
-        values, url = query.placeholders, self.settings.url
-        return await self._get(url.fill(values, partial(quote, safe="")), values, validators)
+        if self._client is None:
+            module = await in_thread(self.reactor, _import_client)
+            self._client = self._client or self.make_client(module)
+        values, settings = query.placeholders, self.settings
+        return await self._client.get(
+            settings.url.fill(values, partial(quote, safe="")),
+            validators,
+            headers=self._headers,
+            followed=_REDIRECTS.difference(settings.missing_statuses) if settings.follow_redirects else (),
+            outcome=partial(self._outcome, values),
+        )
 
-    def _headers(self) -> Headers:
-        headers = Headers({"User-Agent": [_USER_AGENT]})
-        for name, value in self.settings.headers.items():
-            headers.setRawHeaders(name, [value])
-        for secret, begin, file in self.secrets:
-            headers.setRawHeaders(secret, [begin + file.current()])
-        return headers
+    def close(self) -> Deferred[object] | None:
+        """Close idle connections."""
+        return None if self._client is None else self._client.close()
 
-    async def _get(self, url: str, values: Mapping[str, str], validators: Mapping[str, str]) -> Outcome | Unchanged:
-        redirects: list[Freshness] = []
-        follows, missing = self.settings.follow_redirects, self.settings.missing_statuses
-        followed = _REDIRECTS.difference(missing) if follows else frozenset[int]()
-        try:
-            for _ in range(_MAX_REDIRECTS + 1):
-                headers, is_conditional = self._headers(), validators.get("url") == url
-                for name, value in conditions(validators).items() if is_conditional else ():
-                    headers.setRawHeaders(name.encode(), [value.encode("latin-1", "replace")])
-                agent, sent_at = Undecoded(self.agent), self.now()
-                response = await get(agent, url, headers, self.clock)
-                received_at, fields = self.now(), _fields(response)
-                age = {"received_at": received_at, "delay": max(0.0, received_at - sent_at)}
-                if response.code == 304 and is_conditional:
-                    discard(response)
-                    said = revalidated(validators, fields, **age)
-                    if said is not None:
-                        return Unchanged(_reached(url, said, redirects))
-                    validators = {}  # it is about another response; get the whole
-                    continue
-                said = freshness(fields, **age)
-                if response.code not in followed:
-                    outcome = await self._outcome(response, agent.encoding, values)
-                    if isinstance(outcome, Failed):
-                        return outcome
-                    if isinstance(outcome, Answered) and is_blank(outcome.text):
-                        outcome = Missing()
-                    return evolve(outcome, freshness=_reached(url, said, redirects))
-                discard(response)
-                redirects.append(said)
-                location = header(response, b"location")
-                if not location:
-                    return Failed(f"HTTP {response.code}, a redirect without a Location header")
-                target = follow(url, location)
-                if target is None:
-                    return Failed(f"HTTP {response.code}, a redirect to another origin: not followed")
-                url = target
-            return Failed(f"more than {_MAX_REDIRECTS} redirects")
-        except (BodyError, ConversionError) as error:
-            return Failed(str(error))
-        except UPSTREAM_ERRORS as error:
-            return Failed(reason(error), upstream=upstream(error))
-        except CancelledError:
-            raise
-        except Exception as error:
-            # The traceback is logged without the error's text, which may quote the URL or a header.
-            name = type(error).__name__
-            redacted = RuntimeError(f"{name}, whose text is left out").with_traceback(error.__traceback__)
-            return Failed(f"unforeseen {name}", redacted, upstream="unknown")
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        yield "User-Agent", _USER_AGENT
+        yield from self.settings.headers.items()
+        for name, begin, file in self.secrets:
+            yield name, begin + file.current()
 
-    async def _outcome(self, response: IResponse, encoding: bytes, values: Mapping[str, str]) -> Outcome:
+    async def _outcome(self, values: Mapping[str, str], response: Response) -> Outcome:
         settings = self.settings
-        if response.code in settings.missing_statuses:
-            discard(response)
+        if response.status in settings.missing_statuses:
+            response.discard()
             return Missing()
-        if not 200 <= response.code < 300:
-            discard(response)
-            return Failed(f"HTTP {response.code}")
-        data = await read(response, encoding, settings.max_bytes)
+        if not 200 <= response.status < 300:
+            response.discard()
+            return Failed(f"HTTP {response.status}")
+        data = await response.read(settings.max_bytes)
         if not data.strip():  # as with 204; there is nothing for a template either
             return Missing()
-        said, default = content_type(header(response, b"content-type")), settings.charset.codec
+        try:
+            text = await self._text(data, response.content_type, values)
+        except ConversionError as error:
+            return Failed(str(error))
+        return Missing() if is_blank(text) else Answered(text)
+
+    async def _text(self, data: bytes, type_header: str, values: Mapping[str, str]) -> str:
+        settings = self.settings
+        said, default = content_type(type_header), settings.charset.codec
         if settings.template is not None:
             conversion = Conversion(
                 "template", settings.max_bytes, said.codec, default, template=settings.template, values=values
@@ -247,17 +208,9 @@ class HttpBackend:
             # A text can be larger in UTF-8 than in its charset.
             conversion = Conversion("html" if said.is_html else "text", 4 * settings.max_bytes, said.codec, default)
         else:
-            return Answered(decode(data, said.codec or default))
-        return Answered(await self.convert(conversion, data))
+            return decode(data, said.codec or default)
+        return await self.convert(conversion, data)
 
 
-def _fields(response: IResponse) -> dict[str, str]:
-    """Return the header fields that control caching."""
-    found = {name: response.headers.getRawHeaders(name.encode()) for name in FIELDS}
-    return {name: b", ".join(values).decode("latin-1") for name, values in found.items() if values}
-
-
-def _reached(url: str, said: Freshness, redirects: Sequence[Freshness]) -> Freshness:
-    """Return how long an answer may be cached, with the URL among the validators that it is revalidated with."""
-    said = redirected(said, redirects)
-    return evolve(said, validators={**said.validators, "url": url}) if said.validators else said
+def _import_client() -> Any:
+    return import_module("fingergw.net.http.client")

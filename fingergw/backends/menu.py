@@ -20,7 +20,7 @@ class Menu:
         return MenuBackend(site.keywords())
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class MenuBackend:
     """List keywords with their summaries.
 

@@ -106,7 +106,7 @@ def _always() -> bool:
     return True
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class StaticBackend:
     """Answer from the configuration.
 
@@ -124,7 +124,7 @@ class StaticBackend:
         return self.at_once(query)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Texts:
     """The texts in a file, by name.
 
@@ -142,7 +142,7 @@ def _texts_of(entries: Entries, fold: Callable[[str], str]) -> Texts:
     return Texts(texts, digest.hexdigest()[:16])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StaticFile:
     """Answer from a map in a file, which may change.
 

@@ -37,7 +37,7 @@ State: TypeAlias = Literal["fresh", "stale", "expired", "absent"]
 only when upstream fails; none."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Refresh:
     """A question to upstream, and the queries that wait for the answer.
 
@@ -60,7 +60,7 @@ class Refresh:
             deferred.callback(outcome)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CachedBackend:
     """Cache the answers of another backend, which is called upstream here.
 

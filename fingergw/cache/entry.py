@@ -22,7 +22,7 @@ _MAX_SECONDS = 2.0**33  # more than upstream and the configuration can add up to
 _OVERHEAD_BYTES = 1100  # an entry without its texts, of a client that has no other; measured
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Entry:
     """A cached outcome. Its times are on this process's monotonic clock, in seconds.
 

@@ -12,7 +12,7 @@ from fingergw.cache.memory import Memory
 from fingergw.core.query import Query
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FreshAnswer:
     """An answer as it was in memory, for as long as it is there and fresh.
 

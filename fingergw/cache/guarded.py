@@ -33,7 +33,7 @@ class _StoreError(Exception):
     """The store takes too long, or has cancelled a call by itself."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuardedStore:
     """Stand between the cache and a store that may be slow, unreachable or full of garbage.
 
@@ -49,7 +49,7 @@ class GuardedStore:
     store: RawStore
     name: str
     clock: IReactorTime
-    fingerprint: object = field(default=None, repr=False)
+    fingerprint: object = None
     is_open: bool = field(init=False, default=False)
     failures: int = field(init=False, default=0)
     _running: Deferred[None] | None = field(init=False, default=None)

@@ -137,7 +137,7 @@ class _Connection(txredisapi.BaseRedisProtocol):  # type: ignore[misc]  # it has
         return "".join(character if character.isprintable() else "?" for character in text[:_MAX_ERROR_CHARACTERS])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RedisStore:
     """Keeps values, and claims under ``fingergw:lock:``, where no value's key can be.
 
@@ -152,12 +152,12 @@ class RedisStore:
     endpoint: IStreamClientEndpoint
     database: int
     username: str | None
-    password: str | None = field(repr=False)
+    password: str | None
     max_value_bytes: int
     seconds: Callable[[], float]
     ahead_ms: int = field(init=False, default=0)
     connection: _Connection | None = field(init=False, default=None)
-    _token: str = field(init=False, factory=lambda: secrets.token_hex(16), repr=False)
+    _token: str = field(init=False, factory=lambda: secrets.token_hex(16))
 
     async def open(self) -> None:
         await self.close()

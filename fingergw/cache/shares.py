@@ -26,7 +26,7 @@ class Owner(NamedTuple):
     client: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Item(Generic[K, V]):
     """An entry as its owner's.
 
@@ -43,7 +43,7 @@ class Item(Generic[K, V]):
     order: OrderedDict[K, Item[K, V]] = field(init=False)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Shares(Generic[K, V]):
     """Entries by key, within bounds that are shared equally: by backends, then by the clients of a backend.
 
@@ -172,7 +172,7 @@ class Shares(Generic[K, V]):
             del self._clients[backend]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Ranking:
     """Weights by name, and the heaviest of them, which is found without looking at all.
 

@@ -30,7 +30,7 @@ CLOSE_SECONDS = 5.0
 _MAX_HUNG = 2
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SqliteStore:
     """Keep values in a file that is this process's alone, with a thread of its own. Claims are always granted.
 

@@ -38,7 +38,7 @@ _FIND = """SELECT value, digest, stored_at FROM answers WHERE key = ? AND expire
 _SIZES = """SELECT key, coalesce(length(key) + length(value), 0), backend, client, other FROM answers ORDER BY id"""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SqliteFile:
     """The file. It is to be closed even if opening it has failed.
 

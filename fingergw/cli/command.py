@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import os
 import signal
 import sys
@@ -213,6 +214,7 @@ def run(arguments: Namespace) -> int:
     from fingergw.cli.configuration import read_to_run
     from fingergw.config.finding import find
 
+    linecache.clearcache()  # attrs keeps the sources of all the methods that it has made there
     use_monotonic_clock(reactor)  # first of all, as others keep what tells the time
     place, options = find(arguments.config), vars(arguments)
     configuration, problems = read_to_run(options, place, hint=True)

@@ -229,7 +229,7 @@ def _notes(explained: Explanation, parts: Parts) -> list[str]:
     return notes
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Recorded:
     """A backend, and what it says.
 

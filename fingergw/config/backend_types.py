@@ -51,7 +51,7 @@ class ForeignError(Exception):
     """The code of another package has raised something; the message says what."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class BackendType:
     """A type of backend.
 

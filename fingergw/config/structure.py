@@ -33,7 +33,7 @@ from fingergw.core.settings import Key, KeyPath, incomplete, is_table, keys_of, 
 _WRONG: Final = object()  # in the place of a value with a mistake
 
 
-@define
+@define(eq=False, repr=False)
 class _Reading:
     """What is found while values are read.
 

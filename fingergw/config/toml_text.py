@@ -57,16 +57,13 @@ _STRINGS = r"""
     \"{3}(?:[^"\\]|\\.|\"{1,2}(?!"))*+\"{3,5} | '{3}(?:[^']|'{1,2}(?!'))*+'{3,5}
     | "(?!"")(?:[^"\\\n]|\\[^\n])*+" | '(?!'')[^'\n]*+'
 """
-_TOKEN = re.compile(
-    rf"""
+_TOKEN: Final = rf"""(?xs)
     (?P<digits>-?{_DIGITS})
     | (?P<names>(?:(?:[A-Za-z0-9_-]++|{_STRINGS})[ \t]*+\.[ \t]*+){{{_MAX_NAMES},}}+)
     | [A-Za-z0-9_-]++ | {_STRINGS} | \#[^\n]*+
     | (?P<opens>[\[{{]) | (?P<closes>[\]}}])
     | (?P<unclosed>["'])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
 _MANY_DIGITS = re.compile(_DIGITS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # CRLF is LF before
 _ZERO = re.compile(r".*[=\[,][ \t]*[+-]?0[0-9_]")
@@ -174,7 +171,7 @@ def out_of_bounds(text: str) -> Iterator[tuple[int, str]]:
     Nothing is looked for after a string that does not end: a parser gives up there.
     """
     depth = 0
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text):  # compiled here, as few texts need it
         kind = token.lastgroup
         if kind is None:
             continue

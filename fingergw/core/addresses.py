@@ -142,7 +142,7 @@ def without_client(text: str, client: str) -> str:
     return text if network == client else re.sub(rf"(?<![\w.]){re.escape(client)}(?!\w|\.\w)", network, text)
 
 
-@define(init=False, eq=False)
+@define(init=False, eq=False, repr=False)
 class Networks:
     """A set of networks. Looking up a client is a binary search, so thousands of networks are no slower than a few.
 

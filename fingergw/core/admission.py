@@ -20,7 +20,7 @@ class Rate:
     burst: Count = setting("How many it may send at once.")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RateLimit:
     """Limit how often each client may ask: the generic cell rate algorithm (ITU-T I.371) over a bounded table.
 
@@ -54,7 +54,7 @@ class RateLimit:
         return len(self._paid_at)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ConnectionCounts:
     """Count the connections of each client that has any."""
 

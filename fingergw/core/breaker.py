@@ -40,7 +40,7 @@ Admission: TypeAlias = Literal["asking", "trying", "asking again"]
 that was left alone by itself."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Unanswered:
     """A question that was not answered.
 
@@ -52,7 +52,7 @@ class _Unanswered:
     ask_at: float = 0.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Breaker:
     """Count failures in a row, and open when there are too many.
 
@@ -193,7 +193,7 @@ def unless_opened(ask: Ask, breaker: Breaker | None) -> Ask:
     return still_ask
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Breaking:
     """Ask a backend: not for what is known, nor while its breaker is open.
 

@@ -38,7 +38,7 @@ class Result(NamedTuple):
     failures: tuple[tuple[str, Failed], ...] = ()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Chain:
     """Backends in order, built once for each configuration.
 
@@ -52,7 +52,7 @@ class Chain:
     backends: tuple[tuple[str, Backend], ...]
     fallthrough: tuple[type[Missing | Failed], ...] = (Missing, Failed)
     cancelled: tuple[type[BaseException], ...] = ()
-    _first_known: Known = field(init=False, eq=False, repr=False)
+    _first_known: Known = field(init=False)
 
     @_first_known.default
     def _find_first_known(self) -> Known:

@@ -49,7 +49,7 @@ class Denied:
     host: str = ""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Forwarding(Generic[T]):
     """The hosts that queries may be forwarded to, and no others.
 
@@ -66,9 +66,9 @@ class Forwarding(Generic[T]):
     max_hops: int
     clients: Networks | None = None
     local_names: frozenset[str] = frozenset()
-    _targets: dict[str, T] = field(init=False, repr=False)
-    _own_names: frozenset[str] = field(init=False, repr=False)
-    _own_addresses: frozenset[Address] = field(init=False, repr=False)
+    _targets: dict[str, T] = field(init=False)
+    _own_names: frozenset[str] = field(init=False)
+    _own_addresses: frozenset[Address] = field(init=False)
 
     @_targets.default
     def _find_targets(self) -> dict[str, T]:

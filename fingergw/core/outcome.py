@@ -200,7 +200,7 @@ def ask_function(backend: Backend) -> Ask:
     return _Asking(backend, getattr(backend, "revalidate", None))
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Asking:
     backend: Backend
     revalidate: Callable[[Query, Mapping[str, str]], Awaitable[Outcome | Unchanged]] | None

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from fingergw.core.errors import ExpectedError
-from fingergw.core.literals import MAX_READ, Literals, literals_of_glob, literals_of_regex
+from fingergw.core.literals import MAX_READ, Literals, literals_of_glob
 from fingergw.core.query import compose, fold_function
 
 _MAX_REGEX_BYTES = 2 << 20  # a larger one takes a second to compile
@@ -32,7 +32,7 @@ _REASONS = {
 """What to say instead of RE2's own reasons, where these do not help."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Matcher:
     """What whole names are compared with. Names are in the form that queries have.
 
@@ -68,6 +68,8 @@ def regex(pattern: str, *, case_sensitive: bool = False) -> Matcher:
 
     :raises ExpectedError: it is not RE2 syntax; the message says where.
     """
+    from fingergw.core.regex_literals import literals_of_regex  # most configurations have no regex
+
     groups = _groups(pattern, case_sensitive)
     compiled: Any = None
 

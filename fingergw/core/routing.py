@@ -22,7 +22,7 @@ _MAX_INDEXES: Final = 4  # that a name is looked up in
 _MAX_JOINED: Final = 16  # as each has many patterns
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Route(Generic[T]):
     """A rule: which queries it matches, and where they go.
 
@@ -64,7 +64,7 @@ _Pattern: TypeAlias = tuple[int, Callable[[str], dict[str, str] | None], Route[T
 _Patterns: TypeAlias = list[tuple[_Pattern[T], Keys]]
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Open(Generic[T]):
     """What is open to a client.
 

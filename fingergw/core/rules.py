@@ -47,7 +47,7 @@ class Limits:
     )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Rules:
     """A listener's rules.
 

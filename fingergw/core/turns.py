@@ -12,7 +12,7 @@ from fingergw.core.addresses import client_of
 T = TypeVar("T")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Payers:
     """The clients for whom a backend is asked. The answer takes a turn of one of them.
 
@@ -39,7 +39,7 @@ def payer(client: str) -> str:
     return client_of(client) or "unix"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Turns(Generic[T]):
     """Give out places. While all are taken, clients take turns: each time the next one gets a place for its first.
 

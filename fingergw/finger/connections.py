@@ -25,7 +25,7 @@ class Connection(Expiring, Protocol):
         """Close soon, unless an answer is pending or being sent."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Connections:
     """The connections of a listener. A reload replaces the listener's rules, but not these.
 

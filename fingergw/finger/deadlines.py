@@ -21,7 +21,7 @@ class Expiring(Protocol):
         """Act on the deadline: close soon, or set a later one."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Deadlines:
     """Call ``expired`` on items whose deadline has passed, with one timer for all of them.
 

@@ -33,7 +33,7 @@ class Closed(Protocol):
             self.transport.loseConnection()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FingerFactory(ServerFactory):
     """Make the protocols of a listener's connections."""
 

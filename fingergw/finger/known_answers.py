@@ -42,7 +42,7 @@ class Known(NamedTuple):
     count_again: Callable[[], object]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class KnownAnswers:
     """The answers that are the same for the same bytes, as long as a listener has the same rules.
 

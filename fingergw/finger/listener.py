@@ -28,7 +28,7 @@ whole before anything more can arrive."""
 _KEPT_CHARACTERS = 4096  # of a text whose bytes are kept
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Listener:
     """A listener under one set of rules. A reload replaces it with another that has the same connections.
 

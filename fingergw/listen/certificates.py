@@ -93,7 +93,7 @@ class KeyPair:
         return _own(keys[0], own, rest)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class PemFolder:
     """The folder that a ``tls:`` endpoint names, with certificates for one or more names, their keys and chains."""
 
@@ -142,7 +142,7 @@ class PemFolder:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-@frozen
+@frozen(eq=False, repr=False)
 class _Renewed:
     """Create each connection with the certificates that the files have then."""
 

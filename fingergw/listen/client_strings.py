@@ -91,7 +91,7 @@ def _unix(
 
 
 @implementer(IStreamClientEndpoint)
-@frozen
+@frozen(eq=False, repr=False)
 class _LockedUnixEndpoint:
     """A unix socket that is connected to only if its ``PATH.lock`` says that a process has it."""
 

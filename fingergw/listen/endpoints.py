@@ -44,7 +44,7 @@ _BACKLOG = "4096"
 _MAX_INT = 2**31 - 1
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Server:
     """A server's endpoint string, taken apart.
 

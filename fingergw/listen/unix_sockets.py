@@ -30,7 +30,7 @@ _LOCK_MODE = 0o600  # so that nobody else can lock it
 
 
 @implementer(IStreamServerEndpoint)
-@frozen
+@frozen(eq=False, repr=False)
 class UnixEndpoint:
     """Where a unix socket is to be.
 
@@ -149,7 +149,7 @@ class UnixPort(unix.Port):
             os.umask(mask)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Lock:
     """The lock that holds a socket's path: ``PATH.lock``, an empty file that is locked as long as this process lives.
 

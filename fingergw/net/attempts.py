@@ -55,7 +55,7 @@ def connect_to_first(
 
 
 @implementer(IProtocolFactory)
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Attempts:
     """Attempts to connect, and the factory that stands between them and the caller's."""
 

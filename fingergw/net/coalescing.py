@@ -16,7 +16,7 @@ from fingergw.core.query import Query
 from fingergw.core.turns import Payers
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Question:
     """A question that is being asked.
 
@@ -30,7 +30,7 @@ class _Question:
     running: Deferred[None] | None = None
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Coalescing:
     """Ask a backend, or wait for an answer to the same question that it is being asked already.
 

@@ -40,7 +40,7 @@ class TooMuch(NoAnswer):
 
 
 @implementer(IHalfCloseableProtocol)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Connection(Protocol):
     """A client's side of one connection to a finger server.
 

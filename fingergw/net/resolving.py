@@ -52,7 +52,7 @@ _Found: TypeAlias = Sequence[tuple[int, int, int, str, Sequence[Any]]]
 """The result of ``getaddrinfo``; empty if the host has no address, or the lookup failed."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Resolver:
     """Look up hosts with ``getaddrinfo``, in one daemon thread for each host that is being looked up.
 
@@ -139,7 +139,7 @@ def _ask(look_up: Callable[..., _Found], host: str, flags: int) -> _Found:
 
 
 @implementer(IStreamClientEndpoint)
-@frozen
+@frozen(eq=False, repr=False)
 class _Endpoint:
     resolver: Resolver
     host: str
@@ -190,7 +190,7 @@ def _address(found: tuple[int, int, int, str, Sequence[Any]]) -> Address:
 
 
 @implementer(IHostnameResolver, IReactorPluggableNameResolver)
-@frozen
+@frozen(eq=False, repr=False)
 class _Reactor:
     """A reactor with another name resolver."""
 
@@ -230,7 +230,7 @@ class _Reactor:
 
 
 @implementer(IHostResolution)
-@frozen
+@frozen(eq=False, repr=False)
 class _Resolution:
     name: str
     finding: Deferred[_Found]

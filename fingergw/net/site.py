@@ -25,7 +25,7 @@ Keywords: TypeAlias = Callable[[Query], Iterable[tuple[str, str]]]
 """Return the keywords that a query's client can ask for at its listener, each with its summary."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Site:
     """What ``open`` may use. Take what the backend needs there, and keep it.
 

@@ -37,7 +37,7 @@ def detached(work: Deferred[T]) -> Deferred[T]:
     return told
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Waiting:
     """The queries that wait for one backend. Its places go round by client.
 

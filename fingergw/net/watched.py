@@ -25,7 +25,7 @@ _State: TypeAlias = tuple[int, ...]
 """A file's ctime in nanoseconds, mtime in nanoseconds, size, inode and device; for one out of reach the errno alone."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Kept(Generic[T]):
     """What is kept of the files.
 
@@ -33,12 +33,12 @@ class _Kept(Generic[T]):
     :param loaded: their states when the value was loaded; None: load again, whatever is seen.
     """
 
-    value: T = field(repr=False)  # it may be a secret
+    value: T  # it may be a secret
     seen: tuple[_State, ...]
     loaded: tuple[_State, ...] | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watched(Generic[T]):
     """Keep the value of files, and load it again when somebody asks for it after one of them has changed.
 
@@ -54,16 +54,16 @@ class Watched(Generic[T]):
     :param run: runs a look, with the loading that it leads to, as both may take long; not the first.
     """
 
-    load: Callable[[], T] = field(repr=False)
-    files: Callable[[], Iterable[Path]] = field(repr=False)
-    report: Callable[[str], object] = field(repr=False)
-    seconds: Callable[[], float] = field(repr=False, default=time.monotonic)
-    now: Callable[[], float] = field(repr=False, default=time.time)
-    run: Run = field(repr=False, default=at_once)
-    _make: Callable[[Any], Any] | None = field(init=False, repr=False, default=None)
-    _kept: _Kept[T] = field(init=False, repr=False)
-    _next_look: float = field(init=False, repr=False)
-    _look: object = field(init=False, repr=False, default=None)  # the one that is under way
+    load: Callable[[], T]
+    files: Callable[[], Iterable[Path]]
+    report: Callable[[str], object]
+    seconds: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    run: Run = at_once
+    _make: Callable[[Any], Any] | None = field(init=False, default=None)
+    _kept: _Kept[T] = field(init=False)
+    _next_look: float = field(init=False)
+    _look: object = field(init=False, default=None)  # the one that is under way
 
     def __attrs_post_init__(self) -> None:
         seen = self._states()

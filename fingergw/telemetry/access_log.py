@@ -75,7 +75,7 @@ def _line_in_journal(line: _Line, is_json: bool, stamp: str, entry: Entry) -> st
 _LINES: dict[str, _Line] = {"text": text_line, "json": json_line}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AccessLog:
     """Write a line for each query, in batches: each line waits for at most a fifth of a second.
 

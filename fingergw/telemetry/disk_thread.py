@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorCore
 _T = TypeVar("_T")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DiskThread:
     """Do one thing at a time in a daemon thread, which neither the reactor nor the end of the process waits for.
 

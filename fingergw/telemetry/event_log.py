@@ -79,7 +79,7 @@ def _levels() -> LogLevelFilterPredicate:
 
 
 @implementer(ILogObserver)
-@define(eq=False)
+@define(eq=False, repr=False)
 class EventLog:
     """Write events to a file, standard output or syslog: escaped, and throttled by :class:`Repeats`.
 

@@ -40,7 +40,7 @@ CLOSE_SECONDS = 1.0
 _HANGS = "its disk does not respond"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Output:
     """Write lines, and wait neither for a disk nor for a reader.
 

@@ -19,7 +19,7 @@ BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _OUTCOMES: dict[type[object], str] = {Answered: "answered", Unchanged: "answered", Missing: "missing", Failed: "failed"}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Times:
     """A histogram of how long something took.
 
@@ -53,7 +53,7 @@ too many connections, or too many of this client; the client is over its rate; t
 """
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ListenerMeter:
     """Counts a listener's connections and queries. It is kept when a reload changes the listener.
 
@@ -69,7 +69,7 @@ class ListenerMeter:
     rejections: Counter[RejectReason] = Factory(Counter)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BackendMeter:
     """Counts a backend's outcomes. It is kept when a reload changes the backend.
 
@@ -89,7 +89,7 @@ class BackendMeter:
         self.times.counts[0] += 1
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Measured:
     """Ask a backend, and count its outcome and how long that took.
 

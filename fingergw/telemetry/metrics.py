@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from itertools import accumulate, chain, islice
 from typing import Any, get_args
 
@@ -19,10 +18,10 @@ from prometheus_client.registry import Collector
 from fingergw.cache.guarded import GuardedStore
 from fingergw.cache.memory import Memory
 from fingergw.core.rules import Limits
+from fingergw.core.version import __version__
 from fingergw.telemetry.meters import BUCKETS_SECONDS, BackendMeter, ListenerMeter, RejectReason, Times
 
-# Read at import: a chroot may hide the packages' metadata later.
-_VERSIONS = {"version": version("fingergw"), "python": platform.python_version(), "twisted": twisted.__version__}
+_VERSIONS = {"version": __version__, "python": platform.python_version(), "twisted": twisted.__version__}
 _BUCKETS = (*map(str, BUCKETS_SECONDS), "+Inf")
 # Every series exists from the start: rate() and increase() miss the first event of one that appears with it.
 _REJECT_REASONS: tuple[RejectReason, ...] = get_args(RejectReason)
@@ -37,7 +36,7 @@ ProcessCollector(registry=_PROCESS)
 GCCollector(registry=_PROCESS)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class ListenerReading:
     """A listener's numbers at the time of a scrape.
 
@@ -52,7 +51,7 @@ class ListenerReading:
     waiting: int
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Readings:
     """A gateway's numbers at the time of a scrape. The meters in it keep counting.
 

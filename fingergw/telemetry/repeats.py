@@ -31,7 +31,7 @@ errors), and the summary of those that are not."""
 
 
 @implementer(ILogFilterPredicate)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Repeats:
     """Let each message through once a minute. At the end of the minute, summarise how many more there were.
 

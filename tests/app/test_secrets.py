@@ -232,7 +232,7 @@ def test_whatever_an_upstream_does(tmp_path: Path) -> None:
 # Each crashes as a library might that has a mistake, where the URL's path says so.
 CRASHES = f"""
 import sys
-from fingergw.backends import http
+from fingergw.net.http import client
 from fingergw.net.http.request import HTTPClient
 
 def request(self, url, get=HTTPClient.get, **options):
@@ -252,7 +252,7 @@ def request(self, url, get=HTTPClient.get, **options):
 async def body(response, *arguments):
     raise LookupError(response.request.absoluteURI, response.request.headers)
 
-HTTPClient.get, http.read = request, body
+HTTPClient.get, client.read = request, body
 from fingergw.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -268,7 +268,7 @@ def test_what_nobody_foresaw(tmp_path: Path) -> None:
         said = told(tmp_path, path, port, list(backends), command=[sys.executable, "-c", CRASHES])
     for kind, name in {**names, "cached": "LookupError"}.items():
         assert f"backend {kind} failed, asked by route {kind}: unforeseen {name}\n" in said
-    assert said.count("backends/http.py") >= len(backends)
+    assert said.count("net/http/client.py") >= len(backends)
     assert SENTINEL not in said
 
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from attrs import define
 
 from fingergw.app.parts import open_backend
-from fingergw.backends import http
+from fingergw.net.http import client
 from tests.support.http_server import INTERNAL_ERROR, HttpCase, RawServer
 
 CASES: list[dict[str, Any]] = json.loads(Path(__file__).with_name("cache_tests").joinpath("suite.json").read_text())
@@ -116,7 +116,7 @@ class SuiteTests(HttpCase):
     async def test_all(self) -> None:
         """All hold, but for those that are named above with the reason."""
         clock, runs = Clock(), dict[str, Run]()
-        self.patch(http, "time", SimpleNamespace(time=clock.read))
+        self.patch(client, "time", SimpleNamespace(time=clock.read))
         self.patch(open_backend, "time", SimpleNamespace(monotonic=clock.read))
 
         def script(server: RawServer, head: bytes) -> None:

@@ -17,6 +17,7 @@ from fingergw.core.outcome import Answered, Failed, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Url
+from fingergw.net.http.client import Client
 from tests.support.http_server import HttpCase, response, says
 from tests.support.memory import traced
 from tests.support.waiting import until
@@ -195,12 +196,10 @@ class OriginTests(HttpCase):
         agent = RequestTraversalAgent(Root())  # type: ignore[no-untyped-call]
         backend = HttpBackend(
             settings=Http(url=Url(Template("http://same.test/{user}"))),
-            agent=agent,
-            clock=Clock(),
-            now=lambda: 0.0,
+            reactor=Clock(),
+            make_client=lambda _: Client(agent, Clock(), lambda: 0.0, lambda: succeed(None)),
             convert=None,  # type: ignore[arg-type]  # a plain text needs none
             secrets=(),
-            close=lambda: succeed(None),
         )
         outcomes: list[Outcome] = []
         Deferred.fromCoroutine(backend.answer(Query("begin"))).addCallback(outcomes.append)

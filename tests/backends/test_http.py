@@ -15,14 +15,18 @@ from urllib.parse import quote
 import pytest
 import tomli_w
 import trustme
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 import fingergw
 from fingergw.app.gateway import Gateway
+from fingergw.backends.http import Http, HttpBackend
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
+from fingergw.core.placeholders import Template
+from fingergw.core.query import Query
+from fingergw.core.setting_types import Url
 from fingergw.net import watched
 from fingergw.net.http import bounded as bounded_http
 from tests.support.certificates import UNTRUSTED
@@ -886,6 +890,34 @@ class DepartureTests(HttpCase):
         """After a failure the next backend in the chain answers."""
         first, second = self.upstream(says(close=True)), self.upstream(says(response(b"text")))
         assert await self.ask(self.chain(first, second), b"x\r\n") == b"text\r\n"
+
+
+class ClientTests(HttpCase):
+    """The client, which is imported at the first query."""
+
+    async def test_first_queries(self) -> None:
+        """Queries that come together before there is a client share one, and closing closes it."""
+        said: list[str] = []
+
+        class Fake:
+            async def get(self, url: str, _validators: object, **_options: object) -> Outcome:
+                said.append(url)
+                return Answered("hi")
+
+            def close(self) -> None:
+                said.append("closed")
+
+        def make(_module: object) -> Any:
+            said.append("made")
+            return Fake()
+
+        settings = Http(url=Url(Template("http://h/{user}")))
+        backend = HttpBackend(settings, reactor, make, None, ())  # type: ignore[arg-type]  # a plain text needs none
+        assert backend.close() is None
+        outcomes = await gatherResults(Deferred.fromCoroutine(backend.answer(Query(name))) for name in "ab")
+        assert outcomes == [Answered("hi")] * 2
+        backend.close()
+        assert said == ["made", "http://h/a", "http://h/b", "closed"]
 
 
 class SecretTests(HttpCase):

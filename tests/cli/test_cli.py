@@ -621,7 +621,8 @@ HEAVY = {
     "txredisapi",
 }
 """What takes time and memory, and neither the packaged configuration nor one with a static map uses."""
-HTTP = {"fingergw.backends.http", "treq", "twisted.web"}
+HTTP_CLIENT = {"fingergw.net.http.client", "hyperlink", "treq", "twisted.web"}
+HTTP = {"fingergw.backends.http", *HTTP_CLIENT}
 OTHER_TYPES = {"fingergw.backends.command", "fingergw.backends.finger"}
 TLS = {"fingergw.listen.certificates"}
 
@@ -634,10 +635,10 @@ TLS = {"fingergw.listen.certificates"}
         (["init"], "init", {"twisted.internet.reactor", "fingergw.app.build"}),
         (["query", "@127.0.0.1:9"], "finger_client", {"fingergw.app.build", "fingergw.config", *HEAVY, *HTTP}),
         (["check", "--config", "hello.toml"], "check", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS}),
-        (["check", "--config", "shipped.toml"], "check", {*HEAVY, *TLS, "fingergw.backends.finger"}),
+        (["check", "--config", "shipped.toml"], "check", {*HEAVY, *HTTP_CLIENT, *TLS, "fingergw.backends.finger"}),
         (["explain", "--config", "hello.toml", "x"], "explain", {*HEAVY - {"tree_sitter"}, *HTTP, *OTHER_TYPES, *TLS}),
         (["--config", "hello.toml"], "command", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, "difflib", "twisted.trial"}),
-        (["--config", "shipped.toml"], "command", {*HEAVY, *TLS, "fingergw.backends.finger"}),
+        (["--config", "shipped.toml"], "command", {*HEAVY, *HTTP_CLIENT, *TLS, "fingergw.backends.finger"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

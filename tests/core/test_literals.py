@@ -9,8 +9,9 @@ import unicodedata
 import pytest
 import re2
 
-from fingergw.core.literals import literals_of_glob, literals_of_regex, marked
+from fingergw.core.literals import literals_of_glob, marked
 from fingergw.core.patterns import regex
+from fingergw.core.regex_literals import literals_of_regex
 
 # A begin and an end of the name, in what is expected
 FIRST, LAST = "<", ">"

@@ -32,7 +32,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CheckedBackend:
     """A backend's table, with the files and programs that it names.
 
@@ -45,7 +45,7 @@ class CheckedBackend:
     name: str
     table: model.Backend
     files: dict[str, Watched[Any]] = field(factory=dict)
-    digests: dict[str, str] = field(factory=dict, repr=False)
+    digests: dict[str, str] = field(factory=dict)
     programs: dict[str, str] = field(factory=dict)
     template_names: frozenset[str] = frozenset()
 

@@ -29,7 +29,7 @@ _log = Logger()
 T = TypeVar("T")
 
 
-@define
+@define(eq=False, repr=False)
 class Machine:
     """The machine that a configuration is built on. What is wrong with it is added to the problems.
 

@@ -53,7 +53,7 @@ _MARGIN_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0  # how long a stop, or the rest after a reload, waits for a backend to close
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class UncachedBackend:
     """What a chain asks where a backend's answers are not cached.
 
@@ -89,7 +89,7 @@ class UncachedBackend:
         return self.ask(self.inputs.of(query), {}, payers)  # type: ignore[return-value]  # Unchanged takes validators
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class OpenBackend:
     """A backend that is open.
 

@@ -21,7 +21,7 @@ from fingergw.telemetry.access_log import AccessLog
 from fingergw.telemetry.meters import BackendMeter
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Parts:
     """All parts of a gateway under one configuration.
 

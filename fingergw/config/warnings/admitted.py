@@ -20,7 +20,7 @@ _IPV4_ALONE = re.compile(r"(tcp|ssl):(port=)?[0-9]+(:backlog=[0-9]+|:interface=[
 _DECOYS = "all its listeners are decoys, which answer everything with no_such_user; name another listener"
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Admission:
     """The clients that a listener lets in.
 

@@ -12,7 +12,7 @@ from fingergw.core.addresses import Network, Networks
 _NOT_USED = Networks(())
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Scope:
     """Where a route can match.
 

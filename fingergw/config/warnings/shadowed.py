@@ -13,7 +13,7 @@ from fingergw.config import model, tables
 from fingergw.config.problems import Problem
 from fingergw.config.warnings.globs import Glob
 from fingergw.config.warnings.scope import Scope
-from fingergw.core.literals import literals_of_glob, literals_of_regex
+from fingergw.core.literals import Literals, literals_of_glob
 from fingergw.core.pattern_index import PatternIndex, keys_of
 from fingergw.core.patterns import Matcher, composed, glob, regex
 from fingergw.core.query import fold_function
@@ -44,7 +44,7 @@ class _Item:
     regex: str | None = None
 
 
-@define
+@define(eq=False, repr=False)
 class _Earlier:
     """What the routes so far match. Each is found by what it could match, as far as that is known.
 
@@ -159,11 +159,16 @@ def shadowed(configuration: model.Config, scopes: Sequence[Scope]) -> Iterator[P
 def _index(items_of: Sequence[Sequence[_Item]]) -> PatternIndex[tuple[int, _Item]]:
     """Return an index over the patterns and regexes among the items of routes."""
     patterns = [(place, item) for place, items in enumerate(items_of) for item in items if item.name is None]
-    literals = [
-        literals_of_glob(item.glob.text) if item.glob is not None else literals_of_regex(item.regex or "")
-        for _, item in patterns
-    ]
+    literals = [_literals(item) for _, item in patterns]
     return PatternIndex(zip(patterns, keys_of(literals), strict=True))
+
+
+def _literals(item: _Item) -> Literals:
+    if item.glob is not None:
+        return literals_of_glob(item.glob.text)
+    from fingergw.core.regex_literals import literals_of_regex  # most configurations have no regex
+
+    return literals_of_regex(item.regex or "")
 
 
 def _items(place: int, route: tables.Route, case_sensitive: bool) -> Iterator[_Item]:

@@ -44,7 +44,7 @@ def bounded_agent(
 
 
 @implementer(IAgentEndpointFactory)
-@frozen
+@frozen(eq=False, repr=False)
 class _Endpoints:
     resolver: Resolver
     trust: Callable[[], Any]
@@ -60,7 +60,7 @@ class _Endpoints:
 
 
 @implementer(IStreamClientEndpoint)
-@frozen
+@frozen(eq=False, repr=False)
 class _BoundedEndpoint:
     endpoint: IStreamClientEndpoint
     max_bytes: int
@@ -130,7 +130,7 @@ class BodyError(Exception):
 
 
 @implementer(IAgent)
-@define
+@define(eq=False, repr=False)
 class Undecoded:
     """An agent for one request that hides the content coding from treq, which would decode without a bound.
 
@@ -155,7 +155,7 @@ class Undecoded:
         return response
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Body(Protocol):
     """Collect and decode a body; abort when it is too large.
 

@@ -30,7 +30,7 @@ class ConversionError(Exception):
     """The body cannot be converted; the message says why, and is safe to log."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Job:
     """One conversion.
 
@@ -45,7 +45,7 @@ class _Job:
     worker: _Worker | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Worker(Protocol):
     """The gateway's end of a worker's socket.
 
@@ -90,7 +90,7 @@ class _Worker(Protocol):
         self.transport.abortConnection()  # type: ignore[attr-defined]  # every stream transport has it
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WorkerPool:
     """Two workers, started on demand.
 

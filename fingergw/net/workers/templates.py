@@ -23,7 +23,7 @@ _NOT_JSON = "the body is not JSON, which the template needs"
 _SCALARS = (str, int, float)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Method:
     """A method of a value in a template: it can be called, but not printed."""
 
