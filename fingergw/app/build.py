@@ -24,7 +24,6 @@ from fingergw.app.parts.machine import Machine
 from fingergw.app.parts.opening import Opener, keep_backends, may_open_in_thread, open_each
 from fingergw.app.parts.parts import Parts
 from fingergw.app.parts.run_as import announce_root, check_process
-from fingergw.app.parts.warnings import warnings_of
 from fingergw.app.preloading import preload
 from fingergw.app.systemd import ServiceManager
 from fingergw.cache.memory import Memory
@@ -46,7 +45,7 @@ _AS_IT_IS = tables.Process()
 
 
 def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Process | None = None) -> Gateway:
-    """Make a configuration into a gateway, which signals do nothing to.
+    """Make a configuration into a gateway, which signals do nothing to. Its :func:`late_warnings` are not looked for.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.
@@ -58,7 +57,7 @@ def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Proce
     where = "" if source is None else f" with {escape(str(source.path.absolute()))}"
     _log.info("fingergw {version}{where}", version=__version__, where=where)  # first, as an operator looks there
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
-    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS)
+    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS, warns=False)
     if problems:
         raise to_error(problems, source)
     if run_as is None or (run_as.user, run_as.group, run_as.chroot) != (None, None, None):
@@ -221,7 +220,7 @@ def draft(
             pass
     parts.warnings += machine.warnings
     if warns:
-        parts.warnings += warnings_of(configuration, sockets, parts.admin and parts.admin[0])
+        parts.warnings += _warnings_of(parts, sockets)
     if previous is None:
         parts.warnings += denied(machine, source, run_as)
     return Draft(parts, previous, environment, machine, sockets, forwarding, openers)
@@ -238,6 +237,21 @@ def finish(drafted: Draft) -> Parts:
         connections = drafted.environment.connections_at(socket.place)
         parts.listeners.append((socket, Listener(rules, connections, parts.access_log)))
     return parts
+
+
+def late_warnings(parts: Parts) -> list[Problem]:
+    """Return what a whole configuration cannot mean: the warnings that a start leaves out of its parts.
+
+    It may be done in any thread.
+    """
+    sockets = (socket for socket, _ in parts.listeners)
+    return _warnings_of(parts, [*zip(parts.configuration.listeners, sockets, strict=True)])
+
+
+def _warnings_of(parts: Parts, sockets: Sequence[tuple[tables.Listener, Socket]]) -> list[Problem]:
+    from fingergw.app.parts.warnings import warnings_of  # a start needs them only after it
+
+    return warnings_of(parts.configuration, sockets, parts.admin and parts.admin[0])
 
 
 def _access_log(settings: tables.Log, machine: Machine, reactor: Any, previous: AccessLog | None) -> AccessLog:

@@ -30,6 +30,7 @@ MODULES: Final = (
     "fingergw.cache.redis",
     "fingergw.cache.sqlite",
     "fingergw.app.parts.forwarding_targets",
+    "fingergw.app.parts.warnings",
     "fingergw.core.regex_literals",
     "fingergw.listen.certificates",
     "fingergw.net.http.client",

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from fingergw import config
 from fingergw.app import signals
-from fingergw.app.build import Draft, draft, finish, make_gateway, process_problems
+from fingergw.app.build import Draft, draft, finish, late_warnings, make_gateway, process_problems
 from fingergw.app.environment import Environment
 from fingergw.app.gateway import Gateway
 from fingergw.app.parts.parts import Parts
@@ -85,6 +85,12 @@ class Operation:
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._process_is_ending)
         parts = self._gateway.parts
         _warn(located(parts.warnings, parts.configuration.source))
+        self._reactor.callWhenRunning(self._warn_late, parts)
+
+    def _warn_late(self, parts: Parts) -> None:
+        """Log the warnings that take long to find, which clients need not wait for."""
+        finding = in_thread(self._reactor, lambda: located(late_warnings(parts), parts.configuration.source))
+        finding.addCallback(_warn).addErrback(lambda failure: _log.failure("no warnings can be found", failure))
 
     def end(self) -> None:
         """Act on signals no more: their earlier handlers are restored."""

@@ -24,6 +24,7 @@ from fingergw.net.identity import number_of
 
 _EX_USAGE = 2
 _THRESHOLDS: Final = gc.get_threshold()
+_SETTLED_SECONDS: Final = 1
 _NEVER: Final = 1 << 30  # collections of what is young before all is looked through for garbage
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -224,6 +225,7 @@ def run(arguments: Namespace) -> int:
     again = partial(read_to_run, options, place.absolute())
     own = daemon.settings(options, configuration.process, configuration.log)
     gateway.operation = Operation(gateway, again, lambda applied: own.event_log.follow(applied.log))
-    reactor.callWhenRunning(gc.set_threshold, *_THRESHOLDS)
+    # not at once, as then the first clients would wait for it
+    reactor.callWhenRunning(reactor.callLater, _SETTLED_SECONDS, gc.set_threshold, *_THRESHOLDS)
     daemon.run(gateway, own, reactor)
     return 0

@@ -10,6 +10,7 @@ from fingergw.config.finding import PACKAGED
 from tests.support.configuration import HELLO, listener
 from tests.support.processes import ROOT, process, run
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 DOUBTFUL = (
     listener()
@@ -66,7 +67,10 @@ def test_start(tmp_path: Path) -> None:
     """A start logs each warning once, and serves."""
     port, path = free_port(), tmp_path / "fingergw.toml"
     path.write_text(DOUBTFUL.replace("tcp:0", f"tcp:{port}"))
-    with process(["--config", str(path)], port=port) as running:
+    log = tmp_path / "log"
+    lines = [f"[fingergw.app.reload#warn] {path}:{warning}\n" for warning in WARNINGS]
+    with process(["--config", str(path), "--logfile", str(log)], port=port) as running:
+        wait_until(lambda: all(line in log.read_text() for line in lines), "both warnings")
         running.terminate()
-        out, _ = running.communicate(timeout=20)
-    assert [out.count(f"[fingergw.app.reload#warn] {path}:{warning}\n") for warning in WARNINGS] == [1, 1]
+        running.communicate(timeout=20)
+    assert [log.read_text().count(line) for line in lines] == [1, 1]

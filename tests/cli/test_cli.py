@@ -673,6 +673,19 @@ def test_garbage(tmp_path: Path) -> None:
         assert done.stdout.startswith("True True True\n"), done.stderr
 
 
+def test_garbage_of_a_gateway(tmp_path: Path) -> None:
+    """A gateway searches all that there is for garbage again, once it has begun to serve."""
+    (tmp_path / "fingergw.toml").write_text(LISTENER + HELLO)
+    code = (
+        "import gc; from twisted.internet import reactor; from fingergw.cli import main; begun = gc.get_threshold()\n"
+        "def look():\n"
+        "    reactor.stop() if gc.get_threshold() == begun else reactor.callLater(0.05, look)\n"
+        "reactor.callWhenRunning(look)\n"
+        "main()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+
+
 class TestOutput:
     """What commands print, and what they do where it cannot be printed."""
 
