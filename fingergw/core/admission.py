@@ -33,6 +33,15 @@ class RateLimit:
     rate: Rate
     max_clients: int = _MAX_CLIENTS
     _paid_at: dict[str, float] = field(init=False, factory=dict)
+    _interval: float = field(init=False)
+    _burst_seconds: float = field(init=False)
+    _tolerance: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        burst, self._interval = self.rate.burst, self.rate.per / self.rate.queries
+        self._burst_seconds = self._interval * burst
+        # a little slack, as times that are exactly an interval apart are rounded
+        self._tolerance = self._interval * (burst - 1 + 1e-6)
 
     def spend(self, client: str, now: float) -> bool:
         """Count a query, and tell whether it is allowed.
@@ -40,12 +49,14 @@ class RateLimit:
         :param client: as :func:`fingergw.core.addresses.client_of` returns it.
         :param now: in seconds, on a clock that is never set back.
         """
-        table, interval = self._paid_at, self.rate.per / self.rate.queries
-        # at most a full burst ahead: if the clock is set back after all, nobody waits for it to catch up
-        paid_at = min(max(table.pop(client, now), now), now + interval * self.rate.burst)
-        # a little slack, as times that are exactly an interval apart are rounded
-        is_allowed = paid_at - now <= interval * (self.rate.burst - 1 + 1e-6)
-        table[client] = paid_at + interval if is_allowed else paid_at
+        table = self._paid_at
+        ahead = table.pop(client, now) - now
+        if ahead < 0:
+            ahead = 0.0
+        elif ahead > self._burst_seconds:  # the clock was set back after all: nobody waits for it to catch up
+            ahead = self._burst_seconds
+        is_allowed = ahead <= self._tolerance
+        table[client] = now + ahead + (self._interval if is_allowed else 0.0)
         if len(table) > self.max_clients:
             del table[next(iter(table))]
         return is_allowed

@@ -48,21 +48,10 @@ Step: TypeAlias = Said | Pending | Refused
 """What comes of a line at once. It is refused only where the refusal is to be told later, or its line is no query."""
 
 
-class Begun(NamedTuple):
-    """A query that has come whole.
-
-    :param client: the address of who asks.
-    :param counted_as: the client that the connection is counted towards.
-    :param line: for the log.
-    :param at: when it was there, on the listener's clock.
-    :param step: what comes of it; the answer alone if all of it is counted and logged.
-    """
-
-    client: str
-    counted_as: str | None
-    line: bytes
-    at: float
-    step: bytes | Step
+Begun: TypeAlias = tuple[str, str | None, bytes, float, bytes | Step]
+"""A query that has come whole: the address of who asks, the client that the connection is counted towards, the line for
+the log, when it was there on the listener's clock, and what comes of it: the answer alone if all of it is counted and
+logged. It is a plain tuple, as each query makes one."""
 
 
 def take_step(listener: Listener, line: bytes, client: str, local_address: str, now: float, data: bytes) -> Step:
@@ -148,10 +137,10 @@ def begin(listener: Listener, client: str, counted_as: str | None, data: bytes) 
         return None  # it is refused again there, at no cost
     try:
         if known is not None:
-            return Begun(client, counted_as, known.query, now, listener.known.use(known, client, now))
+            return client, counted_as, known.query, now, listener.known.use(known, client, now)
         assert line is not None
         step = _take_whole_step(listener, line, client, now, data)
-        return Begun(client, counted_as, line[: rules.limits.max_query_bytes], now, step)
+        return client, counted_as, line[: rules.limits.max_query_bytes], now, step
     except Exception:  # a bug: the protocol counts the client itself
         if named is not None:
             per_client.leave(named)

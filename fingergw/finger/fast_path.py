@@ -156,9 +156,10 @@ class FastPath:
 
     def close(self, accepted: Accepted) -> None:
         """Close a connection that has no protocol, if it is open."""
-        if accepted.sock.fileno() < 0:
+        fd = accepted.sock.fileno()
+        if fd < 0:
             return
-        self._polling.forget(accepted.sock.fileno())
+        self._polling.forget(fd)
         accepted.sock.close()
         accepted.leave()
 

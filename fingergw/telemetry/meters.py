@@ -83,10 +83,15 @@ class BackendMeter:
     times: Times = Factory(Times)
     cache: Counter[str] = Factory(Counter)
 
-    def count_again(self, outcome: str) -> None:
-        """Count an outcome that is used again, which takes the backend no time."""
-        self.outcomes[outcome] += 1
-        self.times.counts[0] += 1
+    def counting_again(self, outcome: str) -> Callable[[], None]:
+        """Return what counts an outcome each time that it is used again, which takes the backend no time."""
+        outcomes, counts = self.outcomes, self.times.counts
+
+        def count() -> None:
+            outcomes[outcome] += 1
+            counts[0] += 1
+
+        return count
 
 
 @frozen(eq=False, repr=False)

@@ -41,15 +41,16 @@ def accept(listener: Listener, client: str, data: bytes, *, uses_known: bool) ->
     connections, counted_as = listener.connections, client_of(client)
     rejected = connections.enter(counted_as, listener.rules.limits)
     begun = None if rejected is not None else begin(listener, client, counted_as, data)
-    if begun is not None and isinstance(begun.step, bytes):
+    _, _, line, at, step = begun or (client, counted_as, b"", 0.0, None)
+    if isinstance(step, bytes):
         connections.leave(counted_as)
-        return KnownConnection(begun.step)
+        return KnownConnection(step)
     protocol = FingerProtocol(listener, client)
     transport = FakeTransport(protocol)
     protocol.connected, protocol.transport = True, transport
     protocol.begin(counted_as, rejected)
-    if begun is not None and not isinstance(begun.step, bytes):
-        protocol.go_on(begun.line, begun.at, begun.step)
+    if step is not None:
+        protocol.go_on(line, at, step)
     elif not transport.closed and data:
         protocol.dataReceived(data)
     return transport

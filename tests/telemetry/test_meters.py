@@ -104,6 +104,6 @@ def test_at_once(known: Outcome | None, counted: dict[str, int]) -> None:
 def test_an_outcome_that_is_used_again() -> None:
     """It counts as any other, and took no time."""
     meter = BackendMeter()
-    meter.count_again("answered")
+    meter.counting_again("answered")()
     assert meter.outcomes == {"answered": 1}
     assert (meter.times.counts[0], sum(meter.times.counts), meter.times.total_seconds) == (1, 1, 0.0)

@@ -81,7 +81,7 @@ class UncachedBackend:
             return None
         holds = tell(self.inputs.of(query))
         word = "answered" if isinstance(outcome, Answered) else "missing"
-        return None if holds is None else Reuse(holds, partial(self.meter.count_again, word))
+        return None if holds is None else Reuse(holds, self.meter.counting_again(word))
 
     def answer(self, query: Query) -> Awaitable[Outcome]:
         """Ask the backend."""
