@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from fingergw import config
 from fingergw.app import signals
@@ -90,7 +91,7 @@ class Operation:
     def _warn_late(self, parts: Parts) -> None:
         """Log the warnings that take long to find, which clients need not wait for."""
         finding = in_thread(self._reactor, lambda: located(late_warnings(parts), parts.configuration.source))
-        finding.addCallback(_warn).addErrback(lambda failure: _log.failure("no warnings can be found", failure))
+        finding.addCallbacks(_warn, _not_found)
 
     def end(self) -> None:
         """Act on signals no more: their earlier handlers are restored."""
@@ -241,6 +242,14 @@ def _log_refused(error: FingergwError) -> None:
 def _warn(warnings: list[str]) -> None:
     for warning in warnings:
         _log.warn("{warning}", warning=warning)
+
+
+def _not_found(failure: Failure) -> None:
+    if isinstance(failure.value, OSError):  # what looks for them cannot be imported
+        why = "warnings about the configuration cannot be looked for: {why}; fingergw check can, when that is mended"
+        _log.warn(why, why=failure.value.strerror)
+    else:
+        _log.failure("looking for warnings failed", failure)
 
 
 def _has_terminal() -> bool:

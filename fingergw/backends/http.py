@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -124,6 +124,7 @@ class Http:
             client: Client = module.client_of(site.reactor, site.resolver, trust, **options)
             return client
 
+        _import_once_running(site.reactor)
         return HttpBackend(self, site.reactor, make_client, site.converter(), secrets)
 
 
@@ -133,7 +134,7 @@ class HttpBackend:
 
     :param settings: its table.
     :param reactor: for threads.
-    :param make_client: makes a client with the module that has it, which is imported at the first request.
+    :param make_client: makes a client with the module that has it.
     :param convert: converts a body to text in a worker.
     :param secrets: the names of headers, what their values begin with, and the files with the rest.
     """
@@ -158,17 +159,28 @@ class HttpBackend:
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Get the URL, unless the cached answer still holds (RFC 9110 §13)."""
-        if self._client is None:
-            module = await in_thread(self.reactor, _import_client)
-            self._client = self._client or self.make_client(module)
+        try:
+            client = self._client or await self._loaded()
+        except (ImportError, OSError) as error:
+            return Failed(f"the HTTP client cannot be imported: {error}", upstream="unknown")
         values, settings = query.placeholders, self.settings
-        return await self._client.get(
+        return await client.get(
             settings.url.fill(values, partial(quote, safe="")),
             validators,
             headers=self._headers,
             followed=_REDIRECTS.difference(settings.missing_statuses) if settings.follow_redirects else (),
             outcome=partial(self._outcome, values),
         )
+
+    async def _loaded(self) -> Client:
+        """Return the client.
+
+        :raises ImportError, OSError: it cannot be imported.
+        """
+        module = await in_thread(self.reactor, _import_client)
+        if self._client is None:  # or another request was first
+            self._client = self.make_client(module)
+        return self._client
 
     def close(self) -> Deferred[object] | None:
         """Close idle connections."""
@@ -210,6 +222,13 @@ class HttpBackend:
         else:
             return decode(data, said.codec or default)
         return await self.convert(conversion, data)
+
+
+@cache
+def _import_once_running(reactor: Any) -> None:
+    """Import the client while queries are answered, and before the disk that it is on can hang."""
+    # what keeps it from being imported is told to the first request, which tries again
+    reactor.callWhenRunning(lambda: in_thread(reactor, _import_client).addErrback(lambda _: None))
 
 
 def _import_client() -> Any:

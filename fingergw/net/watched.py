@@ -33,7 +33,7 @@ class _Kept(Generic[T]):
     :param loaded: their states when the value was loaded; None: load again, whatever is seen.
     """
 
-    value: T  # it may be a secret
+    value: T
     seen: tuple[_State, ...]
     loaded: tuple[_State, ...] | None
 

@@ -6,10 +6,12 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from errno import EMFILE
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -21,6 +23,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 import fingergw
 from fingergw.app.gateway import Gateway
+from fingergw.backends import http
 from fingergw.backends.http import Http, HttpBackend
 from fingergw.core.errors import ConfigError
 from fingergw.core.outcome import Answered, Failed, Missing, Outcome
@@ -918,6 +921,15 @@ class ClientTests(HttpCase):
         assert outcomes == [Answered("hi")] * 2
         backend.close()
         assert said == ["made", "http://h/a", "http://h/b", "closed"]
+
+    async def test_it_cannot_be_imported(self) -> None:
+        """A query fails, and tells why, while it cannot be imported, and the next one tries again."""
+        gateway = self.gateway(self.upstream(says(response(b"up"))).url)
+        with patch.object(http, "import_module", side_effect=OSError(EMFILE, "Too many open files", "client.py")):
+            failed = await self.outcome(gateway)
+        why = "the HTTP client cannot be imported: [Errno 24] Too many open files: 'client.py'"
+        assert failed == Failed(why, upstream="unknown")
+        assert await self.outcome(gateway) == Answered("up")
 
 
 class SecretTests(HttpCase):

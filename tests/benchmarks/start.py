@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.benchmarks import cpu_seconds
 from tests.support.configuration import HELLO, listener
 from tests.support.processes import COMMAND, ROOT
 from tests.support.sockets import finger, free_port
@@ -24,6 +25,8 @@ REFERENCE = "import treq; from twisted.internet import endpoints, reactor, ssl; 
 QUERIES = {"static": (b"hello\r\n", b"Hello\r\n"), "packaged": (b"moshez\r\n", b"Happy and well\r\n")}
 """What each configuration is asked first: a static map alone, and the packaged one with an HTTP backend."""
 _PAUSE_SECONDS = 0.002
+_REST_SECONDS = 1.0
+_RESTING = 0.002  # of the time: timers
 _DEADLINE_SECONDS = 60
 
 
@@ -101,6 +104,7 @@ def one_round(folder: Path) -> dict[str, float]:
             _wait_for(port, query, answer)
             measured[f"{name}: first answer: ready, s"] = time.perf_counter() - began
             measured[f"{name}: first answer: ready, s of CPU"] = _cpu_seconds(running.pid)
+            _wait_for_rest(running.pid)
             resident, proportional = memory_mib(running.pid)
             measured[f"{name}: at rest, MiB"], measured[f"{name}: at rest, MiB shared in part"] = resident, proportional
             if name == "static":
@@ -130,6 +134,19 @@ def _wait_for(port: int, query: bytes, answer: bytes) -> None:
             raise SystemExit(f"answered {told!r}")
         time.sleep(_PAUSE_SECONDS)
     raise SystemExit("the gateway does not answer")
+
+
+def _wait_for_rest(pid: int) -> None:
+    """Wait until a process has used next to no processor time for a second, in any of its threads.
+
+    :raises SystemExit: it never rests.
+    """
+    deadline, used = time.monotonic() + _DEADLINE_SECONDS, -1.0
+    while (now_used := cpu_seconds(pid)) - used > _REST_SECONDS * _RESTING:
+        if time.monotonic() > deadline:
+            raise SystemExit("the gateway does not rest")
+        used = now_used
+        time.sleep(_REST_SECONDS)
 
 
 def run(rounds: int = 15) -> None:

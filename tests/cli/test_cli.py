@@ -623,6 +623,7 @@ HEAVY = {
 """What takes time and memory, and neither the packaged configuration nor one with a static map uses."""
 HTTP_CLIENT = {"fingergw.net.http.client", "hyperlink", "treq", "twisted.web"}
 HTTP = {"fingergw.backends.http", *HTTP_CLIENT}
+WARNINGS = {"fingergw.app.parts.warnings", "fingergw.config.warnings"}
 OTHER_TYPES = {"fingergw.backends.command", "fingergw.backends.finger"}
 TLS = {"fingergw.listen.certificates"}
 
@@ -637,8 +638,8 @@ TLS = {"fingergw.listen.certificates"}
         (["check", "--config", "hello.toml"], "check", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS}),
         (["check", "--config", "shipped.toml"], "check", {*HEAVY, *HTTP_CLIENT, *TLS, "fingergw.backends.finger"}),
         (["explain", "--config", "hello.toml", "x"], "explain", {*HEAVY - {"tree_sitter"}, *HTTP, *OTHER_TYPES, *TLS}),
-        (["--config", "hello.toml"], "command", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, "difflib", "twisted.trial"}),
-        (["--config", "shipped.toml"], "command", {*HEAVY, *HTTP_CLIENT, *TLS, "fingergw.backends.finger"}),
+        (["--config", "hello.toml"], "command", {*HEAVY, *HTTP, *OTHER_TYPES, *TLS, *WARNINGS, "difflib"}),
+        (["--config", "shipped.toml"], "command", {*HEAVY, *HTTP_CLIENT, *TLS, *WARNINGS, "fingergw.backends.finger"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -646,15 +647,31 @@ def test_imports(tmp_path: Path, arguments: list[str], module: str, others: set[
     """A command, and the gateway, starts fast and stays small, as it imports only what it and its file need."""
     (tmp_path / "hello.toml").write_text(LISTENER + HELLO)
     (tmp_path / "shipped.toml").write_text((ROOT / "fingergw.toml").read_text().replace("tcp:1079", "tcp:0"))
-    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.__stderr__))\n"
+    code = "import atexit, sys; show = lambda: print(*sys.modules, file=sys.__stderr__)\n"
     if module == "command" and "--help" not in arguments:
-        code += "from twisted.internet import reactor; reactor.callWhenRunning(reactor.stop)\n"
+        code += "from twisted.internet import reactor; reactor.callWhenRunning(lambda: [show(), reactor.stop()])\n"
+    else:
+        code += "atexit.register(show)\n"
     code += f"from fingergw.cli import main; main({arguments})"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     imported = set(done.stderr.splitlines()[-1].split())
     assert f"fingergw.cli.{module}" in imported, done.stderr
     assert imported & others == set()
+
+
+def test_what_is_imported_once_it_runs(tmp_path: Path) -> None:
+    """What a start leaves out is imported without any query: its disk may hang when there is one."""
+    (tmp_path / "shipped.toml").write_text((ROOT / "fingergw.toml").read_text().replace("tcp:1079", "tcp:0"))
+    code = (
+        "import sys; from twisted.internet import reactor; from fingergw.cli import main\n"
+        f"wanted = {HTTP_CLIENT | WARNINGS}\n"
+        "def look():\n"
+        "    reactor.stop() if wanted.issubset(sys.modules) else reactor.callLater(0.05, look)\n"
+        "reactor.callWhenRunning(look)\n"
+        "main(['--config', 'shipped.toml'])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=True)
 
 
 def test_garbage(tmp_path: Path) -> None:

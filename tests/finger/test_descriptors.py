@@ -20,6 +20,7 @@ from tests.support.transports import on_both_transports
 from tests.support.waiting import wait_until
 
 FEW = 64
+NO_WARNINGS = "warnings about the configuration cannot be looked for: Too many open files"
 FAILED_WIRE = b"Internal error in server\r\n"
 LIMITS = "query_timeout = 60\nanswer_timeout = 60"
 NEEDING = """
@@ -90,7 +91,7 @@ def short_of_descriptors(folder: Path, note: Note) -> Iterator[tuple[Target, con
     port = free_port()
     text = configuration(port, limits=LIMITS)
     with (
-        target(folder, text, port, before=limited(FEW, FEW), chatter=["EMFILE "]) as gateway,
+        target(folder, text, port, before=limited(FEW, FEW), chatter=["EMFILE ", NO_WARNINGS]) as gateway,
         contextlib.ExitStack() as clients,
     ):
         yield gateway, clients, Figures(gateway, note)
@@ -182,7 +183,7 @@ class TestBackendsWithNone:
                 configuration(port, limits=LIMITS, more=NEEDING.format(port=upstream.getsockname()[1])),
                 port,
                 before=limited(FEW, FEW),
-                chatter=["EMFILE ", "failed, asked by route"],
+                chatter=["EMFILE ", NO_WARNINGS, "failed, asked by route"],
             ) as gateway,
             contextlib.ExitStack() as clients,
         ):
@@ -202,7 +203,7 @@ class TestBackendsWithNone:
         """However many of the pipes that a program needs can be made, none of them is left."""
         port = free_port()
         text = configuration(port, limits=LIMITS, more=NEEDING.format(port=1))
-        chatter = ["EMFILE ", "failed, asked by route"]
+        chatter = ["EMFILE ", NO_WARNINGS, "failed, asked by route"]
         with (
             target(tmp_path, text, port, before=limited(FEW, FEW), chatter=chatter) as gateway,
             contextlib.ExitStack() as clients,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +24,7 @@ def source_tree(folder: Path, version: str) -> Path:
     for name in ("LICENSE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "fingergw", folder / "fingergw", ignore=shutil.ignore_patterns("__pycache__"))
-    described = folder / "pyproject.toml"
-    described.write_text(re.sub('(?m)^version = ".*"$', f'version = "{version}"', described.read_text(), count=1))
+    (folder / "fingergw" / "core" / "version.py").write_text(f'__version__ = "{version}"\n')
     return folder
 
 

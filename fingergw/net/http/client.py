@@ -1,6 +1,6 @@
 """A client that gets URLs, follows redirects, and revalidates what it got before.
 
-It is large, with all that it imports, so it is imported when it is first needed.
+It is large, with all that it imports, so it is imported once queries are answered.
 """
 
 from __future__ import annotations
