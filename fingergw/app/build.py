@@ -42,10 +42,11 @@ from fingergw.telemetry.log_file import may_be_link, own_descriptor
 
 _log = Logger()
 _AS_IT_IS = tables.Process()
+_MOST_LATE = 1 << 17  # characters of a file: to find the lines of the warnings in a larger one holds up other threads
 
 
 def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Process | None = None) -> Gateway:
-    """Make a configuration into a gateway, which signals do nothing to. Its :func:`late_warnings` are not looked for.
+    """Make a configuration into a gateway, which signals do nothing to.
 
     :param configuration: as :func:`fingergw.load` returns it.
     :param reactor: the reactor that the application runs.
@@ -57,7 +58,9 @@ def make_gateway(configuration: model.Config, reactor: Any, run_as: tables.Proce
     where = "" if source is None else f" with {escape(str(source.path.absolute()))}"
     _log.info("fingergw {version}{where}", version=__version__, where=where)  # first, as an operator looks there
     manager, environment = ServiceManager.from_environment(), Environment(reactor)
-    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS, warns=False)
+    warns_late = source is not None and len(source.text) <= _MOST_LATE
+    parts, problems = build(configuration, None, environment, run_as or _AS_IT_IS, warns=not warns_late)
+    parts.warns_late = warns_late
     if problems:
         raise to_error(problems, source)
     if run_as is None or (run_as.user, run_as.group, run_as.chroot) != (None, None, None):
@@ -240,7 +243,7 @@ def finish(drafted: Draft) -> Parts:
 
 
 def late_warnings(parts: Parts) -> list[Problem]:
-    """Return what a whole configuration cannot mean: the warnings that a start leaves out of its parts.
+    """Return what a whole configuration cannot mean, where the warnings of its parts are without that.
 
     It may be done in any thread.
     """

@@ -55,8 +55,12 @@ def preload() -> None:
     if os.geteuid() != 0:
         return
     for name in MODULES:
-        with suppress(ModuleNotFoundError):
+        try:
             import_module(name)
+        except ModuleNotFoundError:
+            pass
+        except Exception as error:  # whoever needs it will tell
+            _log.warn("{name} cannot be imported: {error}", name=name, error=repr(error))
     for name in names():
         try:
             backend_type(name)

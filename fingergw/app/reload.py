@@ -86,12 +86,18 @@ class Operation:
         self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._process_is_ending)
         parts = self._gateway.parts
         _warn(located(parts.warnings, parts.configuration.source))
-        self._reactor.callWhenRunning(self._warn_late, parts)
+        if parts.warns_late:
+            self._reactor.callWhenRunning(self._warn_late, parts)
 
     def _warn_late(self, parts: Parts) -> None:
         """Log the warnings that take long to find, which clients need not wait for."""
+
+        def warn(warnings: list[str]) -> None:
+            if self._gateway.running and self._gateway.parts is parts:
+                _warn(warnings)
+
         finding = in_thread(self._reactor, lambda: located(late_warnings(parts), parts.configuration.source))
-        finding.addCallbacks(_warn, _not_found)
+        finding.addCallbacks(warn, _not_found)
 
     def end(self) -> None:
         """Act on signals no more: their earlier handlers are restored."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from attrs import define
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from fingergw.api import (
     Answered,
@@ -39,13 +40,15 @@ from fingergw.api import (
 from fingergw.core.text import is_blank
 from fingergw.core.version import __version__
 from fingergw.net.http.charsets import UTF_8, content_type, decode
+from fingergw.net.late_module import LateModule
 from fingergw.net.resolving import connect_seconds
-from fingergw.net.threads import in_thread
 from fingergw.net.watched import Watched
 
 if TYPE_CHECKING:
     from fingergw.net.http.client import Client, Response
 
+_log = Logger()
+_CLIENT: Final = LateModule("fingergw.net.http.client")
 _USER_AGENT = f"fingergw/{__version__}"
 _TWICE = "this header is given twice, in headers, header_files or by bearer_token_file; remove one of the two"
 _OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
@@ -159,28 +162,20 @@ class HttpBackend:
 
     async def revalidate(self, query: Query, validators: Mapping[str, str]) -> Outcome | Unchanged:
         """Get the URL, unless the cached answer still holds (RFC 9110 §13)."""
-        try:
-            client = self._client or await self._loaded()
-        except (ImportError, OSError) as error:
-            return Failed(f"the HTTP client cannot be imported: {error}", upstream="unknown")
+        if self._client is None:
+            try:
+                module = await _CLIENT.get(self.reactor)
+            except (ImportError, OSError) as error:
+                return Failed(_why(error), upstream="unknown")
+            self._client = self._client or self.make_client(module)
         values, settings = query.placeholders, self.settings
-        return await client.get(
+        return await self._client.get(
             settings.url.fill(values, partial(quote, safe="")),
             validators,
             headers=self._headers,
             followed=_REDIRECTS.difference(settings.missing_statuses) if settings.follow_redirects else (),
             outcome=partial(self._outcome, values),
         )
-
-    async def _loaded(self) -> Client:
-        """Return the client.
-
-        :raises ImportError, OSError: it cannot be imported.
-        """
-        module = await in_thread(self.reactor, _import_client)
-        if self._client is None:  # or another request was first
-            self._client = self.make_client(module)
-        return self._client
 
     def close(self) -> Deferred[object] | None:
         """Close idle connections."""
@@ -227,9 +222,12 @@ class HttpBackend:
 @cache
 def _import_once_running(reactor: Any) -> None:
     """Import the client while queries are answered, and before the disk that it is on can hang."""
-    # what keeps it from being imported is told to the first request, which tries again
-    reactor.callWhenRunning(lambda: in_thread(reactor, _import_client).addErrback(lambda _: None))
+    reactor.callWhenRunning(lambda: _CLIENT.get(reactor).addErrback(_not_imported))
 
 
-def _import_client() -> Any:
-    return import_module("fingergw.net.http.client")
+def _not_imported(failure: Failure) -> None:
+    _log.error("backends fail that get a URL: {why}", why=_why(failure.value))
+
+
+def _why(error: object) -> str:
+    return f"the HTTP client cannot be imported: {error}"

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,8 +23,11 @@ import pytest
 import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 
+from fingergw.app import reload
+from fingergw.config.problems import Problem
 from fingergw.net import watched
 from tests.support.configuration import HELLO
 from tests.support.gateway import Client
@@ -34,7 +38,7 @@ from tests.support.reload_storm import listener, storm
 from tests.support.reloading import ReloadCase, told
 from tests.support.sockets import finger, free_port, listens, serves
 from tests.support.transports import on_both_transports
-from tests.support.waiting import DEADLINE_SECONDS, until, wait_until
+from tests.support.waiting import DEADLINE_SECONDS, reactor, until, wait_until
 
 LISTENER = '[[listeners]]\nname = "a"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 NO_SUCH_USER = b"No such user\r\n"
@@ -102,6 +106,31 @@ class RulesTests(ReloadCase):
         assert client.transport is not None
         client.transport.write(b"x\r\n")
         assert await client.closed == b"old\r\n"
+
+    async def test_late_warnings(self) -> None:
+        """Warnings that are found after a reload has replaced what they are about are not logged."""
+        assert await self._warned_late(is_replaced=False)
+        assert not await self._warned_late(is_replaced=True)
+
+    async def _warned_late(self, *, is_replaced: bool) -> bool:
+        """Tell whether a warning is logged that is found late."""
+        threads, goes_on = list[threading.Thread](), threading.Event()
+
+        def late_warnings(_: object) -> list[Problem]:
+            threads.append(threading.current_thread())
+            assert goes_on.wait(DEADLINE_SECONDS)
+            return [Problem(("routes", 0), "is doubtful")]
+
+        await deferLater(reactor, 0)  # threads are started while it runs
+        with mock.patch.object(reload, "late_warnings", late_warnings), capturedLogs() as logged:
+            gateway = self.begin(LISTENER + says_text("old"), warns_late=True)
+            await until(lambda: threads, "the thread")
+            if is_replaced:
+                await self.reload(gateway, LISTENER + says_text("new"))
+            goes_on.set()
+            await until(lambda: not threads[0].is_alive(), "the end of the thread")
+            await deferLater(reactor, 0)
+        return any("is doubtful" in line for line in told(logged))
 
     async def test_mistakes(self) -> None:
         """A file with mistakes is refused as a whole; all are logged as check prints them, and nothing changes."""

@@ -30,8 +30,9 @@ from fingergw.core.outcome import Answered, Failed, Missing, Outcome
 from fingergw.core.placeholders import Template
 from fingergw.core.query import Query
 from fingergw.core.setting_types import Url
-from fingergw.net import watched
+from fingergw.net import late_module, watched
 from fingergw.net.http import bounded as bounded_http
+from fingergw.net.late_module import LateModule
 from tests.support.certificates import UNTRUSTED
 from tests.support.http_server import (
     CHUNKED,
@@ -924,8 +925,10 @@ class ClientTests(HttpCase):
 
     async def test_it_cannot_be_imported(self) -> None:
         """A query fails, and tells why, while it cannot be imported, and the next one tries again."""
+        self.patch(http, "_CLIENT", LateModule("fingergw.net.http.client"))
         gateway = self.gateway(self.upstream(says(response(b"up"))).url)
-        with patch.object(http, "import_module", side_effect=OSError(EMFILE, "Too many open files", "client.py")):
+        error = OSError(EMFILE, "Too many open files", "client.py")
+        with patch.object(late_module, "import_module", side_effect=error):
             failed = await self.outcome(gateway)
         why = "the HTTP client cannot be imported: [Errno 24] Too many open files: 'client.py'"
         assert failed == Failed(why, upstream="unknown")

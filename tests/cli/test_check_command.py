@@ -63,14 +63,16 @@ def test_nothing_is_warned_of_in_what_is_shipped(path: Path, tmp_path: Path) -> 
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_start(tmp_path: Path) -> None:
-    """A start logs each warning once, and serves."""
+@pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
+def test_start(is_large: bool, tmp_path: Path) -> None:
+    """A start logs each warning once: those of a small file once it serves, those of a large one before that."""
     port, path = free_port(), tmp_path / "fingergw.toml"
-    path.write_text(DOUBTFUL.replace("tcp:0", f"tcp:{port}"))
+    path.write_text(DOUBTFUL.replace("tcp:0", f"tcp:{port}") + is_large * f"# {'x' * (1 << 17)}\n")
     log = tmp_path / "log"
     lines = [f"[fingergw.app.reload#warn] {path}:{warning}\n" for warning in WARNINGS]
     with process(["--config", str(path), "--logfile", str(log)], port=port) as running:
-        wait_until(lambda: all(line in log.read_text() for line in lines), "both warnings")
+        if not is_large:
+            wait_until(lambda: all(line in log.read_text() for line in lines), "both warnings")
         running.terminate()
         running.communicate(timeout=20)
     assert [log.read_text().count(line) for line in lines] == [1, 1]

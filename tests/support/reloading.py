@@ -19,11 +19,15 @@ from tests.support.waiting import reactor, until
 class ReloadCase(GatewayCase):
     """A gateway in this process that is reloaded as a signal would."""
 
-    def begin(self, text: str) -> Gateway:
-        """Start one that can be reloaded, and have it stopped at the end."""
+    def begin(self, text: str, *, warns_late: bool = False) -> Gateway:
+        """Start one that can be reloaded, and have it stopped at the end.
+
+        :param warns_late: whether it logs what is doubtful in the text while the test goes on.
+        """
         self.path = self.write("fingergw.toml", text)
         gateway = fingergw.make_service(fingergw.load(self.path), reactor)
         assert isinstance(gateway, Gateway)
+        gateway.parts.warns_late = warns_late
         self.applied: list[Any] = []
         gateway.operation = self.operation = Operation(gateway, partial(config.read, self.path), self.applied.append)
         gateway.privilegedStartService()

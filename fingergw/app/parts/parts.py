@@ -32,6 +32,7 @@ class Parts:
     :param backends: by name; empty where a configuration is only checked.
     :param newer_files: files that backends watch which are kept, each with what has just been read of it.
     :param warnings: what goes wrong later, or cannot be meant.
+    :param warns_late: whether what cannot be meant is still to be looked for.
     """
 
     configuration: model.Config
@@ -44,6 +45,7 @@ class Parts:
     backends: dict[str, OpenBackend] = Factory(dict)
     newer_files: list[tuple[Watched[Any], Watched[Any]]] = Factory(list)
     warnings: list[Problem] = Factory(list)
+    warns_late: bool = False
 
     @property
     def meters(self) -> dict[str, BackendMeter]:
