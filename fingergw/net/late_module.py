@@ -19,7 +19,8 @@ class LateModule:
 
     name: str
     _module: Any = field(init=False, default=None)
-    _waiting: list[Deferred[Any]] = field(init=False, factory=list)
+    _is_under_way: bool = field(init=False, default=False)
+    _waiting: dict[Deferred[Any], None] = field(init=False, factory=dict)
 
     def get(self, reactor: Any) -> Deferred[Any]:
         """Return the module, imported if it is not.
@@ -28,16 +29,18 @@ class LateModule:
         """
         if self._module is not None:
             return succeed(self._module)
-        found: Deferred[Any] = Deferred()
-        self._waiting.append(found)
-        if len(self._waiting) == 1:
+        found: Deferred[Any] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+        self._waiting[found] = None
+        if not self._is_under_way:
+            self._is_under_way = True
             in_thread(reactor, partial(import_module, self.name)).addBoth(self._imported)
         return found
 
     def _imported(self, result: Any) -> None:
         if not isinstance(result, Failure):
             self._module = result
-        waiting, self._waiting = self._waiting, []
+        self._is_under_way = False
+        waiting, self._waiting = self._waiting, {}  # first, as one of them may ask again at once
         for each in waiting:
-            if not each.called:  # it was cancelled
+            if not each.called:  # or another has cancelled it just now
                 each.callback(result)

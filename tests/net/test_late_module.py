@@ -66,6 +66,8 @@ class LateModuleTests(TestCase):
         module = LateModule("name")
         gone, stays = module.get(reactor), module.get(reactor)
         gone.cancel()
-        self.goes_on.set()
         await self.assertFailure(gone, CancelledError)
-        assert await stays is FOUND
+        late = module.get(reactor)
+        self.goes_on.set()
+        assert await gatherResults([stays, late]) == [FOUND] * 2
+        assert len(self.threads) == 1
