@@ -53,3 +53,21 @@ def test_everything_is_loaded() -> None:
     )
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert {name: own for name, own in found.items() if name not in loaded and is_module(name)} == {}
+    assert "fingergw.net.http.client" in loaded  # a LateModule
+
+
+def test_a_package_that_is_broken(tmp_path: Path) -> None:
+    """A module that cannot be imported is warned of, and ends no start: what needs it may never be asked."""
+    (tmp_path / "treq.py").write_text('raise ImportError("broken")\n')
+    code = (
+        f"import os, sys; os.geteuid = lambda: 0; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from twisted.logger import eventAsText, globalLogBeginner\n"
+        "globalLogBeginner.beginLoggingTo([lambda event: print(eventAsText(event))], redirectStandardIO=False)\n"
+        "from fingergw.app.preloading import preload; preload()\n"
+        "print('jinja2.debug' in sys.modules)"
+    )
+    told = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert [line.partition("#warn] ")[2] for line in told[:-1]] == [
+        "fingergw.net.http.client cannot be imported: ImportError('broken')"
+    ]
+    assert told[-1] == "True"
