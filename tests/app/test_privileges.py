@@ -228,7 +228,8 @@ def test_daemon(tmp_path: Path) -> None:
         os.kill(pid, 15)
         wait_until(lambda: not listens(port), "the end of the daemon")
     assert found == {"Uid": [NOBODY] * 4, "Gid": [NOBODY] * 4, "Groups": [NOBODY]}
-    assert '"hello" "map" answered 7' in (tmp_path / "log").read_text()
+    # it listens no more before its log is complete
+    wait_until(lambda: '"hello" "map" answered 7' in (tmp_path / "log").read_text(), "the query's line")
 
 
 def test_no_more_processes(tmp_path: Path) -> None:
