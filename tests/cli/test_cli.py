@@ -660,18 +660,27 @@ def test_imports(tmp_path: Path, arguments: list[str], module: str, others: set[
     assert imported & others == set()
 
 
+def run_until(folder: Path, config: str, begin: str, condition: str) -> None:
+    """Run a gateway in a process of its own until a condition holds there; fail at the deadline.
+
+    :param begin: code that runs first of all.
+    """
+    (folder / "fingergw.toml").write_text(config)
+    code = (
+        f"{begin}\n"
+        "from twisted.internet import reactor; from fingergw.cli import main\n"
+        "def look():\n"
+        f"    reactor.stop() if {condition} else reactor.callLater(0.05, look)\n"
+        "reactor.callWhenRunning(look)\n"
+        "main()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, timeout=60, check=True)
+
+
 def test_what_is_imported_once_it_runs(tmp_path: Path) -> None:
     """What a start leaves out is imported without any query: its disk may hang when there is one."""
-    (tmp_path / "shipped.toml").write_text((ROOT / "fingergw.toml").read_text().replace("tcp:1079", "tcp:0"))
-    code = (
-        "import sys; from twisted.internet import reactor; from fingergw.cli import main\n"
-        f"wanted = {HTTP_CLIENT | WARNINGS}\n"
-        "def look():\n"
-        "    reactor.stop() if wanted.issubset(sys.modules) else reactor.callLater(0.05, look)\n"
-        "reactor.callWhenRunning(look)\n"
-        "main(['--config', 'shipped.toml'])"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    config = (ROOT / "fingergw.toml").read_text().replace("tcp:1079", "tcp:0")
+    run_until(tmp_path, config, f"import sys; wanted = {HTTP_CLIENT | WARNINGS}", "wanted.issubset(sys.modules)")
 
 
 def test_garbage(tmp_path: Path) -> None:
@@ -692,15 +701,7 @@ def test_garbage(tmp_path: Path) -> None:
 
 def test_garbage_of_a_gateway(tmp_path: Path) -> None:
     """A gateway searches all that there is for garbage again, once it has begun to serve."""
-    (tmp_path / "fingergw.toml").write_text(LISTENER + HELLO)
-    code = (
-        "import gc; from twisted.internet import reactor; from fingergw.cli import main; begun = gc.get_threshold()\n"
-        "def look():\n"
-        "    reactor.stop() if gc.get_threshold() == begun else reactor.callLater(0.05, look)\n"
-        "reactor.callWhenRunning(look)\n"
-        "main()"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    run_until(tmp_path, LISTENER + HELLO, "import gc; begun = gc.get_threshold()", "gc.get_threshold() == begun")
 
 
 class TestOutput:
